@@ -1,0 +1,1 @@
+"""What it means: statistics, equivalence, claims, tables, figures. Reads files only."""

@@ -1,0 +1,118 @@
+"""The contract between an approach and the harness: the only door between them.
+
+An approach is a module `firsttoken.approaches.<name>` with one class that derives from `Approach` and whose `name` is the
+module's. What the module needs beyond the standard library, numpy and msgspec is imported when it is loaded, so that listing
+the approaches costs nothing and an environment carries only what it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Literal, Protocol, Self
+
+from firsttoken.records import Availability, Device, MemoryReport, Plan, SetupTimes, TokenTiming
+
+
+class TokenSink(Protocol):
+    """Where an approach pushes tokens; the harness's sink stamps each with `perf_counter_ns()`."""
+
+    def push(self, token: int) -> None:
+        """One token, now visible on the client's host as an `int`."""
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        """Several tokens that became visible together."""
+
+
+class Unsupported(Exception):
+    """The approach cannot serve this model or plan; the message is one sentence for the reader of the report."""
+
+
+class Approach(ABC):
+    """One way of running a model at batch size 1. Used as a context manager; `close` runs on every way out."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    processes: ClassVar[int] = 1
+    graphs: ClassVar[bool] = False  # replays CUDA graphs: on a CPU it is `emulated`
+    dynamic_operations: ClassVar[Literal["native", "jit", "captured", "engine", "none"]] = "native"
+    control: ClassVar[bool] = False  # True: explains the others, is not a contender
+    engine: ClassVar[bool] = False  # True: needs the folder that build_trtllm_engine makes
+
+    @classmethod
+    def availability(cls, device: Device) -> Availability:
+        """Whether this approach can run on `device` here; cheap, imports nothing heavy."""
+        if cls.graphs and device == "cpu":
+            return Availability(
+                status="emulated", reason="no CUDA device: each graph replay is replaced by the step run eagerly"
+            )
+        return Availability(status="measured")
+
+    @abstractmethod
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        """Load weights, compile, capture and warm every shape in the plan. Raises `Unsupported` for a model it cannot serve."""
+
+    @abstractmethod
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        """Push exactly `max_new_tokens` tokens (end-of-sequence ignored) and return when the last has been pushed."""
+
+    def timings(self) -> Sequence[TokenTiming]:
+        """How the latency of each token of the last request splits; empty where the approach cannot tell."""
+        return ()
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        """Write teacher-forced logits, float32 `[len(continuation_ids), vocab]`, key `logits`, as safetensors.
+
+        Row i is what predicts `continuation_ids[i]`. Uses the approach's own prefill and decode steps. Returns False where
+        the approach does not offer them.
+        """
+        return False
+
+    def memory(self) -> MemoryReport:
+        """Peaks since `load`."""
+        return MemoryReport()
+
+    def counters(self) -> dict[str, float]:
+        """Numbers since `load`; `recompiles` and `captures` must not grow while measuring."""
+        return {}
+
+    def facts(self) -> dict[str, str]:
+        """What the run record names: `attention` (implementation in use), `tf32` ("on" or "off"), `compile_cache`."""
+        return {}
+
+    @abstractmethod
+    def close(self) -> None:
+        """Idempotent; leaves no process, socket or shared memory behind."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def approach_names() -> list[str]:
+    """All approaches: the modules of this package that do not serve the others."""
+    package = importlib.import_module("firsttoken.approaches")
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(package.__path__)
+        if module.name != "base" and not module.name.startswith("_")
+    )
+
+
+def approach_class(name: str) -> type[Approach]:
+    """The class of an approach by its config name. Raises ValueError that names the known ones."""
+    if name not in approach_names():
+        raise ValueError(f"unknown approach {name!r}; known: {', '.join(approach_names())}")
+    module = importlib.import_module(f"firsttoken.approaches.{name}")
+    for value in vars(module).values():
+        if isinstance(value, type) and issubclass(value, Approach) and value.__dict__.get("name") == name:
+            return value
+    raise ValueError(f"approaches/{name}.py has no Approach class with name = {name!r}")

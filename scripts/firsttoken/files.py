@@ -1,0 +1,58 @@
+"""Reading and writing the files of a study: typed, validated, never half written."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+@contextmanager
+def atomic_path(target: Path | str) -> Iterator[Path]:
+    """A temporary path beside `target` that replaces it if the block succeeds and vanishes if it does not."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    os.close(handle)
+    os.chmod(name, 0o644)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path | str, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path | str, record: msgspec.Struct) -> None:
+    """Write a struct as indented JSON, validated against its own type (structs do not check at construction)."""
+    data = msgspec.to_builtins(record)
+    msgspec.convert(data, type(record))
+    write_text(target, msgspec.json.format(msgspec.json.encode(data), indent=1).decode() + "\n")
+
+
+def read_json(source: Path | str, kind: type[T]) -> T:
+    """Read a struct from JSON. Raises ValueError that names the file and what is wrong in it."""
+    try:
+        return msgspec.json.decode(Path(source).read_bytes(), type=kind)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def sha256_file(path: Path | str) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,1 @@
+"""What goes in: model weights, tokenizer, prompts."""

@@ -1,0 +1,1 @@
+"""How it is measured: harness, clocks, memory, telemetry, environment, ceilings."""

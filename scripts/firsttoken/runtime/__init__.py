@@ -1,0 +1,1 @@
+"""With what the approaches are made: model loading, static KV cache, step graphs, rolling pool, generator process."""
