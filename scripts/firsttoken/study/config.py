@@ -1,0 +1,250 @@
+"""The config of a study: filled with the schema's defaults, checked, and turned into what the rules need.
+
+Everything that can be wrong is found here, before any job runs; each error is one line that names the key, what was found and
+what to do. Needs jsonschema and PyYAML, no torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from firsttoken.records import Availability, Device, GraphOptions, Plan, Sampling, TensorRTOptions
+
+# Keys of the model section that belong to one source; those of the sources that are not chosen are ignored.
+SOURCE_KEYS = {
+    "synthetic": ("architecture", "seed", "shape"),
+    "huggingface": ("repo", "revision"),
+    "local": ("path",),
+}
+CPU_DTYPES = ("float32", "bfloat16")  # a CPU has no native float16 arithmetic worth measuring
+
+
+class ConfigError(ValueError):
+    """One line: the key, what was found, what to do."""
+
+
+def load_schema(path: Path) -> dict[str, Any]:
+    """The JSON Schema of the config, from its YAML file."""
+    schema: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return schema
+
+
+def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
+    """A copy of `value` in which every missing optional key has the schema's default."""
+    if not isinstance(value, Mapping):
+        return value
+    filled = dict(value)
+    for key, rule in schema.get("properties", {}).items():
+        if key not in filled and "default" in rule:
+            filled[key] = rule["default"]
+        if isinstance(filled.get(key), Mapping):
+            filled[key] = with_defaults(filled[key], rule)
+    return filled
+
+
+def key_path(parts: Sequence[str | int]) -> str:
+    """`workload.prompt_lengths[2]` for the path of a key in the config."""
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "the config"
+
+
+def schema_problem(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+    """The first violation of the schema in one line, or None."""
+    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda error: list(error.path))
+    if not errors:
+        return None
+    error = errors[0]
+    where = key_path(list(error.absolute_path))
+    what = f"config key {where}: found {_short(error.instance)}"
+    if error.validator == "additionalProperties":
+        known = ", ".join(sorted(error.schema.get("properties", {})))
+        unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+        inside = "" if where == "the config" else f" in {where}"
+        return f"config key {unknown[0]!r}{inside}: unknown; known keys: {known}"
+    if error.validator == "required":
+        missing = [key for key in error.validator_value if key not in error.instance]
+        inside = "" if where == "the config" else f"{where}."
+        return f"config key {inside}{missing[0]}: missing; add it (config/README.md explains every key)"
+    if error.validator == "uniqueItems":
+        twice = sorted({str(item) for item in error.instance if error.instance.count(item) > 1})
+        return f"config key {where}: {', '.join(twice)} stands there twice; name each once"
+    wanted = {
+        "minimum": f"must be at least {error.validator_value}",
+        "exclusiveMinimum": f"must be more than {error.validator_value}",
+        "maximum": f"must be at most {error.validator_value}",
+        "type": f"must be of type {error.validator_value}",
+        "enum": f"must be one of {', '.join(map(str, error.validator_value))}" if error.validator == "enum" else "",
+        "minItems": "must name at least one",
+        "pattern": f"must match {error.validator_value}",
+        "oneOf": "must be `greedy` or a mapping with temperature, top_k, top_p in their ranges",
+    }.get(str(error.validator), error.message)
+    meaning = error.schema.get("description", "") if error.validator == "pattern" else ""
+    return f"{what}; {wanted}{f' ({meaning})' if meaning else ''}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked config; `section` gives parts of it as plain values for rule params."""
+
+    config: dict[str, Any]
+    device: Device
+
+    @classmethod
+    def check(
+        cls,
+        config: Mapping[str, Any],
+        schema: Mapping[str, Any],
+        known_approaches: Sequence[str],
+        has_cuda: bool,
+        max_context: int | None = None,
+    ) -> Study:
+        """Fill defaults and check. `has_cuda`: a CUDA device is here or is promised by `hardware.gpu`."""
+        problem = schema_problem(config, schema)
+        if problem:
+            raise ConfigError(problem)
+        filled: dict[str, Any] = with_defaults(config, schema)
+        device = resolve_device(filled["device"], has_cuda)
+        _check_model(filled["model"], device)
+        unknown = [name for name in filled["approaches"] if name not in known_approaches]
+        if unknown:
+            raise ConfigError(
+                f"config key approaches: found {unknown[0]!r}, which is no approach; known: {', '.join(known_approaches)}"
+            )
+        study = cls(config=filled, device=device)
+        if max_context is not None:
+            study.check_context(max_context)
+        return study
+
+    def check_context(self, max_context: int) -> None:
+        """Raise ConfigError where the longest prompt and its new tokens do not fit the model's context."""
+        workload = self.config["workload"]
+        longest = max(workload["prompt_lengths"])
+        if longest + workload["new_tokens"] > max_context:
+            raise ConfigError(
+                f"config key workload.prompt_lengths: found {longest}, which with new_tokens {workload['new_tokens']} is "
+                f"longer than the model's context of {max_context} positions; shorten one of them"
+            )
+
+    def check_availability(self, approaches: Mapping[str, Availability]) -> None:
+        """Raise ConfigError where the study forbids an approach that cannot run here."""
+        if self.config["on_unavailable"] == "record":
+            return
+        for name, availability in approaches.items():
+            if availability.status == "unavailable":
+                raise ConfigError(
+                    f"config key approaches: {name} cannot run here: {availability.reason} "
+                    "(or set on_unavailable: record to go on without it)"
+                )
+
+    @property
+    def name(self) -> str:
+        return str(self.config["study"])
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The model section without the keys of other sources."""
+        return model_section(self.config["model"])
+
+    @property
+    def model_id(self) -> str:
+        """`{name}-{hash}`: the hash is of the model section, so two studies never overwrite each other's weights."""
+        digest = hashlib.sha256(json.dumps(self.model, sort_keys=True).encode()).hexdigest()
+        return f"{self.model['name']}-{digest[:12]}"
+
+    @property
+    def repeats(self) -> list[int]:
+        return list(range(1, self.config["workload"]["repeats"] + 1))
+
+    def plan(self, compile_cache_dir: str = "", engine_dir: str = "") -> dict[str, Any]:
+        """The arguments of `records.Plan` as plain values, for a rule's params."""
+        workload, graphs = self.config["workload"], self.config["graphs"]
+        lengths = workload["prompt_lengths"]
+        return {
+            "prompt_lengths": list(lengths),
+            "new_tokens": workload["new_tokens"],
+            "max_context": max(lengths) + workload["new_tokens"],
+            "dtype": self.config["model"]["dtype"],
+            "device": self.device,
+            "sampling": sampling_section(workload["sampling"]),
+            "seed": workload["seed"],
+            "threads": self.config["threads"],
+            "jit_backend": self.config["jit"]["backend"],
+            "compile_cache_dir": compile_cache_dir,
+            "graphs": {
+                "pool_capacity": graphs["pool_capacity"],
+                "pool_max_bytes": graphs["pool_max_mib"] * 2**20,
+                "prefill_buckets": list(graphs["prefill_buckets"]),
+                "kv_buckets": list(graphs["kv_buckets"]),
+            },
+            "tensorrt_llm": {key: self.config["tensorrt_llm"][key] for key in TensorRTOptions.__struct_fields__},
+            "engine_dir": engine_dir,
+        }
+
+
+def plan_from_params(values: Mapping[str, Any]) -> Plan:
+    """The typed plan from a rule's params."""
+    fields = dict(values)
+    fields["prompt_lengths"] = tuple(fields["prompt_lengths"])
+    fields["sampling"] = Sampling(**fields["sampling"])
+    graphs = dict(fields["graphs"])
+    fields["graphs"] = GraphOptions(
+        **graphs | {key: tuple(graphs[key]) for key in ("prefill_buckets", "kv_buckets") if key in graphs}
+    )
+    fields["tensorrt_llm"] = TensorRTOptions(**fields["tensorrt_llm"])
+    return Plan(**fields)
+
+
+def resolve_device(asked: str, has_cuda: bool) -> Device:
+    """`auto` takes CUDA where it is; `cuda` without it is an error, never a silent CPU run."""
+    if asked == "cuda" and not has_cuda:
+        raise ConfigError(
+            "config key device: found 'cuda', but no CUDA device is visible here; set device: cpu, or hardware.gpu on a cluster"
+        )
+    return "cuda" if has_cuda and asked in ("auto", "cuda") else "cpu"
+
+
+def model_section(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that say which weights: name, source, dtype and the chosen source's own."""
+    keys = ("name", "source", "dtype", *SOURCE_KEYS[model["source"]])
+    return {key: model[key] for key in keys}
+
+
+def sampling_section(sampling: str | Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `records.Sampling`."""
+    if isinstance(sampling, str):
+        return {"method": "greedy"}
+    return {"method": "sample", **sampling}
+
+
+def _check_model(model: Mapping[str, Any], device: Device) -> None:
+    if device == "cpu" and model["dtype"] not in CPU_DTYPES:
+        raise ConfigError(
+            f"config key model.dtype: found {model['dtype']!r}, which a CPU does not compute natively; "
+            f"take {' or '.join(CPU_DTYPES)}, or run on a CUDA device"
+        )
+    if model["source"] == "huggingface":
+        if not model["repo"]:
+            raise ConfigError("config key model.repo: missing; name the repository, e.g. meta-llama/Llama-2-7b-hf")
+        revision = str(model["revision"])
+        if len(revision) != 40 or any(digit not in "0123456789abcdef" for digit in revision):
+            raise ConfigError(
+                f"config key model.revision: found {revision!r}; give the full commit hash (40 hexadecimal digits), "
+                "since a branch can change under a study"
+            )
+    if model["source"] == "local" and not model["path"]:
+        raise ConfigError("config key model.path: missing; name the model's folder")
