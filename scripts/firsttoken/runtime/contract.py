@@ -12,6 +12,10 @@ Forward = Literal["eager", "graph", "compiled", "null"]
 DynamicOperations = Literal["native", "jit", "captured", "none"]
 
 
+class UnsupportedModel(Exception):
+    """`build_engine` cannot serve this model or plan; one sentence for the reader of the report."""
+
+
 class EngineSpec(Record):
     """Everything that makes an engine; it travels to the generator process as JSON."""
 
