@@ -22,7 +22,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # ---------------------------------------------------------------- the plan that an approach gets
 
 
-class Sampling(Record, kw_only=True):
+class Sampling(Record, frozen=True, kw_only=True):
     """How the next token is chosen. `greedy` ignores the other fields; top_k 0 and top_p 1 mean "off"."""
 
     method: Literal["greedy", "sample"] = "greedy"
@@ -31,7 +31,7 @@ class Sampling(Record, kw_only=True):
     top_p: float = 1.0
 
 
-class GraphOptions(Record, kw_only=True):
+class GraphOptions(Record, frozen=True, kw_only=True):
     """The rolling pool and the KV buckets. Empty buckets mean: exact prompt lengths; KV buckets by powers of two."""
 
     pool_capacity: int = 16
@@ -42,14 +42,14 @@ class GraphOptions(Record, kw_only=True):
     rolling: bool = True  # False: never evict (the control of the memory experiment)
 
 
-class TensorRTOptions(Record, kw_only=True):
+class TensorRTOptions(Record, frozen=True, kw_only=True):
     """Runtime and build settings of TensorRT-LLM that a study may change; all are recorded in the results."""
 
     single_process: bool = False
     gemm_plugin: str = "auto"
 
 
-class Plan(Record, kw_only=True):
+class Plan(Record, frozen=True, kw_only=True):
     """What a run has to serve; everything `Approach.load` needs besides the weights."""
 
     prompt_lengths: tuple[int, ...]
@@ -70,14 +70,14 @@ class Plan(Record, kw_only=True):
 # ---------------------------------------------------------------- what an approach reports
 
 
-class Availability(Record, kw_only=True):
+class Availability(Record, frozen=True, kw_only=True):
     """Whether an approach can run on a machine; `reason` is one sentence that says what is missing and what to do."""
 
     status: Status
     reason: str = ""
 
 
-class SetupTimes(Record, kw_only=True):
+class SetupTimes(Record, frozen=True, kw_only=True):
     """Seconds from the start of the process until ready, by part; parts that an approach does not have are 0."""
 
     imports_s: float = 0.0
@@ -87,7 +87,7 @@ class SetupTimes(Record, kw_only=True):
     warm_up_s: float = 0.0
 
 
-class MemoryReport(Record, kw_only=True):
+class MemoryReport(Record, frozen=True, kw_only=True):
     """Peaks as the approach's own allocator sees them; None where there is none (CPU)."""
 
     device_allocated_bytes: int | None = None
@@ -95,7 +95,7 @@ class MemoryReport(Record, kw_only=True):
     graph_bytes: int | None = None  # held by captured graphs
 
 
-class TokenTiming(Record, kw_only=True):
+class TokenTiming(Record, frozen=True, kw_only=True):
     """Where one token's latency went, read after the request; None where an approach cannot tell.
 
     `ipc` is socket time both ways, `queue` waiting for the engine thread, `lookup` finding the graph, `launch` the host
@@ -114,13 +114,13 @@ class TokenTiming(Record, kw_only=True):
 # ---------------------------------------------------------------- files of a study
 
 
-class FileEntry(Record, kw_only=True):
+class FileEntry(Record, frozen=True, kw_only=True):
     path: str
     bytes: int
     sha256: str
 
 
-class ModelManifest(Record, kw_only=True):
+class ModelManifest(Record, frozen=True, kw_only=True):
     """`results/models/{model}-{hash}.json`."""
 
     name: str
@@ -139,14 +139,14 @@ class ModelManifest(Record, kw_only=True):
     files: tuple[FileEntry, ...]
 
 
-class Prompt(Record, kw_only=True):
+class Prompt(Record, frozen=True, kw_only=True):
     index: int  # within its length
     length: int
     offset: int  # where in the tokenised corpus it starts
     token_ids: tuple[int, ...]
 
 
-class Prompts(Record, kw_only=True):
+class Prompts(Record, frozen=True, kw_only=True):
     """`results/{study}/prompts.json`: real text, exact lengths, never padded."""
 
     seed: int
@@ -155,14 +155,14 @@ class Prompts(Record, kw_only=True):
     prompts: tuple[Prompt, ...]
 
 
-class Gpu(Record, kw_only=True):
+class Gpu(Record, frozen=True, kw_only=True):
     name: str
     uuid: str
     memory_bytes: int
     compute_capability: str
 
 
-class Environment(Record, kw_only=True):
+class Environment(Record, frozen=True, kw_only=True):
     """`results/{study}/environment.json`."""
 
     fingerprint: str
@@ -184,7 +184,7 @@ class Environment(Record, kw_only=True):
     recorded_at: str
 
 
-class Floor(Record, kw_only=True):
+class Floor(Record, frozen=True, kw_only=True):
     """The least time that one prompt length can take on this device, in milliseconds, and which ceiling sets it."""
 
     prompt_length: int
@@ -194,7 +194,7 @@ class Floor(Record, kw_only=True):
     itl_bound: Literal["bandwidth", "arithmetic"]
 
 
-class Ceilings(Record, kw_only=True):
+class Ceilings(Record, frozen=True, kw_only=True):
     """`results/{study}/ceilings.json`: measured, with the raw repeats kept."""
 
     device: Device
@@ -208,7 +208,7 @@ class Ceilings(Record, kw_only=True):
     floors: tuple[Floor, ...]
 
 
-class MemoryRecord(Record, kw_only=True):
+class MemoryRecord(Record, frozen=True, kw_only=True):
     """Peaks over a whole run, bytes."""
 
     device_allocated_bytes: int | None = None
@@ -219,7 +219,7 @@ class MemoryRecord(Record, kw_only=True):
     host_peak_bytes: int | None = None
 
 
-class TelemetrySummary(Record, kw_only=True):
+class TelemetrySummary(Record, frozen=True, kw_only=True):
     """What the sampler saw during the measured requests."""
 
     source: Literal["nvml", "cpu", "none"]
@@ -240,7 +240,7 @@ class TelemetrySummary(Record, kw_only=True):
     taint_reasons: tuple[str, ...] = ()
 
 
-class RunRecord(Record, kw_only=True):
+class RunRecord(Record, frozen=True, kw_only=True):
     """`results/{study}/raw/{approach}/{repeat}.json`: one fresh process of one approach."""
 
     approach: str
@@ -275,7 +275,7 @@ class RunRecord(Record, kw_only=True):
     duration_s: float = 0.0
 
 
-class PromptTokens(Record, kw_only=True):
+class PromptTokens(Record, frozen=True, kw_only=True):
     prompt_length: int
     prompt_index: int
     tokens: tuple[int, ...]
@@ -284,7 +284,7 @@ class PromptTokens(Record, kw_only=True):
     logits_file: str | None = None  # relative to the run's logits folder; None: not offered
 
 
-class TokensRecord(Record, kw_only=True):
+class TokensRecord(Record, frozen=True, kw_only=True):
     """`results/{study}/raw/{approach}/{repeat}.tokens.json`."""
 
     approach: str
