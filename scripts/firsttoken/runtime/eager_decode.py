@@ -1,0 +1,58 @@
+"""Plain eager decoding with Hugging Face's own growing KV cache: what all other ways are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def greedy_decode(
+    model: Any, prompt_ids: Sequence[int], new_tokens: int, keep_logits: bool
+) -> tuple[list[int], torch.Tensor | None]:
+    """One prefill and `new_tokens - 1` one-token steps.
+
+    Returns the greedy tokens (end-of-sequence ignored) and, if `keep_logits`, the logits that chose them: float32
+    `[new_tokens, vocab]` on the CPU.
+    """
+    return _decode(model, prompt_ids, new_tokens, None, keep_logits)
+
+
+def teacher_forced_logits(model: Any, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> torch.Tensor:
+    """Float32 logits `[len(continuation_ids), vocab]` on the CPU; row i is what predicts `continuation_ids[i]`."""
+    _, logits = _decode(model, prompt_ids, len(continuation_ids), continuation_ids, True)
+    assert logits is not None
+    return logits
+
+
+def _decode(
+    model: Any, prompt_ids: Sequence[int], new_tokens: int, forced: Sequence[int] | None, keep_logits: bool
+) -> tuple[list[int], torch.Tensor | None]:
+    import torch
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    tokens: list[int] = []
+    rows: list[torch.Tensor] = []
+    step_input = torch.tensor([list(prompt_ids)], device=model.device)
+    with torch.inference_mode():
+        for index in range(new_tokens):
+            output = model(input_ids=step_input, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            logits = output.logits[0, -1].float()
+            if keep_logits:
+                rows.append(logits.cpu())
+            tokens.append(int(logits.argmax()) if forced is None else int(forced[index]))
+            step_input = torch.tensor([[tokens[-1]]], device=model.device)
+    return tokens, torch.stack(rows) if keep_logits else None
+
+
+def save_logits_file(logits: torch.Tensor, path: Any) -> None:
+    """Write `logits` under the key `logits` as safetensors, atomically."""
+    from safetensors.torch import save_file
+
+    from firsttoken.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        save_file({"logits": logits.float().contiguous().cpu()}, temporary)
