@@ -1,8 +1,8 @@
 """What machine this is and which approaches can run on it: `results/{study}/environment.json` and its fingerprint.
 
 The fingerprint is a rule param, so it is taken each time the workflow is parsed: nothing here imports torch. It covers what
-changes a latency or a possibility (GPU model, driver, package versions, deployment, availability), not what changes by itself
-(clocks, the commit).
+changes a latency (GPU model, driver, package versions, deployment), not what changes by itself (clocks, the commit). Whether
+an approach can run is a param of that approach's own jobs, so that a new approach does not rerun the others.
 """
 
 from __future__ import annotations
@@ -109,9 +109,7 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def machine_facts(
-    device: Device, gpu_name: str, deployment: Sequence[str], approaches: Mapping[str, Availability]
-) -> dict[str, Any]:
+def machine_facts(device: Device, gpu_name: str, deployment: Sequence[str]) -> dict[str, Any]:
     """What the fingerprint is made of, as plain values. `gpu_name` from the config wins, since a login node has no GPU."""
     gpu, driver, _ = visible_gpu() if device == "cuda" and not gpu_name else (None, "", "")
     return {
@@ -122,7 +120,6 @@ def machine_facts(
         "python": platform.python_version(),
         "packages": package_versions(MEASURED_PACKAGES),
         "deployment": sorted(deployment),
-        "approaches": {name: availability.status for name, availability in sorted(approaches.items())},
     }
 
 

@@ -1,0 +1,109 @@
+"""The measurements: the machine, its ceilings, and one fresh process an approach and repeat.
+
+Needs: the model, prompts and reference of model.smk, the engine of engine.smk where TensorRT-LLM can run.
+Makes: results/{study}/environment.json, ceilings.json, raw/{approach}/{repeat}.*, experiments/*.csv.
+Every rule that measures asks for gpu=1 and takes the device's lock, so that no two of them share the device.
+"""
+
+
+rule record_environment:
+    input:
+        sources=sources("measure/environment.py", "study/job.py"),
+    output:
+        environment="results/{study}/environment.json",
+    log:
+        "results/{study}/logs/record_environment.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        machine=MACHINE,
+        availability={name: [found.status, found.reason] for name, found in AVAILABILITY.items()},
+        threads=STUDY.config["threads"],
+        expected_gpu=EXPECTED_GPU,
+    message:
+        "Recording the machine and its software"
+    script:
+        "../scripts/record_environment.py"
+
+
+rule measure_ceilings:
+    input:
+        manifest=MODEL_MANIFEST,
+        sources=sources("measure/ceilings.py", "measure/device_lock.py", "study/job.py"),
+    output:
+        ceilings="results/{study}/ceilings.json",
+    log:
+        "results/{study}/logs/measure_ceilings.log",
+    conda:
+        "../envs/base.yaml"
+    priority: 20_000
+    resources:
+        gpu=1,
+    params:
+        plan=STUDY.plan(),
+        fingerprint=FINGERPRINT,
+    message:
+        "Measuring this device's bandwidth and matrix rate"
+    script:
+        "../scripts/measure_ceilings.py"
+
+
+rule benchmark_approach:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        prompts="results/{study}/prompts.json",
+        reference="results/{study}/reference.safetensors",
+        sources=approach_sources,
+    output:
+        samples="results/{study}/raw/{approach}/{repeat}.parquet",
+        record="results/{study}/raw/{approach}/{repeat}.json",
+        tokens="results/{study}/raw/{approach}/{repeat}.tokens.json",
+        logits=directory("results/{study}/raw/{approach}/{repeat}.logits"),
+    log:
+        "results/{study}/logs/benchmark/{approach}/{repeat}.log",
+    wildcard_constraints:
+        approach="|".join(name for name in AVAILABILITY if name not in ENGINE_APPROACHES),
+    conda:
+        "../envs/base.yaml"
+    priority: run_priority
+    resources:
+        gpu=1,
+    params:
+        run=run_params,
+    message:
+        "Measuring {wildcards.approach}, process {wildcards.repeat}"
+    script:
+        "../scripts/benchmark_approach.py"
+
+
+# The same run in TensorRT-LLM's own environment.
+rule benchmark_tensorrt_llm:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        prompts="results/{study}/prompts.json",
+        engine=engine_input,
+        sources=approach_sources,
+    output:
+        samples="results/{study}/raw/{approach}/{repeat}.parquet",
+        record="results/{study}/raw/{approach}/{repeat}.json",
+        tokens="results/{study}/raw/{approach}/{repeat}.tokens.json",
+        logits=directory("results/{study}/raw/{approach}/{repeat}.logits"),
+    log:
+        "results/{study}/logs/benchmark/{approach}/{repeat}.log",
+    wildcard_constraints:
+        approach="|".join(ENGINE_APPROACHES),
+    conda:
+        "../envs/tensorrt_llm.yaml"
+    container:
+        "docker://nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+    priority: run_priority
+    resources:
+        gpu=1,
+    params:
+        run=run_params,
+    message:
+        "Measuring {wildcards.approach}, process {wildcards.repeat}"
+    script:
+        "../scripts/benchmark_approach.py"

@@ -1,0 +1,32 @@
+"""The TensorRT-LLM engine.
+
+Needs: the model, a CUDA device, the environment envs/tensorrt_llm.yaml or its container (--sdm conda or --sdm apptainer).
+Makes: results/{study}/engine/ and results/{study}/engine.json.
+"""
+
+
+rule build_trtllm_engine:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        sources=sources("runtime/trtllm_engine.py", "study/job.py"),
+    output:
+        engine=directory("results/{study}/engine"),
+        manifest="results/{study}/engine.json",
+    log:
+        "results/{study}/logs/build_trtllm_engine.log",
+    conda:
+        "../envs/tensorrt_llm.yaml"
+    container:
+        "docker://nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
+    resources:
+        gpu=1,
+        mem_gib=STUDY.config["tensorrt_llm"]["host_memory_gib"],
+    params:
+        plan=STUDY.plan(engine_dir=f"results/{STUDY.name}/engine"),
+        machine=MACHINE,
+        expected_gpu=EXPECTED_GPU,
+    message:
+        "Building the TensorRT-LLM engine"
+    script:
+        "../scripts/build_trtllm_engine.py"

@@ -1,0 +1,103 @@
+"""From the jobs' traces to `provenance.json`, and back: are the files on disk still those that the study was made of?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from firsttoken.files import read_json, write_json
+from firsttoken.records import Record
+from firsttoken.study.trace import Trace, digest
+
+WEIGHTS = "results/models/"  # not shipped with a study: their absence is said, but is no damage
+
+
+class Provenance(Record):
+    """`results/{study}/provenance.json`: every job behind the study's outputs."""
+
+    study: str
+    jobs: tuple[Trace, ...]
+    breaks: tuple[str, ...]  # a file that one job wrote and another read with other bytes
+
+
+class Verdict(Record):
+    """What `verify` found, one line a file."""
+
+    checked: int
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    not_shipped: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.changed and not self.missing
+
+
+def collect(study: str, logs: Iterable[Path]) -> Provenance:
+    """Read all traces below the given log folders and files. Jobs whose outputs are gone are left out."""
+    traces = []
+    for path in sorted({trace for log in logs for trace in _traces(log)}):
+        trace = read_json(path, Trace)
+        if all(Path(output).exists() for output in trace.outputs):
+            traces.append(trace)
+    return Provenance(study=study, jobs=tuple(traces), breaks=tuple(_breaks(traces)))
+
+
+def write_provenance(study: str, logs: Iterable[Path], target: Path) -> None:
+    """Write `provenance.json`. Raises ValueError where an output was changed between the job that wrote it and one that read it."""
+    provenance = collect(study, logs)
+    write_json(target, provenance)
+    if provenance.breaks:
+        raise ValueError(provenance.breaks[0])
+
+
+def _traces(log: Path) -> Iterable[Path]:
+    if log.is_dir():
+        return log.rglob("*.trace.json")
+    return [log] if log.name.endswith(".trace.json") and log.exists() else []
+
+
+def _breaks(traces: list[Trace]) -> Iterable[str]:
+    written = {path: (value, trace.rule) for trace in traces for path, value in trace.outputs.items()}
+    for trace in traces:
+        for path, value in trace.inputs.items():
+            if path in written and written[path][0] != value:
+                yield (
+                    f"{path}: {trace.rule} read other bytes than {written[path][1]} wrote; "
+                    "it was changed by hand: delete it and run again"
+                )
+
+
+def verify(provenance_file: Path, root: Path) -> Verdict:
+    """Hash everything that the study was made of and compare. `root` is the project's folder."""
+    provenance = read_json(provenance_file, Provenance)
+    recorded: dict[str, str] = {}
+    what: dict[str, str] = {}
+    for trace in provenance.jobs:
+        for kind, files in (("input", trace.inputs), ("script", trace.code), ("result", trace.outputs)):
+            for path, value in files.items():
+                recorded[path] = value
+                what[path] = kind
+    moved = _shipped_elsewhere(provenance, provenance_file, root)
+    changed, missing, not_shipped = [], [], []
+    for path, value in sorted(recorded.items()):
+        place = moved(path)
+        if not place.exists():
+            (not_shipped if path.startswith(WEIGHTS) else missing).append(f"{what[path]} {path}: missing")
+        elif digest(place, trust_manifest=False) != value:
+            changed.append(f"{what[path]} {path}: its bytes have changed")
+    return Verdict(
+        checked=len(recorded), changed=tuple(changed), missing=tuple(missing), not_shipped=tuple(not_shipped)
+    )
+
+
+def _shipped_elsewhere(provenance: Provenance, provenance_file: Path, root: Path) -> Callable[[str], Path]:
+    """A study may lie elsewhere than where it was made, e.g. under results/reference/: its own files move with it."""
+    home = f"results/{provenance.study}/"
+
+    def place(path: str) -> Path:
+        if path.startswith(home):
+            return provenance_file.parent / path.removeprefix(home)
+        return root / path
+
+    return place

@@ -1,0 +1,35 @@
+"""Check a study's files against its provenance: `python scripts/verify.py embedded` (or a folder, e.g. results/reference/h200)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from firsttoken.study.provenance import verify
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(study: str) -> int:
+    """Print what has changed or is missing; 0 when all is as it was."""
+    folder = Path(study) if (Path(study) / "provenance.json").exists() else ROOT / "results" / study
+    provenance = folder / "provenance.json"
+    if not provenance.exists():
+        print(f"firsttoken: {provenance}: no such file; name a finished study, e.g. embedded", file=sys.stderr)
+        return 2
+    verdict = verify(provenance, ROOT)
+    for line in (*verdict.changed, *verdict.missing):
+        print(line)
+    for line in verdict.not_shipped:
+        print(f"{line} (weights are not shipped with a study)")
+    print(
+        f"{provenance}: {verdict.checked} files checked, {len(verdict.changed)} changed, {len(verdict.missing)} missing, "
+        f"{len(verdict.not_shipped)} not shipped"
+    )
+    return 0 if verdict.sound else 1
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(main(sys.argv[1]))
