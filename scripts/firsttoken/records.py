@@ -134,6 +134,8 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     read_bytes_per_token: int  # weights that a decode step reads: all but an untied embedding table
     kv_bytes_per_token: int  # in the stored dtype
     flops_per_token: int  # 2 x multiply-accumulate weights, attention not counted
+    head_flops: int = 0  # of those, the vocabulary projection's, which a prefill does once; 0: not known
+    attention_window: int = 0  # positions that the narrowest layer attends to; 0: all
     max_context: int
     vocab_size: int
     files: tuple[FileEntry, ...]
