@@ -6,6 +6,7 @@ what to do. Needs jsonschema and PyYAML, no torch.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -67,10 +68,12 @@ def schema_problem(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str 
     where = key_path(list(error.absolute_path))
     what = f"config key {where}: found {_short(error.instance)}"
     if error.validator == "additionalProperties":
-        known = ", ".join(sorted(error.schema.get("properties", {})))
-        unknown = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+        known = sorted(error.schema.get("properties", {}))
+        unknown = sorted(set(map(str, error.instance)) - set(known))[0]
         inside = "" if where == "the config" else f" in {where}"
-        return f"config key {unknown[0]!r}{inside}: unknown; known keys: {known}"
+        near = difflib.get_close_matches(unknown, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"config key {unknown!r}{inside}: unknown; {hint}"
     if error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         inside = "" if where == "the config" else f"{where}."

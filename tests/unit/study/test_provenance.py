@@ -1,0 +1,111 @@
+"""Traces chain results to their inputs; a changed byte anywhere is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from firsttoken.study.job import job, require_gpu_slot
+from firsttoken.study.provenance import collect, verify, write_provenance
+
+
+class Files(list[str]):
+    """What Snakemake hands over as input and output: a list with names."""
+
+    def get(self, name: str, default: Any) -> Any:
+        return [path for path in self if path.endswith(".py")] if name == "sources" else default
+
+
+def run_job(rule: str, inputs: list[str], outputs: list[str], text: str = "result") -> None:
+    snakemake = SimpleNamespace(
+        rule=rule,
+        input=Files(inputs),
+        output=Files(outputs),
+        log=[f"results/demo/logs/{rule}.log"],
+        wildcards={"study": "demo"},
+        params={"seed": 1, "lengths": [1, 2]},
+        scriptdir=str(Path.cwd() / "scripts"),
+    )
+    with job(snakemake):
+        for output in outputs:
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            Path(output).write_text(text + output)
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("scripts").mkdir()
+    Path("scripts/module.py").write_text("x = 1\n")
+    Path("scripts/first.py").write_text("y = 1\n")
+    Path("corpus.txt").write_text("words")
+    run_job("first", ["corpus.txt", "scripts/module.py"], ["results/demo/a.txt"])
+    run_job("second", ["results/demo/a.txt"], ["results/demo/b.txt"])
+    write_provenance("demo", [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+    return tmp_path
+
+
+def found(root: Path) -> tuple[str, ...]:
+    verdict = verify(root / "results/demo/provenance.json", root)
+    return (*verdict.changed, *verdict.missing)
+
+
+def test_an_untouched_study_is_sound(study: Path) -> None:
+    assert found(study) == ()
+    provenance = collect("demo", [Path("results/demo/logs")])
+    assert [trace.rule for trace in provenance.jobs] == ["first", "second"]
+    assert set(provenance.jobs[0].code) == {"scripts/module.py", "scripts/first.py"}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("corpus.txt", "input"),
+        ("scripts/module.py", "script"),
+        ("scripts/first.py", "script"),
+        ("results/demo/a.txt", "result"),
+        ("results/demo/b.txt", "result"),
+    ],
+)
+def test_a_changed_byte_is_named(study: Path, path: str, kind: str) -> None:
+    (study / path).write_text("other")
+    assert found(study) == (f"{kind} {path}: its bytes have changed",) or path == "results/demo/a.txt"
+    assert any(path in line for line in found(study))
+
+
+def test_a_missing_result_is_named(study: Path) -> None:
+    (study / "results/demo/b.txt").unlink()
+    assert found(study) == ("result results/demo/b.txt: missing",)
+
+
+def test_a_shipped_study_is_checked_where_it_lies(study: Path) -> None:
+    (study / "results/reference").mkdir()
+    (study / "results/demo").rename(study / "results/reference/demo")
+    verdict = verify(study / "results/reference/demo/provenance.json", study)
+    assert verdict.sound
+    assert verdict.checked == 5
+
+
+def test_a_file_changed_between_two_jobs_breaks_the_chain(study: Path) -> None:
+    Path("results/demo/a.txt").write_text("tampered")
+    run_job("third", ["results/demo/a.txt"], ["results/demo/c.txt"])
+    with pytest.raises(ValueError, match=r"a\.txt: third read other bytes than first wrote"):
+        write_provenance("demo", [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+
+
+def test_a_user_error_ends_the_job_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")])
+    with pytest.raises(SystemExit) as caught, job(snakemake):
+        raise ValueError("config key x: found 1")
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == "firsttoken: config key x: found 1\n"
+    assert "Traceback" in (tmp_path / "x.log").read_text()
+
+
+@pytest.mark.parametrize("gpu", [0, None])
+def test_a_measuring_job_without_its_slot_refuses(gpu: int | None) -> None:
+    with pytest.raises(RuntimeError, match="--resources gpu=1"):
+        require_gpu_slot(SimpleNamespace(rule="benchmark_approach", resources={"gpu": gpu}))
