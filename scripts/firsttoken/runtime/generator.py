@@ -1,0 +1,279 @@
+"""The generator process: `python -m firsttoken.runtime.generator`, started by `client.GeneratorClient.launch`.
+
+    ft-engine    main thread: makes the engine, runs requests one after another, sends tokens without blocking
+    ft-sender    sends what a slow client's socket did not take at once; heartbeats
+    ft-acceptor  accepts clients; an ft-reader for each reads its requests
+    ft-lifetime  ends the process with its owner (see `lifetime`)
+
+An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO queue.
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TextIO
+
+import msgspec
+
+from firsttoken.runtime import lifetime, wire
+from firsttoken.runtime.contract import Engine, EngineSpec, UnsupportedModel
+from firsttoken.runtime.outbox import Outbox, Sender
+
+MAX_WAITING_REQUESTS = 64  # of one client
+
+# With CPython's 5 ms, a reader or capture thread that is busy in Python delays the engine thread by up to as much for each
+# time that it gives up the interpreter lock; measured 5.3 ms against 0.29 ms a step with 0.05 ms.
+SWITCH_INTERVAL_S = 5e-5
+
+Request = wire.Generate | wire.SaveLogits | wire.Inspect
+
+
+class Job:
+    """One request: waiting, then claimed once, by the engine thread to run it or by a reader thread to cancel it."""
+
+    __slots__ = ("_claim", "cancelled", "client", "received_ns", "request")
+
+    def __init__(self, client: Client, request: Request, received_ns: int) -> None:
+        self.client = client
+        self.request = request
+        self.received_ns = received_ns
+        self.cancelled = False
+        self._claim = threading.Lock()
+
+    def claim(self) -> bool:
+        """True for the first caller only."""
+        return self._claim.acquire(blocking=False)
+
+
+class Client:
+    """One connection: its reader's inbox, its outbox, and its requests that are not finished."""
+
+    def __init__(self, connection: socket.socket, stalled: Callable[[Outbox], None]) -> None:
+        wire.set_send_buffer(connection)
+        self.inbox = wire.Inbox(connection, wire.client_message_decoder())
+        self.outbox = Outbox(connection, stalled)
+        self.jobs: dict[int, Job] = {}
+        self.greeted = False
+
+    def finish(self, job: Job, *messages: wire.Message) -> None:
+        """Send the request's last messages and forget it."""
+        self.jobs.pop(job.request.request, None)
+        for message in messages:
+            self.outbox.put(wire.encode(message))
+
+
+class Generator:
+    """Serves one engine to all who connect. `serve` is the engine thread; everything else may be called from any thread."""
+
+    def __init__(self, listener: socket.socket, build: Callable[[], Engine]) -> None:
+        self._listener = listener
+        self._build = build
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._clients: set[Client] = set()
+        self._greeting: bytes | None = None
+        self._greeting_lock = threading.Lock()
+        self._sender = Sender(self._waiting_outboxes)
+        self._current: Job | None = None
+        self._stopping = False
+
+    def serve(self) -> None:
+        """Make the engine, tell every client, run requests until `stop`."""
+        helpers = [
+            lifetime.start_thread("ft-acceptor", self._accept),
+            lifetime.start_thread("ft-sender", self._sender.run),
+        ]
+        engine = self._make_engine()
+        try:
+            if engine is not None:
+                gc.collect()
+                gc.freeze()  # the engine's objects stay: no collection should walk them during a request
+            while (job := self._queue.get()) is not None:
+                self._current = job
+                if self._stopping:
+                    break
+                if engine is not None and job.claim():
+                    self._run(engine, job)
+        finally:
+            if engine is not None:
+                engine.close()
+            self.stop()
+            for helper in helpers:
+                helper.join(1.0)
+            for client in self._clients.copy():
+                client.outbox.close()
+
+    def stop(self) -> None:
+        """End `serve` soon: the running request is cancelled, waiting ones are dropped. Idempotent."""
+        self._stopping = True
+        if self._current is not None:
+            self._current.cancelled = True
+        self._queue.put(None)
+        self._sender.stop()
+        if self._listener.fileno() >= 0:
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`, which closing would not
+
+    # ------------------------------------------------------------ engine thread
+
+    def _make_engine(self) -> Engine | None:
+        """The engine, or None after telling why there is none; the process then waits for its owner to end it."""
+        engine: Engine | None = None
+        try:
+            engine = self._build()
+            self._greet(wire.Ready(engine.setup))
+        except UnsupportedModel as error:
+            self._greet(wire.Refused(True, str(error)))
+        except Exception as error:
+            traceback.print_exc()
+            self._greet(wire.Refused(False, _describe(error)))
+        return engine
+
+    def _run(self, engine: Engine, job: Job) -> None:
+        request = job.request
+        try:
+            if isinstance(request, wire.Generate):
+                self._generate(engine, job, request)
+            elif isinstance(request, wire.SaveLogits):
+                offered = engine.save_logits(request.prompt_ids, request.continuation_ids, Path(request.path))
+                job.client.finish(job, wire.Saved(request.request, offered))
+            else:
+                answer = wire.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
+                job.client.finish(job, answer)
+        except ValueError as error:
+            job.client.finish(job, wire.RequestFailed(request.request, "invalid", str(error)))
+        except Exception as error:
+            traceback.print_exc()
+            job.client.finish(job, wire.RequestFailed(request.request, "engine", _describe(error)))
+
+    def _generate(self, engine: Engine, job: Job, request: wire.Generate) -> None:
+        started_ns = time.perf_counter_ns()
+        number, put, encode, now, token_message = (
+            request.request, job.client.outbox.put, wire.encode, time.perf_counter_ns, wire.Token,
+        )  # fmt: skip
+        pushed_ns: list[int] = []
+
+        def emit(token: int) -> None:
+            pushed_ns.append(now())
+            put(encode(token_message(number, token)))
+
+        engine.generate(request.prompt_ids, request.max_new_tokens, emit, lambda: job.cancelled)
+        if len(pushed_ns) != request.max_new_tokens and not job.cancelled:
+            raise RuntimeError(f"the engine gave {len(pushed_ns)} of {request.max_new_tokens} tokens")
+        rows = list(engine.timings())
+        parts = [
+            wire.Timings(number, pushed_ns[i : i + wire.TIMINGS_PER_MESSAGE], rows[i : i + wire.TIMINGS_PER_MESSAGE])
+            for i in range(0, len(pushed_ns), wire.TIMINGS_PER_MESSAGE)
+        ]
+        cancelled = len(pushed_ns) < request.max_new_tokens
+        job.client.finish(job, *parts, wire.Done(number, cancelled, job.received_ns, started_ns))
+
+    # ------------------------------------------------------------ acceptor and reader threads
+
+    def _accept(self) -> None:
+        while not self._stopping:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                if self._stopping:
+                    break
+                raise
+            client = Client(connection, self._sender.stalled)
+            with self._greeting_lock:
+                self._clients.add(client)
+                if self._greeting is not None:
+                    client.outbox.put(self._greeting)
+                    client.greeted = True
+            lifetime.start_thread("ft-reader", lambda client=client: self._read(client))  # type: ignore[misc]
+        self._listener.close()
+
+    def _greet(self, greeting: wire.Message) -> None:
+        with self._greeting_lock:
+            self._greeting = wire.encode(greeting)
+            for client in self._clients:
+                client.outbox.put(self._greeting)
+                client.greeted = True
+
+    def _read(self, client: Client) -> None:
+        try:
+            while True:
+                self._handle(client, client.inbox.receive())
+        except wire.Disconnected:
+            pass  # the usual end
+        except wire.WireError as error:
+            print(f"generator: connection closed: {error}", file=sys.stderr, flush=True)
+        finally:
+            self._clients.discard(client)
+            for job in list(client.jobs.values()):
+                job.cancelled = True
+                job.claim()  # the engine thread skips it, if it has not begun
+            client.outbox.close()
+
+    def _handle(self, client: Client, message: wire.ClientMessage) -> None:
+        received_ns = time.perf_counter_ns()
+        if isinstance(message, wire.Cancel):
+            job = client.jobs.get(message.request)
+            if job is not None:  # else it is done, and the client will see so
+                job.cancelled = True
+                if job.claim():
+                    client.finish(job, wire.Done(message.request, True, job.received_ns, received_ns))
+            return
+        if message.request in client.jobs:
+            raise wire.WireError(f"request {message.request} is already waiting")
+        if len(client.jobs) >= MAX_WAITING_REQUESTS:
+            raise wire.WireError(f"more than {MAX_WAITING_REQUESTS} requests waiting")
+        job = Job(client, message, received_ns)
+        client.jobs[message.request] = job
+        self._queue.put(job)
+
+    def _waiting_outboxes(self) -> list[Outbox]:
+        """Of the clients that are blocked on an answer; others do not read, and a heartbeat would only fill their socket."""
+        return [client.outbox for client in self._clients.copy() if client.jobs or not client.greeted]
+
+
+def build_engine(spec: EngineSpec) -> Engine:
+    """The engine for a spec. The null engine is made here, since the module of the others needs torch."""
+    if spec.forward == "null":
+        from firsttoken.runtime.null_engine import NullEngine
+
+        return NullEngine(spec)
+    from firsttoken.runtime import engine
+
+    return engine.build_engine(spec)
+
+
+def main(build: Callable[[EngineSpec], Engine] = build_engine, stdin: TextIO | None = None) -> None:
+    """The whole life of the process: launch line from stdin, serve, end."""
+    import faulthandler
+
+    faulthandler.enable()
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    lifetime.name_this_thread("ft-engine")
+    launch = msgspec.json.decode((stdin or sys.stdin).readline(), type=lifetime.Launch)
+    listener = socket.socket(fileno=launch.listener)
+    listener.set_inheritable(False)
+    spec = msgspec.json.decode(launch.spec, type=EngineSpec)
+
+    def timed_build() -> Engine:
+        started_s = (time.perf_counter_ns() - launch.spawned_ns) / 1e9
+        engine = build(spec)
+        engine.setup = msgspec.structs.replace(engine.setup, imports_s=engine.setup.imports_s + started_s)
+        return engine
+
+    generator = Generator(listener, timed_build)
+    lifetime.end_with_owner(launch, lambda reason: generator.stop())
+    generator.serve()
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    main()

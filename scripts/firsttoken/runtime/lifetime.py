@@ -1,0 +1,224 @@
+"""Processes that end when they should: the generator as its owner's child, and the owner as the generator sees it.
+
+Two things tell a generator that its owner is gone, also after `kill -9`: the pipe on its stdin ends, and the kernel sends the
+signal asked for with PR_SET_PDEATHSIG (a forked child of the owner may still hold the pipe). A thread of its own waits for
+both, since the engine thread may be deep inside a library. If all else fails, the kernel's alarm ends the process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from firsttoken.records import Record
+from firsttoken.runtime import wire
+
+STOP_GRACE_S = 10  # from being told to end to being killed
+LAST_LINES = 8  # of the generator's stderr that an error message quotes
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_NAME = 15
+_OWNER_DIED = signal.SIGHUP  # the kernel also sends it when only the owner's starting *thread* ended: see `_owner_is_gone`
+
+
+class Launch(Record, kw_only=True):
+    """What the owner writes, as one line of JSON, to the generator's stdin; the pipe then stays open as long as it lives."""
+
+    spec: msgspec.Raw  # an EngineSpec, read by the generator
+    folder: str  # private folder of the socket, removed at the end by whoever ends last
+    listener: int  # inherited descriptor, already listening: the owner can connect at once
+    owner: int  # process id
+    spawned_ns: int  # CLOCK_MONOTONIC before the process was started
+
+
+# ---------------------------------------------------------------- the owner's side
+
+
+class OwnedProcess:
+    """A generator process that ends with this one. Close it on every way out; closing twice is fine."""
+
+    def __init__(self, command: Sequence[str], spec: msgspec.Struct, spawned_ns: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="firsttoken-", dir=_short_lived_base()))  # mode 0700
+        self.address = self._folder / "socket"
+        try:
+            with wire.listen(self.address) as listener:
+                self._process = _spawn(command, listener.fileno())
+                launch = Launch(
+                    spec=msgspec.Raw(msgspec.json.encode(spec)),
+                    folder=str(self._folder),
+                    listener=listener.fileno(),
+                    owner=os.getpid(),
+                    spawned_ns=spawned_ns,
+                )
+                self.connection = wire.connect(self.address)  # waits in the listener's queue until the generator accepts
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self.pid = self._process.pid
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        assert self._process.stdin is not None and self._process.stderr is not None
+        self._relay = start_thread("ft-stderr", lambda: _relay(self._process.stderr, self._last_lines))
+        with suppress(BrokenPipeError):  # already dead: the connection says so, with the reason
+            self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
+            self._process.stdin.flush()
+
+    def epitaph(self) -> str:
+        """How it died and what it said last, on one line. To be called when its connection has ended."""
+        try:
+            code = self._process.wait(STOP_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return f"generator process {self.pid} closed its connection but still runs"
+        self._relay.join(1.0)
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"generator process {self.pid} {end}; last on its stderr: {' | '.join(self._last_lines) or '(nothing)'}"
+
+    def state(self) -> str:
+        """The kernel's one-word state of the process, e.g. `T (stopped)`."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("State:"):
+                return line.removeprefix("State:").strip()
+        return "unknown"
+
+    def close(self) -> None:
+        """Tell it to end, wait, and leave no process, socket, folder or thread; idempotent."""
+        self.connection.close()
+        assert self._process.stdin is not None and self._process.stderr is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._process.returncode is None:
+            _wait_until_exit(self.pid, STOP_GRACE_S)
+            # It leads a group of its own; not yet reaped, so its number cannot be another's. Takes compile workers along.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        self._relay.join(1.0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
+    """The generator: own session, so that a terminal's Ctrl-C reaches only the owner, which then ends it in order."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=[listener],
+        env=_environment(os.environ),
+        start_new_session=True,
+    )
+
+
+def _environment(base: Mapping[str, str]) -> dict[str, str]:
+    """The owner's environment, with this very package found first, from any working directory."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    known = base.get("PYTHONPATH")
+    return {**base, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
+
+
+def _short_lived_base() -> str:
+    """Where sockets live: the user's runtime folder if there is one, else the temporary folder."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
+
+
+def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:
+    """Pass the generator's stderr on to ours, wherever that points by now, and remember its end."""
+    assert stream is not None
+    with stream:
+        for raw in stream:
+            line = raw.decode(errors="replace").rstrip()
+            last_lines.append(line)
+            print(line, file=sys.stderr, flush=True)
+
+
+def _wait_until_exit(pid: int, timeout_s: float) -> None:
+    """Wait for our child's end without reaping it; returns after `timeout_s` at the latest."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+    finally:
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------- the generator's side
+
+
+def end_with_owner(launch: Launch, stop: Callable[[str], None]) -> None:
+    """From now on call `stop(reason)` once the owner is gone, closes the pipe, or a signal asks for the end.
+
+    To be called in the main thread. The process then has STOP_GRACE_S seconds left.
+    """
+    signal_in, signal_out = socket.socketpair()
+    signal_in.setblocking(False)
+    signal_out.setblocking(False)
+    signal.set_wakeup_fd(signal_out.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, _OWNER_DIED):
+        signal.signal(number, lambda *_: None)  # the interpreter's own handler writes the number to the wake-up socket
+    _prctl(_PR_SET_PDEATHSIG, _OWNER_DIED)
+    ends = (signal_in, signal_out)
+    start_thread("ft-lifetime", lambda: _watch(launch, ends, stop))
+
+
+def _watch(launch: Launch, ends: tuple[socket.socket, socket.socket], stop: Callable[[str], None]) -> None:
+    reason = _wait_for_end(launch.owner, ends[0])
+    signal.alarm(STOP_GRACE_S)  # SIGALRM has no handler here: it ends the process whatever its threads do
+    shutil.rmtree(launch.folder, ignore_errors=True)
+    stop(reason)
+
+
+def _wait_for_end(owner: int, signals: socket.socket) -> str:
+    stdin = sys.stdin.fileno()
+    poll = select.poll()
+    poll.register(stdin, select.POLLIN)
+    poll.register(signals, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == stdin and not os.read(stdin, 4096):
+                return "the owner closed the pipe"
+            if descriptor == signals.fileno():
+                for number in signals.recv(64):
+                    if number != _OWNER_DIED:
+                        return f"received {signal.Signals(number).name}"
+                    if os.getppid() != owner:
+                        return "the owner is gone"
+
+
+def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
+    """A daemon thread whose name the kernel knows too (`ps -T`, `/proc/PID/task`): at most 15 bytes."""
+
+    def run() -> None:
+        name_this_thread(name)
+        work()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def name_this_thread(name: str) -> None:
+    """Give the calling thread a name, for Python and for the kernel."""
+    threading.current_thread().name = name
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    value = argument if isinstance(argument, ctypes.c_char_p) else ctypes.c_ulong(argument)
+    if libc.prctl(ctypes.c_int(option), value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
