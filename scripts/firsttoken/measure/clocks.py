@@ -1,0 +1,77 @@
+"""When a token became visible, and when this process began: one clock, `perf_counter_ns` (CLOCK_MONOTONIC on Linux)."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter_ns
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class StampingSink:
+    """The harness's `TokenSink`: stamps each push into arrays that were allocated before the request.
+
+    A request that pushes more than `capacity` tokens is counted in full and stored up to `capacity`: the harness then
+    says how many came, and an approach never sees an exception from its sink.
+    """
+
+    __slots__ = ("_capacity", "chunk_ids", "chunks", "count", "times_ns", "tokens")
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self.times_ns: NDArray[np.int64] = np.zeros(capacity, dtype=np.int64)
+        self.tokens: NDArray[np.int64] = np.zeros(capacity, dtype=np.int64)
+        self.chunk_ids: NDArray[np.int32] = np.zeros(capacity, dtype=np.int32)
+        self.count = 0
+        self.chunks = 0
+
+    def reset(self) -> None:
+        """Forget the last request; the arrays stay."""
+        self.count = 0
+        self.chunks = 0
+
+    def push(self, token: int) -> None:
+        """One token, visible now."""
+        now_ns = perf_counter_ns()
+        index = self.count
+        if index < self._capacity:
+            self.times_ns[index] = now_ns
+            self.tokens[index] = token
+            self.chunk_ids[index] = self.chunks
+        self.count = index + 1
+        self.chunks += 1
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        """Several tokens that became visible together: one stamp, one chunk id. An empty chunk is nothing."""
+        now_ns = perf_counter_ns()
+        if not tokens:
+            return
+        begin = self.count
+        end = min(begin + len(tokens), self._capacity)
+        if begin < end:
+            self.times_ns[begin:end] = now_ns
+            self.tokens[begin:end] = tokens[: end - begin]
+            self.chunk_ids[begin:end] = self.chunks
+        self.count = begin + len(tokens)
+        self.chunks += 1
+
+    def latencies_ns(self, started_ns: int) -> NDArray[np.int64]:
+        """`[count]`: TTFT first, then each gap to the token before (0 within a chunk)."""
+        return np.diff(self.times_ns[: min(self.count, self._capacity)], prepend=np.int64(started_ns))
+
+
+def process_start_ns() -> int:
+    """When the kernel started this process, on the `perf_counter_ns` scale; exact to a kernel tick (10 ms).
+
+    From field 22 of /proc/self/stat (proc_pid_stat(5)), ticks since boot. `psutil.create_time` adds the same ticks to a
+    boot time in whole seconds, so it can be off by one second.
+    """
+    after_name = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
+    start_ticks = int(after_name.split()[19])
+    ticks_per_s = os.sysconf("SC_CLK_TCK")
+    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start_ticks * 1_000_000_000 // ticks_per_s
+    return perf_counter_ns() - max(age_ns, 0)

@@ -1,0 +1,113 @@
+"""What a run is asked for, what it has found so far, and the record made of both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Literal
+
+from firsttoken.approaches.base import Approach
+from firsttoken.measure.samples import SampleBuffer
+from firsttoken.measure.tokens import TokenLog
+from firsttoken.measure.workload import order_seed
+from firsttoken.records import MemoryReport, Plan, Prompts, Record, RunRecord, SetupTimes, Status, TelemetrySummary
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """Everything that one run needs; the script fills it from its inputs and params."""
+
+    approach: str
+    repeat: int
+    model_dir: Path
+    plan: Plan
+    prompts: Prompts
+    requests_per_length: int
+    pause_ms: float = 0.0
+    reference_path: Path | None = None  # safetensors with tokens/{length}/{index}; None: no logits
+    logit_prompts_per_length: int = 0
+    process_started_ns: int = field(default_factory=perf_counter_ns)  # at the script's first line
+    model_hash: str = ""
+    code_sha256: str = ""
+    fingerprint: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    gpu_uuid: str | None = None
+    expected_gpu: str = ""  # name as NVML gives it; "" takes what is there
+
+
+@dataclass(frozen=True)
+class RunOutputs:
+    """The four files of a run; all exist and are valid when `run_benchmark` returns."""
+
+    samples: Path
+    record: Path
+    tokens: Path
+    logits: Path
+
+
+class Facts(Record, frozen=True, kw_only=True):
+    """`Approach.facts()`, checked: an unknown name or value fails the run."""
+
+    attention: str = ""
+    tf32: Literal["on", "off"] = "off"
+    compile_cache: Literal["none", "cold", "cached"] = "none"
+
+
+@dataclass
+class Evidence:
+    """What is known so far; kept when the approach fails."""
+
+    samples: SampleBuffer
+    tokens: TokenLog
+    setup: SetupTimes = field(default_factory=SetupTimes)
+    ready_s: float | None = None
+    cold_ttft_ms: float | None = None
+    memory: MemoryReport = field(default_factory=MemoryReport)
+    counters: dict[str, float] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
+    taint_all: list[str] = field(default_factory=list)
+
+
+def run_record(
+    request: RunRequest,
+    approach_class: type[Approach],
+    evidence: Evidence,
+    status: Status,
+    reason: str,
+    started_at: str,
+    begun_ns: int,
+) -> RunRecord:
+    """The record of a run that is over; `tainted_requests` is the caller's to add."""
+    plan, facts = request.plan, evidence.facts
+    requests = evidence.samples.requests
+    return RunRecord(
+        approach=request.approach,
+        title=approach_class.title,
+        repeat=request.repeat,
+        status=status,
+        reason=reason,
+        device=plan.device,
+        dtype=plan.dtype,
+        attention=facts.attention,
+        tf32=facts.tf32 == "on",
+        processes=approach_class.processes,
+        graphs=approach_class.graphs,
+        dynamic_operations=approach_class.dynamic_operations,
+        threads=plan.threads,
+        requests=requests,
+        tokens=requests * plan.new_tokens,
+        setup=evidence.setup,
+        ready_s=evidence.ready_s,
+        cold_ttft_ms=evidence.cold_ttft_ms,
+        counters=evidence.counters,
+        telemetry=TelemetrySummary(source="none", taint_reasons=tuple(evidence.taint_all)),
+        compile_cache=facts.compile_cache,
+        model_hash=request.model_hash,
+        code_sha256=request.code_sha256,
+        fingerprint=request.fingerprint,
+        versions=request.versions,
+        order_seed=order_seed(plan.seed, request.repeat),
+        started_at=started_at,
+        duration_s=(perf_counter_ns() - begun_ns) / 1e9,
+    )

@@ -1,0 +1,93 @@
+"""What an approach answered: the tokens of every prompt, and teacher-forced logits for the equality check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from firsttoken.approaches.base import Approach
+from firsttoken.records import Prompt, PromptTokens, TokensRecord
+
+
+@dataclass
+class _Answer:
+    tokens: tuple[int, ...]
+    runs: int = 1
+    differing_runs: int = 0
+    logits_file: str | None = None
+
+
+@dataclass
+class TokenLog:
+    """The first answer to each prompt, and how many later ones differ from it."""
+
+    logits_reason: str = "the run ended before the logits were asked for"
+    _answers: dict[tuple[int, int], _Answer] = field(default_factory=dict)
+
+    def add(self, prompt: Prompt, tokens: NDArray[Any]) -> None:
+        """Count one more answer, `[new_tokens]`."""
+        key, answer = (prompt.length, prompt.index), tuple(tokens.tolist())
+        known = self._answers.get(key)
+        if known is None:
+            self._answers[key] = _Answer(answer)
+        else:
+            known.runs += 1
+            known.differing_runs += answer != known.tokens
+
+    def add_logits(self, prompt: Prompt, file_name: str) -> None:
+        """Name the file of a prompt that was measured; one that was not has no entry to name it in."""
+        answer = self._answers.get((prompt.length, prompt.index))
+        if answer is not None:
+            answer.logits_file = file_name
+
+    def record(self, approach: str, repeat: int) -> TokensRecord:
+        """All prompts that were answered, by length and index."""
+        prompts = tuple(
+            PromptTokens(
+                prompt_length=length,
+                prompt_index=index,
+                tokens=answer.tokens,
+                runs=answer.runs,
+                differing_runs=answer.differing_runs,
+                logits_file=answer.logits_file,
+            )
+            for (length, index), answer in sorted(self._answers.items())
+        )
+        return TokensRecord(approach=approach, repeat=repeat, logits_reason=self.logits_reason, prompts=prompts)
+
+
+def save_logits(
+    approach: Approach,
+    by_length: dict[int, list[Prompt]],
+    reference: Path | None,
+    prompts_per_length: int,
+    folder: Path,
+    log: TokenLog,
+) -> None:
+    """Ask for the logits that predict the reference's tokens, for the first prompts of each length.
+
+    `reference` is a safetensors file with `tokens/{length}/{index}`, `[new_tokens]`. Raises ValueError when it lacks a
+    prompt.
+    """
+    if reference is None or prompts_per_length == 0:
+        log.logits_reason = "the study asked for none"
+        return
+    from safetensors import safe_open  # here, since a run without logits does not need it
+
+    with safe_open(str(reference), framework="numpy") as stored:
+        known = set(stored.keys())
+        for prompts in by_length.values():
+            for prompt in prompts[:prompts_per_length]:
+                key = f"tokens/{prompt.length}/{prompt.index}"
+                if key not in known:
+                    raise ValueError(f"{reference}: no {key}; make the reference again")
+                name = f"{prompt.length}-{prompt.index}.safetensors"
+                continuation = stored.get_tensor(key).reshape(-1).tolist()
+                if not approach.save_logits(prompt.token_ids, continuation, folder / name):
+                    log.logits_reason = "the approach does not offer them"
+                    return
+                log.add_logits(prompt, name)
+    log.logits_reason = ""

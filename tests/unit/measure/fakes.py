@@ -1,0 +1,100 @@
+"""Approaches that answer at once, and in every wrong way that the harness must survive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.measure.harness import RunOutputs, RunRequest
+from firsttoken.records import Plan, Prompt, Prompts, SetupTimes, TokenTiming
+from safetensors.numpy import save_file
+
+LENGTHS = (3, 5)
+NEW_TOKENS = 4
+
+
+class Constant(Approach):
+    """Pushes the prompt's first token, then its length, and so on: the answer depends on the prompt alone."""
+
+    name = "constant"
+    title = "Constant tokens"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, ...]] = []
+        self.closed = 0
+
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        return SetupTimes(load_s=0.001)
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        self.calls.append(tuple(prompt_ids))
+        for index in range(max_new_tokens):
+            sink.push(prompt_ids[0] + index)
+
+    def counters(self) -> dict[str, float]:
+        return {"requests": float(len(self.calls)), "captures": 2.0}
+
+    def facts(self) -> dict[str, str]:
+        return {"attention": "none", "tf32": "off", "compile_cache": "cold"}
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class Split(Constant):
+    """Tells how each token's latency splits."""
+
+    timing: ClassVar[TokenTiming] = TokenTiming(device_ns=7, ipc_ns=0, pool_hit=True)
+
+    def timings(self) -> Sequence[TokenTiming]:
+        return [self.timing, *[TokenTiming(pool_hit=False)] * (NEW_TOKENS - 1)]
+
+
+class WithLogits(Constant):
+    """Writes logits whose every row is the token that it predicts."""
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        rows = np.tile(np.asarray(continuation_ids, dtype=np.float32)[:, None], (1, 9))
+        save_file({"logits": rows}, path)
+        return True
+
+
+def make_request(tmp_path: Path, requests_per_length: int = 6, **changes: object) -> RunRequest:
+    """A run of two lengths with two prompts each; prompt `i` of length L starts with token 100 L + i."""
+    prompts = Prompts(
+        seed=1,
+        corpus_sha256="",
+        tokenizer_sha256="",
+        prompts=tuple(
+            Prompt(index=index, length=length, offset=0, token_ids=(100 * length + index, *[1] * (length - 1)))
+            for length in LENGTHS
+            for index in range(2)
+        ),
+    )
+    plan = Plan(
+        prompt_lengths=LENGTHS,
+        new_tokens=NEW_TOKENS,
+        max_context=max(LENGTHS) + NEW_TOKENS,
+        dtype="float32",
+        device="cpu",
+    )
+    values: dict[str, object] = {
+        "approach": "constant",
+        "repeat": 1,
+        "model_dir": tmp_path,
+        "plan": plan,
+        "prompts": prompts,
+        "requests_per_length": requests_per_length,
+    }
+    return RunRequest(**(values | changes))  # type: ignore[arg-type]
+
+
+def make_outputs(tmp_path: Path) -> RunOutputs:
+    """Where a run of a test writes."""
+    raw = tmp_path / "raw"
+    return RunOutputs(
+        samples=raw / "1.parquet", record=raw / "1.json", tokens=raw / "1.tokens.json", logits=raw / "1.logits"
+    )

@@ -1,0 +1,279 @@
+"""A run leaves complete, valid files whatever the approach does; what it measured is what the approach did."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from firsttoken.approaches.base import Approach, TokenSink, Unsupported
+from firsttoken.files import read_json
+from firsttoken.measure.harness import RunOutputs, add_time_before_load, grown_counters, run_benchmark
+from firsttoken.measure.samples import SAMPLES_SCHEMA
+from firsttoken.records import Availability, Device, Plan, RunRecord, SetupTimes, TokensRecord
+from safetensors.numpy import load_file, save_file
+from unit.measure.fakes import LENGTHS, NEW_TOKENS, Constant, Split, WithLogits, make_outputs, make_request
+
+REQUESTS = 6 * len(LENGTHS)
+
+
+def run(tmp_path: Path, approach: type[Approach], **changes: object) -> tuple[RunRecord, RunOutputs]:
+    outputs = make_outputs(tmp_path)
+    record = run_benchmark(make_request(tmp_path, **changes), approach, outputs)
+    assert read_json(outputs.record, RunRecord) == record
+    assert pq.read_schema(outputs.samples).equals(SAMPLES_SCHEMA)
+    assert read_json(outputs.tokens, TokensRecord).approach == "constant"
+    assert outputs.logits.is_dir()
+    return record, outputs
+
+
+def test_a_run_has_one_row_a_token(tmp_path: Path) -> None:
+    record, outputs = run(tmp_path, Constant)
+    frame = pq.read_table(outputs.samples).to_pandas()
+    assert record.status == "measured"
+    assert (record.requests, record.tokens, len(frame)) == (REQUESTS, REQUESTS * NEW_TOKENS, REQUESTS * NEW_TOKENS)
+    assert sorted(frame.groupby("request").size().unique()) == [NEW_TOKENS]
+    assert set(frame["order"]) == set(range(REQUESTS))
+    assert list(frame["order"].drop_duplicates()) == list(range(REQUESTS)), "rows are in the order of the run"
+    assert list(frame["request"].drop_duplicates()) != list(range(REQUESTS)), "requests are shuffled"
+    assert frame.groupby("prompt_length")["request"].nunique().to_dict() == {3: 6, 5: 6}
+    assert frame.groupby(["prompt_length", "prompt_index"])["request"].nunique().unique().tolist() == [3]
+    assert (frame["latency_ns"] > 0).all()
+    assert not frame["tainted"].any()
+    assert frame[["device_ns", "pool_hit"]].isna().all().all()
+
+
+def test_the_record_says_how_the_run_was(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, Constant, model_hash="abc", versions={"torch": "2"})
+    assert record.cold_ttft_ms is not None and record.ready_s is not None
+    assert record.cold_ttft_ms >= record.ready_s * 1e3, "the first token comes after ready"
+    assert sum([record.setup.load_s, record.setup.imports_s]) == pytest.approx(record.ready_s, abs=0.05)
+    assert (record.model_hash, record.versions, record.compile_cache) == ("abc", {"torch": "2"}, "cold")
+    # one cold request and two warm rounds come before
+    assert record.counters["requests"] == REQUESTS + 1 + 2 * len(LENGTHS)
+    assert record.counters["measured.requests"] == REQUESTS
+    assert record.counters["measured.captures"] == 0
+
+
+def test_all_approaches_of_a_repeat_meet_the_same_order(tmp_path: Path) -> None:
+    orders = []
+    for name, repeat in (("a", 1), ("b", 1), ("b", 2)):
+        _, outputs = run(tmp_path / name / str(repeat), Constant, repeat=repeat)
+        orders.append(pq.read_table(outputs.samples)["request"].to_pylist())
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_the_split_of_the_latency_is_kept_and_unknown_parts_are_null(tmp_path: Path) -> None:
+    _, outputs = run(tmp_path, Split)
+    frame = pq.read_table(outputs.samples).to_pandas()
+    first, later = frame[frame.token_index == 0], frame[frame.token_index > 0]
+    assert set(first.device_ns) == {7} and set(first.ipc_ns) == {0} and first.queue_ns.isna().all()
+    assert later.device_ns.isna().all()
+    assert first.pool_hit.all() and not later.pool_hit.any()
+
+
+class ShortSplit(Split):
+    def timings(self):  # type: ignore[no-untyped-def]
+        return [self.timing]
+
+
+class Chunks(Constant):
+    """Nothing, then one token, then the rest together: as a server streams."""
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        sink.push_chunk([])
+        sink.push_chunk([prompt_ids[0]])
+        sink.push_chunk([prompt_ids[0] + index for index in range(1, max_new_tokens)])
+
+
+def test_chunks_share_a_stamp_and_an_id(tmp_path: Path) -> None:
+    _, outputs = run(tmp_path, Chunks)
+    rows = pq.read_table(outputs.samples).to_pandas()
+    one = rows[rows.order == 0]
+    assert one.chunk_id.tolist() == [0, 1, 1, 1]
+    assert (one.latency_ns.to_numpy() > 0).tolist() == [True, True, False, False]
+    tokens = read_json(outputs.tokens, TokensRecord).prompts[0]
+    assert tokens.tokens == (300, 301, 302, 303)
+
+
+def pushing(count: int) -> type[Constant]:
+    class Pushing(Constant):
+        def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+            super().generate(prompt_ids, count, sink)
+
+    return Pushing
+
+
+@pytest.mark.parametrize("count", [0, NEW_TOKENS - 1, NEW_TOKENS + 1])
+def test_another_number_of_tokens_fails_the_run(tmp_path: Path, count: int) -> None:
+    record, outputs = run(tmp_path, pushing(count))
+    assert record.status == "failed"
+    assert f"pushed {count} tokens, {NEW_TOKENS} were asked for" in record.reason
+    assert pq.read_table(outputs.samples).num_rows == 0
+
+
+def test_a_chunk_beyond_the_last_token_fails_the_run(tmp_path: Path) -> None:
+    class Overshoot(Constant):
+        def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+            sink.push_chunk([1, 2, 3])
+            sink.push_chunk([4, 5, 6])
+
+    record, _ = run(tmp_path, Overshoot)
+    assert (record.status, "pushed 6 tokens" in record.reason) == ("failed", True)
+
+
+def failing_after(calls: int, error: BaseException) -> type[Constant]:
+    class Failing(Constant):
+        made: list[Constant] = []  # noqa: RUF012
+
+        def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+            self.made.append(self)
+            return super().load(model_dir, plan)
+
+        def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+            if len(self.calls) == calls:
+                raise error
+            super().generate(prompt_ids, max_new_tokens, sink)
+
+    return Failing
+
+
+def test_an_exception_in_the_middle_keeps_what_was_measured(tmp_path: Path) -> None:
+    before = 1 + 2 * len(LENGTHS)
+    failing = failing_after(before + 5, RuntimeError("out of\n  luck"))
+    record, outputs = run(tmp_path, failing)
+    assert (record.status, record.reason) == ("failed", "RuntimeError: out of luck")
+    assert record.requests == 5
+    assert pq.read_table(outputs.samples).num_rows == 5 * NEW_TOKENS
+    assert failing.made[0].closed == 1  # type: ignore[attr-defined]
+    assert gc.isenabled() and gc.get_freeze_count() == 0, "the collector is back"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupt_closes_the_approach_and_passes_through(tmp_path: Path, stop: BaseException) -> None:
+    failing = failing_after(9, stop)
+    outputs = make_outputs(tmp_path)
+    with pytest.raises(type(stop)):
+        run_benchmark(make_request(tmp_path), failing, outputs)
+    assert failing.made[0].closed == 1  # type: ignore[attr-defined]
+    assert gc.isenabled()
+    assert not outputs.record.exists(), "an interrupted run leaves no record"
+
+
+class Refusing(Constant):
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        raise Unsupported("this model has a sliding window; use another approach")
+
+
+def test_an_unsupported_model_is_unavailable_with_the_reason(tmp_path: Path) -> None:
+    record, outputs = run(tmp_path, Refusing)
+    assert (record.status, record.reason) == ("unavailable", "this model has a sliding window; use another approach")
+    assert pq.read_table(outputs.samples).num_rows == 0
+
+
+class Absent(Constant):
+    @classmethod
+    def availability(cls, device: Device) -> Availability:
+        return Availability(status="unavailable", reason="tensorrt_llm is not installed; pip install it")
+
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        raise AssertionError("an unavailable approach is not loaded")
+
+
+def test_an_unavailable_approach_is_not_loaded(tmp_path: Path) -> None:
+    record, outputs = run(tmp_path, Absent)
+    assert (record.status, record.reason) == ("unavailable", "tensorrt_llm is not installed; pip install it")
+    assert read_json(outputs.tokens, TokensRecord).prompts == ()
+
+
+class Graphs(Constant):
+    graphs = True
+
+
+def test_emulated_graphs_are_called_that(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, Graphs)
+    assert record.status == "emulated" and "no CUDA device" in record.reason
+    assert record.requests == REQUESTS
+
+
+class Recompiling(Constant):
+    def counters(self) -> dict[str, float]:
+        return {"recompiles": float(len(self.calls))}
+
+
+def test_a_recompile_while_measuring_taints_every_sample(tmp_path: Path) -> None:
+    record, outputs = run(tmp_path, Recompiling)
+    assert record.status == "measured", "tainted samples are kept, flagged and counted"
+    assert record.tainted_requests == REQUESTS
+    assert any("recompiles grew" in reason for reason in record.telemetry.taint_reasons)
+    assert all(pq.read_table(outputs.samples)["tainted"].to_pylist())
+
+
+def test_only_growth_of_the_named_counters_taints() -> None:
+    assert grown_counters({"captures": 2, "prefills": 1}, {"captures": 2, "prefills": 9}) == []
+    assert grown_counters({}, {"captures": 1}) == ["captures grew from 0 to 1 while measuring"]
+
+
+class Wavering(Constant):
+    """Gives another answer every third time."""
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        self.calls.append(tuple(prompt_ids))
+        token = 1 if self.calls.count(tuple(prompt_ids)) % 3 else 2
+        sink.push_chunk([token] * max_new_tokens)
+
+
+def test_differing_answers_are_counted(tmp_path: Path) -> None:
+    steady = read_json(run(tmp_path / "a", Constant)[1].tokens, TokensRecord)
+    assert {(prompt.runs, prompt.differing_runs) for prompt in steady.prompts} == {(3, 0)}
+    wavering = read_json(run(tmp_path / "b", Wavering)[1].tokens, TokensRecord)
+    assert sum(prompt.differing_runs for prompt in wavering.prompts) > 0
+
+
+def test_logits_predict_the_tokens_of_the_reference(tmp_path: Path) -> None:
+    reference = tmp_path / "reference.safetensors"
+    tokens = {
+        f"tokens/{length}/{index}": np.arange(length, length + NEW_TOKENS) for length in LENGTHS for index in (0, 1)
+    }
+    save_file(tokens, reference)
+    _, outputs = run(tmp_path, WithLogits, reference_path=reference, logit_prompts_per_length=1)
+    record = read_json(outputs.tokens, TokensRecord)
+    files = {(prompt.prompt_length, prompt.prompt_index): prompt.logits_file for prompt in record.prompts}
+    assert files == {(3, 0): "3-0.safetensors", (3, 1): None, (5, 0): "5-0.safetensors", (5, 1): None}
+    assert record.logits_reason == ""
+    saved = load_file(outputs.logits / "5-0.safetensors")["logits"]
+    assert saved[:, 0].tolist() == [5.0, 6.0, 7.0, 8.0]
+
+
+def test_why_there_are_no_logits_is_said(tmp_path: Path) -> None:
+    reference = tmp_path / "reference.safetensors"
+    save_file({"tokens/3/0": np.arange(4)}, reference)
+    asked = {"reference_path": reference, "logit_prompts_per_length": 1}
+    _, outputs = run(tmp_path / "a", Constant, **asked)
+    assert read_json(outputs.tokens, TokensRecord).logits_reason == "the approach does not offer them"
+    _, outputs = run(tmp_path / "b", Constant)
+    assert read_json(outputs.tokens, TokensRecord).logits_reason == "the study asked for none"
+    record, _ = run(tmp_path / "c", WithLogits, **asked)
+    assert (record.status, "no tokens/5/0" in record.reason) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (ShortSplit, "timings() gave 1 rows for 4 tokens"),
+        (type("Facts", (Constant,), {"facts": lambda self: {"tf32": "perhaps"}}), "perhaps"),
+    ],
+)
+def test_a_broken_contract_fails_the_run(tmp_path: Path, broken: type[Approach], reason: str) -> None:
+    record, _ = run(tmp_path, broken)
+    assert (record.status, reason in record.reason) == ("failed", True), record.reason
+
+
+def test_time_before_load_is_counted_once() -> None:
+    own = SetupTimes(imports_s=2.0, load_s=1.0)
+    assert add_time_before_load(own, ready_s=3.5, before_load_s=0.5).imports_s == pytest.approx(2.5)
+    counted = SetupTimes(imports_s=2.5, load_s=1.0)
+    assert add_time_before_load(counted, ready_s=3.5, before_load_s=0.5).imports_s == pytest.approx(2.5)
