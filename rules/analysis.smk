@@ -38,7 +38,7 @@ rule check_equivalence:
     params:
         dtype=STUDY.config["model"]["dtype"],
         logit_gap=STUDY.config["equivalence"]["logit_gap"],
-        order=APPROACHES,
+        sampling=sampling_method(),
     message:
         "Comparing every approach's tokens and logits with the reference"
     script:
@@ -55,6 +55,7 @@ rule summarise_latency:
     output:
         summary="results/{study}/tables/summary.csv",
         by_length="results/{study}/tables/latency_by_length.csv",
+        processes="results/{study}/tables/process_statistics.csv",
         instrument="results/{study}/tables/instrument.csv",
     log:
         "results/{study}/logs/summarise_latency.log",
@@ -62,8 +63,8 @@ rule summarise_latency:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
-        controls=[name for name in APPROACHES if approach_class(name).control],
-        source_files={name: approach_files(name) for name in APPROACHES},
+        controls=CONTROLS,
+        source_files=SOURCE_FILES,
     message:
         "Summarising the latencies"
     script:

@@ -93,6 +93,11 @@ def approach_files(name):
     return sources(f"approaches/{name}.py")
 
 
+def sampling_method():
+    """`greedy` or `sample`."""
+    return "greedy" if STUDY.config["workload"]["sampling"] == "greedy" else "sample"
+
+
 def engine_input(wildcards):
     """The engine's folder and manifest, where the approach needs them and can run."""
     if AVAILABILITY[wildcards.approach].status == "unavailable":
@@ -128,3 +133,7 @@ def raw(suffix, approaches=None):
         approach=[*APPROACHES, *INSTRUMENT] if approaches is None else approaches,
         repeat=STUDY.repeats,
     )
+
+
+CONTROLS = [name for name in APPROACHES if approach_class(name).control]
+SOURCE_FILES = {name: approach_files(name) for name in APPROACHES}

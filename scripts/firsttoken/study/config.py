@@ -17,7 +17,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from firsttoken.records import Availability, Device, GraphOptions, Plan, Sampling, TensorRTOptions
+from firsttoken.records import Availability, Device, TensorRTOptions
 
 # Keys of the model section that belong to one source; those of the sources that are not chosen are ignored.
 SOURCE_KEYS = {
@@ -197,19 +197,6 @@ class Study:
             "tensorrt_llm": {key: self.config["tensorrt_llm"][key] for key in TensorRTOptions.__struct_fields__},
             "engine_dir": engine_dir,
         }
-
-
-def plan_from_params(values: Mapping[str, Any]) -> Plan:
-    """The typed plan from a rule's params."""
-    fields = dict(values)
-    fields["prompt_lengths"] = tuple(fields["prompt_lengths"])
-    fields["sampling"] = Sampling(**fields["sampling"])
-    graphs = dict(fields["graphs"])
-    fields["graphs"] = GraphOptions(
-        **graphs | {key: tuple(graphs[key]) for key in ("prefill_buckets", "kv_buckets") if key in graphs}
-    )
-    fields["tensorrt_llm"] = TensorRTOptions(**fields["tensorrt_llm"])
-    return Plan(**fields)
 
 
 def resolve_device(asked: str, has_cuda: bool) -> Device:

@@ -6,11 +6,12 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
 from firsttoken.records import Availability, Plan
-from firsttoken.study.config import ConfigError, Study, load_schema, plan_from_params
+from firsttoken.study.config import ConfigError, Study, load_schema
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = load_schema(ROOT / "config" / "config.schema.yaml")
@@ -106,7 +107,7 @@ def test_keys_of_another_source_do_not_change_the_model() -> None:
 
 
 def test_the_plan_makes_the_round_trip_through_params() -> None:
-    plan = plan_from_params(check({"workload.sampling": {"temperature": 0.8, "top_p": 0.9}}).plan("cache"))
+    plan = msgspec.convert(check({"workload.sampling": {"temperature": 0.8, "top_p": 0.9}}).plan("cache"), Plan)
     assert isinstance(plan, Plan)
     assert plan.max_context == 104
     assert plan.sampling.method == "sample"
