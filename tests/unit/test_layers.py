@@ -1,0 +1,59 @@
+"""Who may import whom: the layout is the architecture."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+PACKAGE = SCRIPTS / "firsttoken"
+FORBIDDEN = {
+    "approaches": ("measure", "analysis", "study", "inputs"),
+    "runtime": ("approaches", "measure", "analysis", "study", "inputs"),
+    "measure": ("runtime", "analysis", "study", "inputs"),
+    "analysis": ("approaches", "runtime", "measure", "study", "inputs"),
+    "inputs": ("approaches", "runtime", "measure", "analysis", "study"),
+    "study": ("approaches", "runtime", "measure", "analysis", "inputs"),
+}
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_layers(path: Path) -> None:
+    layer = path.relative_to(PACKAGE).parts[0]
+    found = imports(path)
+    assert not any(name.split(".")[0] == "snakemake" for name in found), "the package never imports snakemake"
+    for other in FORBIDDEN.get(layer, ()):
+        assert not any(name.startswith(f"firsttoken.{other}") for name in found), f"{layer} must not import {other}"
+    if layer == "measure":
+        doors = {name for name in found if name.startswith("firsttoken.approaches.")}
+        assert all(name.startswith("firsttoken.approaches.base") for name in doors)
+
+
+def test_every_rule_has_a_script_of_its_name() -> None:
+    """`script:` is always the rule's own name, or, for the TensorRT-LLM run and gates, says why it is shared."""
+    shared = {"benchmark_tensorrt_llm": "benchmark_approach"}
+    for rules in (SCRIPTS.parent / "rules").glob("*.smk"):
+        rule = ""
+        for line in rules.read_text(encoding="utf-8").splitlines():
+            if line.startswith("rule "):
+                rule = line.removeprefix("rule ").rstrip(":")
+            if "../scripts/" in line:
+                script = Path(line.strip().strip('"')).stem
+                wanted = shared.get(rule, "gate" if rule.startswith("gate_") else rule)
+                assert script == wanted, f"rule {rule} runs {script}.py"
+                assert (SCRIPTS / f"{script}.py").is_file()
