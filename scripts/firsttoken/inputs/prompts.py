@@ -1,8 +1,9 @@
 """Prompts of exact lengths, cut from real text; needs the tokenizers library and, for most models, nothing else.
 
-A prompt is a slice of the corpus as the model's tokenizer encodes it: never padded, never cut short. Where the tokenizer puts a token
-before every text (Llama's `<s>`), each prompt starts with it and its length includes it, since that is what a person's prompt of
-that length is to the model; a prompt that would be nothing else is one token of text.
+A prompt is a slice of the corpus as the model's tokenizer encodes it: never padded, never cut short. Where the
+tokenizer puts a token before every text (Llama's `<s>`), each prompt starts with it and its length includes it, since
+that is what a person's prompt of that length is to the model; a prompt that would be nothing else is one token of
+text.
 """
 
 from __future__ import annotations
@@ -14,9 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from firsttoken.files import sha256_file
+from firsttoken.inputs.model_files import TOKENIZER_FILES
 from firsttoken.records import Prompt, Prompts
-
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
 def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_length: int, seed: int) -> Prompts:
@@ -60,10 +60,10 @@ def _offsets(tokens: int, body: int, count: int, seed: int, length: int, corpus:
 
 def _tokenizer_file(model_dir: Path) -> Path:
     """The file that holds the vocabulary."""
-    for name in _TOKENIZER_FILES:
+    for name in TOKENIZER_FILES:
         if (model_dir / name).is_file():
             return model_dir / name
-    raise ValueError(f"{model_dir}: no tokenizer; one of {', '.join(_TOKENIZER_FILES)} is needed to cut prompts")
+    raise ValueError(f"{model_dir}: no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed to cut prompts")
 
 
 def _encode(model_dir: Path, tokenizer_file: Path, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,8 +1,8 @@
 """Models made here: a transformers config, seeded random weights, a tokenizer trained on the corpus.
 
-A weight's values depend on the seed, the parameter's name and the position in it, and on nothing else: neither the device, nor
-the number of threads, nor the other parameters. Weights are made one shard at a time in the study's dtype, so that a 7B model
-takes 2 GB of memory and not 27.
+A weight's values depend on the seed, the parameter's name and the position in it, and on nothing else: neither the
+device, nor the number of threads, nor the other parameters. Weights are made one shard at a time in the study's
+dtype, so that a 7B model takes 2 GB of memory and not 27.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SMALLEST_VOCABULARY = 256 + len(SPECIAL_TOKENS)  # every byte, so that any text 
 SHARD_BYTES = 2 * 1024**3
 CHUNK_VALUES = 1 << 24  # values drawn from one generator; fixed, since it decides the weights
 
-# The small default of each architecture: two layers that decode in about a millisecond on one CPU core. Names as transformers
-# has them for most models; its configs translate them (GPT-2's n_embd, n_layer).
+# The small default of each architecture: two layers that decode in about a millisecond on one CPU core. Names as
+# transformers has them for most models; its configs translate them (GPT-2's n_embd, n_layer).
 _SMALL: dict[str, int] = {
     "vocab_size": TOKENIZER_VOCABULARY,
     "hidden_size": 128,
@@ -56,9 +56,10 @@ _SYNONYMS = {
 def complete_shape(architecture: str, shape: dict[str, Any]) -> dict[str, Any]:
     """The config fields of a synthetic model: the architecture's small default with `shape` laid over it.
 
-    What follows from other fields is derived unless it is given: heads that are changed alone have as many key-value heads; a
-    head is as wide as the hidden size over the heads; the initialiser's deviation keeps a matrix product at the scale that
-    0.02 gives at a width of 4096, so that a small model's attention is not uniform and its greedy tokens have no near-ties.
+    What follows from other fields is derived unless it is given: heads that are changed alone have as many key-value
+    heads; a head is as wide as the hidden size over the heads; the initialiser's deviation keeps a matrix product at
+    the scale that 0.02 gives at a width of 4096, so that a small model's attention is not uniform and its greedy
+    tokens have no near-ties.
     """
     if architecture not in SMALL_SHAPES:
         raise ValueError(f"model.architecture: {architecture!r} cannot be made; known: {', '.join(SMALL_SHAPES)}")
@@ -81,7 +82,8 @@ def complete_shape(architecture: str, shape: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"model.shape: hidden_size {hidden} is no multiple of {heads} attention heads")
     if fields["vocab_size"] < SMALLEST_VOCABULARY:
         raise ValueError(
-            f"model.shape.vocab_size: {fields['vocab_size']} is too small; {SMALLEST_VOCABULARY} are needed for every byte"
+            f"model.shape.vocab_size: {fields['vocab_size']} is too small; "
+            f"{SMALLEST_VOCABULARY} are needed for every byte"
         )
     fields.setdefault("initializer_range", round(1.28 / hidden**0.5, 4))
     return fields
@@ -210,7 +212,7 @@ def _random_weights(model: PreTrainedModel, names: list[str], dtype: torch.dtype
 
 
 def _fill_normal(values: torch.Tensor, std: float, name: str, chunk: int, seed: int) -> None:
-    """Fill one chunk of a parameter from its own generator; numpy's, since it gives the same values on every machine."""
+    """Fill one chunk of a parameter from its own generator; numpy's: the same values on every machine."""
     import torch
 
     name_key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
@@ -229,4 +231,5 @@ def _vector(model: PreTrainedModel, name: str, dtype: torch.dtype) -> torch.Tens
     module = model.get_submodule(path)
     module.to_empty(device="cpu", recurse=False)
     model._init_weights(module)
-    return getattr(module, leaf).detach().to(dtype).clone()
+    vector: torch.Tensor = getattr(module, leaf).detach().to(dtype).clone()
+    return vector

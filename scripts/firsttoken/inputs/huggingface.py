@@ -1,0 +1,160 @@
+"""A model from the Hugging Face hub: a pinned revision, only the files needed, resumed, each hash checked.
+
+Files come over plain HTTP with byte ranges through huggingface_hub's `http_get`. Its `hf_hub_download` keeps nothing
+of a file whose download was interrupted, which for a 10 GB shard means starting again; here the part that has arrived
+stays beside the others as `.{name}.incomplete`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+from firsttoken.inputs.model_files import INDEX, check_names, small_files, weight_files
+
+PRE_CHECK_TIMEOUT_S = 3.0
+
+
+def download_model(repo: str, revision: str, folder: Path) -> None:
+    """Download into `folder`, which exists and may hold what an earlier call left. Raises ValueError in one line."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo, revision):
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    if info.sha != revision:
+        raise ValueError(f"model.revision: {repo} answers {info.sha} for {revision}; give the full commit hash")
+    files = {file.rfilename: file for file in info.siblings or ()}
+    try:
+        check_names(files)
+        small = small_files(files)
+        for name in small + ([INDEX] if INDEX in files else []):
+            _download_file(repo, revision, files[name], folder)
+        index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in files else None
+        weights = weight_files(files, index)
+    except KeyError as error:
+        raise ValueError(f"{repo}: {INDEX} has no {error}") from error
+    except _Line:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{repo} at {revision}: {error}") from error
+    _check_space(repo, [files[name] for name in weights], folder)
+    for name in weights:
+        _download_file(repo, revision, files[name], folder)
+
+
+class _Line(ValueError):
+    """An error that already says where."""
+
+
+def access_problem(repo: str, revision: str) -> str | None:
+    """Why the hub would refuse this model with the usual token; None if it would not, or cannot be asked now."""
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        with hub_errors(repo, revision):
+            get_hf_file_metadata(hf_hub_url(repo, "config.json", revision=revision), timeout=PRE_CHECK_TIMEOUT_S)
+    except ValueError as error:
+        refused = isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code < 500
+        return str(error) if refused else None  # no network: the download itself will say so, if it is needed
+    return None
+
+
+@contextmanager
+def hub_errors(repo: str, revision: str) -> Iterator[None]:
+    """Turn what the hub client raises into one line that says what to do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise _Line(
+            f"model.repo: {repo} is gated; accept its licence at https://huggingface.co/{repo}, "
+            "then run `hf auth login` or set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise _Line(f"model.revision: {repo} has no commit {revision}; copy the full hash from its history") from error
+    except errors.RepositoryNotFoundError as error:
+        raise _Line(
+            f"model.repo: {repo} is not on the hub, or private; check the name, and `hf auth login` where it is private"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = "check the token with `hf auth whoami`" if status in (401, 403) else "try again"
+        raise _Line(f"model.repo: the hub answered {status} for {repo}; {hint}") from error
+    except (errors.HTTPError, OSError) as error:  # type: ignore[attr-defined]  # HTTPError: of the client's HTTP library
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise _Line(
+            f"model.repo: the connection to the hub for {repo} broke ({first_line}); "
+            "what has arrived is kept: run again to resume"
+        ) from error
+
+
+def _download_file(repo: str, revision: str, file: Any, folder: Path) -> None:
+    """One file, resumed, under its name only when its hash is right. `file` is the hub's RepoSibling."""
+    target = folder / file.rfilename
+    if target.is_file():  # a file gets its name only after its hash was checked
+        return
+    partial = folder / f".{file.rfilename}.incomplete"
+    if partial.exists() and partial.stat().st_size > file.size:
+        partial.unlink()
+    with hub_errors(repo, revision), partial.open("ab") as stream:
+        _get(repo, revision, file, stream)
+    expected, found = _hashes(file, partial)
+    if found != expected:
+        partial.unlink()
+        raise _Line(
+            f"{repo}: {file.rfilename} arrived with hash {found}, the hub promises {expected}; "
+            "it was deleted: run again"
+        )
+    partial.replace(target)
+
+
+def _get(repo: str, revision: str, file: Any, stream: Any) -> None:
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.file_download import http_get
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    url = hf_hub_url(repo, file.rfilename, revision=revision)
+    location = get_hf_file_metadata(url).location
+    headers = build_hf_headers()
+    if urlparse(location).netloc != urlparse(url).netloc:
+        headers.pop("authorization", None)  # a signed address elsewhere: the token is for the hub alone
+    http_get(
+        location,
+        stream,
+        resume_size=stream.tell(),
+        headers=headers,
+        expected_size=file.size,
+        displayed_filename=file.rfilename,
+    )
+
+
+def _hashes(file: Any, path: Path) -> tuple[str, str]:
+    """The hub's hash of a file and the one of what arrived: SHA-256 for large files, git's blob hash for small ones."""
+    if file.lfs is not None:
+        algorithm, expected, header = "sha256", file.lfs.sha256, b""
+    else:
+        algorithm, expected, header = "sha1", file.blob_id, f"blob {path.stat().st_size}\0".encode()
+    digest = hashlib.new(algorithm, header, usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 22):
+            digest.update(block)
+    return expected, digest.hexdigest()
+
+
+def _check_space(repo: str, files: list[Any], folder: Path) -> None:
+    """Raise before a long download that cannot end."""
+    missing = sum(file.size for file in files if not (folder / file.rfilename).is_file())
+    here = sum(path.stat().st_size for path in folder.glob(".*.incomplete"))
+    free = shutil.disk_usage(folder).free
+    if missing - here > free:
+        raise _Line(
+            f"{repo}: {(missing - here) / 2**30:.1f} GiB are still to come, {folder} has "
+            f"{free / 2**30:.1f} GiB free; make room"
+        )

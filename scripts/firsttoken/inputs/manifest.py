@@ -1,0 +1,147 @@
+"""What a model is and what a decode step costs, from its config and the headers of its weights; none is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from firsttoken.files import sha256_file
+from firsttoken.records import FileEntry, ModelManifest
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
+    """The manifest of the model in `folder`, in the study's dtype. Raises ValueError for a model that cannot be served.
+
+    The architecture is built on torch's meta device, which holds shapes only, so it is right for any model that
+    AutoModelForCausalLM knows.
+    """
+    model = _empty_model(folder)
+    config = model.config.get_text_config()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    stored = _stored_values(folder)
+    if stored < parameters:
+        raise ValueError(
+            f"{folder}: the weights hold {stored:,} values, {type(model).__name__} needs {parameters:,}; "
+            "they are incomplete or quantised, and only whole weights are measured"
+        )
+    item_bytes = DTYPE_BYTES[section["dtype"]]
+    read, multiplied = _values_per_token(model)
+    seed = getattr(model.config, "random_weights_seed", None)
+    return ModelManifest(
+        name=section["name"],
+        source=section["source"],
+        origin=_origin(section),
+        revision=section.get("revision", "") if section["source"] == "huggingface" else "",
+        architecture=type(model).__name__,
+        weights="trained" if seed is None else "random",
+        parameters=parameters,
+        weight_bytes=parameters * item_bytes,
+        read_bytes_per_token=read * item_bytes,
+        kv_bytes_per_token=_kv_values_per_token(config) * item_bytes,
+        flops_per_token=2 * multiplied,
+        max_context=config.max_position_embeddings,
+        vocab_size=config.vocab_size,
+        files=file_entries(folder),
+    )
+
+
+def file_entries(folder: Path) -> tuple[FileEntry, ...]:
+    """Every file of the folder with its size and SHA-256."""
+    return tuple(
+        FileEntry(path=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".")
+    )
+
+
+def _origin(section: dict[str, Any]) -> str:
+    if section["source"] == "synthetic":
+        return f"synthetic: {section['architecture']}, seed {section['seed']}"
+    return str(section["repo"] if section["source"] == "huggingface" else section["path"])
+
+
+def _empty_model(folder: Path) -> PreTrainedModel:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if "auto_map" in raw and raw.get("model_type") not in _known_types():
+        raise ValueError(f"{folder}: model type {raw.get('model_type')!r} needs code of its own, which is not run")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{folder}: transformers knows no decoder-only model of type {raw.get('model_type')!r}: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    return model
+
+
+def _known_types() -> set[str]:
+    from transformers import CONFIG_MAPPING
+
+    return set(CONFIG_MAPPING.keys())
+
+
+def _stored_values(folder: Path) -> int:
+    """How many values the weight files hold, from their headers. Raises ValueError for a file that is not whole."""
+    from safetensors import SafetensorError, safe_open
+
+    total = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np") as weights:
+                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+        except SafetensorError as error:
+            raise ValueError(f"{path}: no whole safetensors file ({error}); fetch the model again") from error
+    return total
+
+
+def _values_per_token(model: PreTrainedModel) -> tuple[int, int]:
+    """Weights that one decode step reads, and those that it multiplies with the token's activations.
+
+    Of an embedding table a step reads one row, unless the table is tied and read whole as the output matrix. Of
+    experts it reads those that the router takes.
+    """
+    import torch
+
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+    output = model.get_output_embeddings()
+    if output is not None:
+        tables.discard(id(output.weight))
+    read = multiplied = 0
+    for parameter in model.parameters():
+        if id(parameter) in tables:
+            read += parameter.shape[-1]
+            continue
+        values = round(parameter.numel() * _active_share(parameter, model.config.get_text_config()))
+        read += values
+        multiplied += values if parameter.dim() > 1 else 0
+    return read, multiplied
+
+
+def _active_share(parameter: Any, config: PretrainedConfig) -> float:
+    """1, or for the stacked weights `[experts, out, in]` of a mixture the share of experts that one token takes."""
+    experts = getattr(config, "num_local_experts", None) or getattr(config, "num_experts", None)
+    if experts and parameter.dim() == 3 and parameter.shape[0] == experts:
+        return float(config.num_experts_per_tok / experts)
+    return 1.0
+
+
+def _kv_values_per_token(config: PretrainedConfig) -> int:
+    """Keys and values that one position keeps in all layers."""
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
+        kv_heads = 1  # Falcon and GPT-BigCode say it with a flag
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * config.num_hidden_layers * kv_heads * head_dim)

@@ -1,0 +1,70 @@
+"""Which files of a repository or folder make a model: config, tokenizer, safetensors; nothing that can run code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_SMALL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+    *TOKENIZER_FILES,
+)
+
+
+def small_files(names: Collection[str]) -> list[str]:
+    """Those of `names` that describe the model and its tokenizer; only the top folder counts."""
+    return [name for name in _SMALL_FILES if name in names]
+
+
+def weight_files(names: Collection[str], index: str | None) -> list[str]:
+    """The safetensors files that hold the weights, once: `index` is the text of the index file, where there is one.
+
+    Repositories carry the same weights several times (pickled, in another layout); only what transformers would load is
+    named. Raises ValueError, without the place, if there are none or some are missing.
+    """
+    if index is not None:
+        wanted = sorted(set(json.loads(index)["weight_map"].values()))
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ValueError(f"{INDEX} names {missing[0]}, which is missing; fetch the model again")
+        return [INDEX, *wanted]
+    if SINGLE in names:
+        return [SINGLE]
+    if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
+        raise ValueError(
+            "only pickled weights, which are not loaded since they can run code; convert them with "
+            "save_pretrained(folder), which writes safetensors"
+        )
+    raise ValueError(f"no weights; {SINGLE} or {INDEX} is needed")
+
+
+def check_names(names: Collection[str]) -> None:
+    """Raise ValueError, without the place, where config or tokenizer is missing."""
+    if "config.json" not in names:
+        raise ValueError("no config.json, so it is no transformers model; name the folder that holds it")
+    if not any(name in names for name in TOKENIZER_FILES):
+        raise ValueError(f"no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed to cut prompts")
+
+
+def model_files(folder: Path) -> list[str]:
+    """All files of a local model. Raises ValueError that names the folder and what is wrong with it."""
+    if not folder.is_dir():
+        raise ValueError(
+            f"model.path: {folder} is no folder; give the path of a model that was saved with transformers"
+        )
+    names = {path.name for path in folder.iterdir() if path.is_file()}
+    try:
+        check_names(names)
+        index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
+        return small_files(names) + weight_files(names, index)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"model.path: {folder}: {error}") from error
