@@ -1,0 +1,131 @@
+"""Raw samples: pooled over processes where that is honest, and reduced to one statistic a process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from firsttoken import files
+from firsttoken.analysis.schemas import METRICS
+from firsttoken.analysis.statistics import QUANTILES, STATISTICS, Floats, grouped_statistics, smallest_pooled_n
+from firsttoken.records import RunRecord
+
+INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
+_KEYS = ["approach", "repeat", "prompt_length"]
+_COLUMNS = [*_KEYS, "request", "token_index", "latency_ns", "tainted"]
+_RAN = ("measured", "emulated")
+Path_ = Path | str
+
+
+class Requests(NamedTuple):
+    """Untainted samples of one study in ms; for each metric the values [n] and the row of `cells` each is from [n]."""
+
+    cells: pd.DataFrame  # approach, repeat, prompt_length, requests, tainted: a row a process and prompt length
+    values: dict[str, Floats]
+    groups: dict[str, np.ndarray]
+
+
+def read_records(paths: Iterable[Path_]) -> list[RunRecord]:
+    """Run records, by approach and repeat."""
+    return sorted(
+        (files.read_json(path, RunRecord) for path in paths), key=lambda record: (record.approach, record.repeat)
+    )
+
+
+def pool_samples(parquet_paths: Sequence[Path_], record_paths: Sequence[Path_], out_parquet: Path_) -> None:
+    """Write the samples of all processes into one parquet file.
+
+    Raises ValueError where repeats differ in machine, model, code or versions: they are not repeats then.
+    """
+    check_poolable(read_records(record_paths))
+    with files.atomic_path(out_parquet) as temporary:
+        tables = [pq.read_table(path) for path in parquet_paths]
+        pooled = pa.concat_tables(tables, promote_options="permissive")
+        pq.write_table(pooled, temporary, compression="zstd")
+
+
+def check_poolable(records: Sequence[RunRecord]) -> None:
+    """Raise ValueError, one line, if these processes were not repeats of the same experiment."""
+    ran = [record for record in records if record.status in _RAN]
+    problems = [_differing(ran, "the study", what) for what in ("fingerprint", "model_hash", "device", "dtype")]
+    for approach in sorted({record.approach for record in ran}):
+        repeats = [record for record in ran if record.approach == approach]
+        problems += [_differing(repeats, approach, what) for what in ("code_sha256", "versions", "status")]
+    found = [problem for problem in problems if problem]
+    if found:
+        raise ValueError(f"repeats cannot be pooled: {'; '.join(found)}; run the differing ones again")
+
+
+def _differing(records: Sequence[RunRecord], whose: str, what: str) -> str:
+    """ "" if all agree, else who differs from whom."""
+    if not records:
+        return ""
+    first = records[0]
+    for other in records[1:]:
+        if getattr(other, what) != getattr(first, what):
+            return (
+                f"{whose}: {what} of {other.approach}/{other.repeat} ({_short(getattr(other, what))}) is not that of "
+                f"{first.approach}/{first.repeat} ({_short(getattr(first, what))})"
+            )
+    return ""
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def read_requests(samples: Path_) -> Requests:
+    """Split pooled samples into the three metrics; a request with a tainted token is left out whole, and counted."""
+    frame = pq.read_table(samples, columns=_COLUMNS).to_pandas()
+    if frame.empty:
+        cells = pd.DataFrame({name: [] for name in [*_KEYS, "requests", "tainted"]})
+        empty = {metric: np.empty(0) for metric in METRICS}
+        return Requests(cells, empty, {metric: np.empty(0, np.int64) for metric in METRICS})
+    by_cell = frame.groupby(_KEYS, sort=True, observed=True)
+    cell = by_cell.ngroup().to_numpy(np.int64)
+    cells = by_cell.size().index.to_frame(index=False)
+    pairs = pd.MultiIndex.from_arrays([cell, frame["request"].to_numpy()])
+    request, unique = pd.factorize(pairs)
+    n_requests = len(unique)
+    request_cell = np.empty(n_requests, np.int64)
+    request_cell[request] = cell
+    bad = np.bincount(request, weights=frame["tainted"].to_numpy(float), minlength=n_requests) > 0
+    cells["requests"] = np.bincount(request_cell[~bad], minlength=len(cells))
+    cells["tainted"] = np.bincount(request_cell[bad], minlength=len(cells))
+    latency_ms = frame["latency_ns"].to_numpy(np.float64) / 1e6
+    first = frame["token_index"].to_numpy() == 0
+    kept = ~bad[request]
+    ttft, gap = kept & first, kept & ~first
+    sums = np.bincount(request[gap], weights=latency_ms[gap], minlength=n_requests)
+    gaps = np.bincount(request[gap], minlength=n_requests)
+    some = gaps > 0
+    values = {"ttft": latency_ms[ttft], "itl_token_gap": latency_ms[gap], "itl_request_mean": sums[some] / gaps[some]}
+    groups = {"ttft": cell[ttft], "itl_token_gap": cell[gap], "itl_request_mean": request_cell[some]}
+    return Requests(cells, values, groups)
+
+
+def process_statistics(requests: Requests) -> pd.DataFrame:
+    """The table process_statistics: one row a process, prompt length, metric and statistic.
+
+    A quantile is NaN where the processes together hold too few samples for it, or its own process does.
+    """
+    parts = []
+    over_processes, _ = pd.factorize(pd.MultiIndex.from_frame(requests.cells[["approach", "prompt_length"]]))
+    for metric in METRICS:
+        values, counts = grouped_statistics(requests.values[metric], requests.groups[metric], len(requests.cells))
+        pooled = np.bincount(over_processes, weights=counts)[over_processes] if len(counts) else counts
+        for column, statistic in enumerate(STATISTICS):
+            if statistic in QUANTILES:
+                values[pooled < smallest_pooled_n(QUANTILES[statistic]), column] = np.nan
+            part = requests.cells[_KEYS].copy()
+            part["metric"], part["statistic"] = metric, statistic
+            part["value"], part["n"] = values[:, column], counts
+            parts.append(part)
+    return pd.concat(parts, ignore_index=True)
