@@ -210,6 +210,21 @@ class Ceilings(Record, frozen=True, kw_only=True):
     floors: tuple[Floor, ...]
 
 
+class EngineManifest(Record, frozen=True, kw_only=True):
+    """`results/{study}/engine.json`: what the TensorRT-LLM engine is and how it was made."""
+
+    status: Status  # measured: it was built; unavailable: this model or plan cannot be built, and why
+    reason: str = ""
+    architecture: str
+    dtype: str
+    versions: dict[str, str]
+    gpu: Gpu
+    options: dict[str, str | int | bool]  # as they were asked for
+    environment: dict[str, str]  # variables set for build and run
+    build_s: float = 0.0  # conversion, build and first start of the runtime
+    files: tuple[FileEntry, ...] = ()
+
+
 class MemoryRecord(Record, frozen=True, kw_only=True):
     """Peaks over a whole run, bytes."""
 
