@@ -1,0 +1,105 @@
+"""Each edit reruns exactly the jobs that depend on it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import Jobs, Project
+
+pytestmark = pytest.mark.workflow
+
+RUNS = {(name, repeat) for name in ("baseline", "jit_only", "cuda_graph", "null", "null_2p") for repeat in (1, 2)}
+ENGINE_RUNS = {("tensorrt_llm", repeat) for repeat in (1, 2)}
+
+
+def test_nothing_changed_nothing_to_do(project: Project) -> None:
+    assert project.dry_run() == Jobs(rules={}, runs=set())
+
+
+@pytest.mark.parametrize("path", ["config/corpus.txt", "scripts/firsttoken/runtime/engine.py", "results/tiny/prompts.json"])
+def test_a_touch_reruns_nothing(project: Project, path: str) -> None:
+    os.utime(project.folder / path)
+    assert project.dry_run().runs == set()
+    assert project.dry_run().rules == {}
+
+
+def test_an_edited_approach_reruns_its_own_runs(project: Project) -> None:
+    project.append("scripts/firsttoken/approaches/jit_only.py", "\n# edited\n")
+    jobs = project.dry_run()
+    assert jobs.runs == {("jit_only", 1), ("jit_only", 2)}
+    assert jobs.rules["benchmark_approach"] == 2
+    assert {"pool_samples", "check_equivalence", "summarise_latency"} <= set(jobs.rules)
+    upstream = {"fetch_model", "make_prompts", "make_reference", "measure_ceilings", "benchmark_tensorrt_llm"}
+    assert not upstream & set(jobs.rules)
+
+
+def test_an_edited_plot_script_reruns_its_figure(project: Project) -> None:
+    project.append("scripts/plot_setup_time.py", "\n# edited\n")
+    assert project.dry_run().rules == {"plot_setup_time": 1, "write_provenance": 1}
+
+
+def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
+    project.append("config/published.yaml", "\n# edited\n")
+    jobs = project.dry_run()
+    assert jobs.runs == set()
+    assert jobs.rules["judge_claims"] == 1
+    assert "write_provenance" in jobs.rules
+    assert not {"summarise_latency", "pool_samples", "check_equivalence"} & set(jobs.rules)
+    assert not [rule for rule in jobs.rules if rule.startswith("plot_")]
+
+
+def test_one_more_repeat_runs_only_the_new_ones(project: Project) -> None:
+    project.edit(project.config, "repeats: 2", "repeats: 3")
+    jobs = project.dry_run()
+    assert jobs.runs == {(name, 3) for name, _ in RUNS | ENGINE_RUNS}
+    assert not {"fetch_model", "make_prompts", "make_reference", "measure_ceilings"} & set(jobs.rules)
+
+
+def test_a_prompt_length_reruns_prompts_and_all_runs(project: Project) -> None:
+    project.edit(project.config, "[6, 12]", "[6, 12, 20]")
+    jobs = project.dry_run()
+    assert jobs.runs == RUNS | ENGINE_RUNS
+    assert jobs.rules["make_prompts"] == 1
+    assert "fetch_model" not in jobs.rules
+
+
+def test_the_models_seed_reruns_everything_behind_it(project: Project) -> None:
+    project.append(project.config, "model: {seed: 2}\n")
+    jobs = project.dry_run()
+    assert jobs.runs == RUNS | ENGINE_RUNS
+    assert jobs.rules["fetch_model"] == jobs.rules["make_prompts"] == jobs.rules["make_reference"] == 1
+    assert "record_environment" not in jobs.rules
+
+
+def test_another_package_version_reruns_the_runs(project: Project, tmp_path: Path) -> None:
+    """A distribution of that name found first, as after an upgrade."""
+    upgraded = tmp_path / "upgraded" / "safetensors-99.0.dist-info"
+    upgraded.mkdir(parents=True)
+    (upgraded / "METADATA").write_text("Metadata-Version: 2.1\nName: safetensors\nVersion: 99.0\n")
+    jobs = project.dry_run(env={"PYTHONPATH": str(upgraded.parent)})
+    assert jobs.runs == RUNS | ENGINE_RUNS
+    assert jobs.rules["record_environment"] == 1
+    assert not {"fetch_model", "make_prompts", "make_reference"} & set(jobs.rules)
+
+
+def test_another_gpu_reruns_the_runs(project: Project) -> None:
+    """The config may promise a GPU, as on a cluster; another name is another machine."""
+    project.append(project.config, "hardware: {gpu: NVIDIA Imaginary}\n")
+    jobs = project.dry_run()
+    assert jobs.runs >= RUNS
+    assert jobs.rules["measure_ceilings"] == 1
+    assert "fetch_model" not in jobs.rules
+
+
+def test_a_commit_reruns_nothing(project: Project) -> None:
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "add", "README.md"],
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
+    ):
+        subprocess.run(command, cwd=project.folder, check=True)
+    assert project.dry_run() == Jobs(rules={}, runs=set())
