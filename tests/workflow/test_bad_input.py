@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Project, fresh_clone
+from workflow.project import Project, fresh_clone
 
 pytestmark = pytest.mark.workflow
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Jobs, Project
+from workflow.project import Jobs, Project
 
 pytestmark = pytest.mark.workflow
 
