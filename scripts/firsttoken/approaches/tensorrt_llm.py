@@ -1,0 +1,186 @@
+"""TensorRT-LLM: a real TensorRT engine, built by its own rule, run with the settings of its own latency tool."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from firsttoken.approaches.base import Approach, TokenSink, Unsupported
+from firsttoken.records import Availability, Device, Plan, SetupTimes
+from firsttoken.runtime import trtllm_engine, trtllm_settings
+from firsttoken.runtime.contract import UnsupportedModel
+from firsttoken.runtime.trtllm_worker import WorkerWatch, find_workers
+
+
+class _Discard:
+    """A sink for warm-up."""
+
+    def push(self, token: int) -> None:
+        pass
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        pass
+
+
+class TensorRTLLM(Approach):
+    """Token ids in, streamed token ids out; no tokenizer, no text."""
+
+    name = "tensorrt_llm"
+    title = "TensorRT-LLM"
+    graphs = True
+    dynamic_operations = "engine"
+    engine = True
+
+    _llm: Any = None
+    _watch: WorkerWatch | None = None
+
+    @classmethod
+    def availability(cls, device: Device) -> Availability:
+        how = trtllm_settings.HOW_TO_INSTALL
+        if device == "cpu":
+            return Availability(
+                status="unavailable", reason=f"TensorRT-LLM needs an NVIDIA GPU and its own software; {how}"
+            )
+        if importlib.util.find_spec("tensorrt_llm") is None:
+            return Availability(status="unavailable", reason=f"TensorRT-LLM is not installed here; {how}")
+        try:
+            found = metadata.version("tensorrt_llm")
+        except metadata.PackageNotFoundError:
+            found = "of an unknown version"
+        if found != trtllm_settings.VERSION:
+            reason = f"TensorRT-LLM {found} is installed, this needs {trtllm_settings.VERSION}; {how}"
+            return Availability(status="unavailable", reason=reason)
+        return Availability(status="measured")
+
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        """Check the engine in `plan.engine_dir`, start the runtime, run every prompt length twice."""
+        start = time.perf_counter()
+        if plan.device != "cuda":
+            raise Unsupported("TensorRT-LLM needs an NVIDIA GPU")
+        self._plan = plan
+        os.environ.update(trtllm_settings.process_environment(plan))
+        trtllm_engine.require_environment()
+        engine_dir = Path(plan.engine_dir)
+        try:
+            trtllm_engine.check_engine(engine_dir, plan)
+        except UnsupportedModel as error:
+            raise Unsupported(str(error)) from error
+        from tensorrt_llm import SamplingParams
+        from tensorrt_llm._tensorrt_engine import LLM
+
+        imported = time.perf_counter()
+        self._sampling_params = SamplingParams
+        self._llm = LLM(
+            model=str(engine_dir),
+            skip_tokenizer_init=True,
+            **trtllm_settings.runtime_arguments(plan, cuda_graphs=self.graphs),
+        )
+        self._watch = WorkerWatch(find_workers())
+        if self._watch.worker_count == 0 and not plan.tensorrt_llm.single_process:
+            raise RuntimeError(
+                "TensorRT-LLM started no worker process that can be watched; set tensorrt_llm: {single_process: true}"
+            )
+        loaded = time.perf_counter()
+        for length in plan.prompt_lengths:
+            for _ in range(2):
+                self.generate([1] * length, plan.new_tokens, _Discard())
+        self._timings = _ExecutorTimings()
+        warm = time.perf_counter()
+        return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)
+
+    _timings: _ExecutorTimings
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly `max_new_tokens` tokens."""
+        if len(prompt_ids) + max_new_tokens > self._plan.max_context:
+            raise ValueError(
+                f"{len(prompt_ids)} prompt and {max_new_tokens} new tokens do not fit the plan's {self._plan.max_context}"
+            )
+        assert self._watch is not None
+        parameters = self._sampling_params(**trtllm_settings.sampling_arguments(self._plan, max_new_tokens))
+        seen = 0
+        output = None
+        try:
+            result = self._llm.generate_async(list(prompt_ids), sampling_params=parameters, streaming=True)
+            with self._watch.guard(result):
+                for step in result:
+                    output = step.outputs[0]
+                    # One list that grows: its length is taken once, since the next chunk may already be arriving.
+                    count = len(output.token_ids)
+                    if count > max_new_tokens:
+                        break
+                    if count > seen:
+                        sink.push_chunk(output.token_ids[seen:count])
+                        seen = count
+        except Exception as error:
+            if self._watch.death:
+                raise RuntimeError(self._watch.death) from error
+            raise RuntimeError(f"TensorRT-LLM could not finish a request: {' '.join(str(error).split())}") from error
+        received = seen if output is None else len(output.token_ids)
+        if received != max_new_tokens:
+            finish = None if output is None else output.finish_reason
+            raise RuntimeError(f"TensorRT-LLM gave {received} tokens for {max_new_tokens} (finish reason {finish})")
+        self._timings.add(output.request_perf_metrics if output is not None else None)
+
+    def counters(self) -> dict[str, float]:
+        """The settings as they were, and the executor's own mean times as a cross-check of ours."""
+        sizes = trtllm_settings.engine_sizes(self._plan)
+        return {
+            "worker_processes": self._watch.worker_count if self._watch else 0,
+            "single_process": float(self._plan.tensorrt_llm.single_process),
+            "cuda_graph_mode": float(self.graphs),
+            "kv_cache_tokens": sizes.kv_cache_tokens,
+            **self._timings.means(),
+        }
+
+    def facts(self) -> dict[str, str]:
+        where = "in this process" if self._plan.tensorrt_llm.single_process else "in an MPI worker process"
+        graphs = "with CUDA graphs" if self.graphs else "without CUDA graphs"
+        # float32 runs with NVIDIA_TF32_OVERRIDE=0; the half types have no TF32.
+        return {"attention": f"TensorRT-LLM's GPT attention plugin, {where}, {graphs}", "tf32": "off"}
+
+    def close(self) -> None:
+        watch, self._watch = self._watch, None
+        llm, self._llm = self._llm, None
+        if watch is not None:
+            watch.close()
+        if llm is not None:
+            llm.shutdown()
+
+
+class _ExecutorTimings:
+    """Sums of what the executor says of each request (`request_perf_metrics.timing_metrics`, times as timedelta)."""
+
+    def __init__(self) -> None:
+        self._requests = 0
+        self._queue_s = self._first_token_s = self._request_s = 0.0
+        self._reused_blocks = 0
+
+    def add(self, metrics: Any) -> None:
+        """Count one request. Raises RuntimeError where KV blocks of an earlier request were reused: no fair prefill."""
+        if metrics is None:
+            return
+        times = metrics.timing_metrics
+        self._requests += 1
+        self._queue_s += (times.first_scheduled_time - times.arrival_time).total_seconds()
+        self._first_token_s += (times.first_token_time - times.arrival_time).total_seconds()
+        self._request_s += (times.last_token_time - times.arrival_time).total_seconds()
+        reused = metrics.kv_cache_metrics.num_reused_blocks
+        if reused:
+            raise RuntimeError(
+                f"TensorRT-LLM reused {reused} KV cache blocks of an earlier prompt; block reuse must be off"
+            )
+
+    def means(self) -> dict[str, float]:
+        """Milliseconds a request; how many requests reported."""
+        counters = {"executor_requests": float(self._requests)}
+        if self._requests:
+            counters["executor_queue_ms"] = self._queue_s / self._requests * 1e3
+            counters["executor_ttft_ms"] = self._first_token_s / self._requests * 1e3
+            counters["executor_request_ms"] = self._request_s / self._requests * 1e3
+        return counters
