@@ -1,4 +1,4 @@
-"""The client's side of a generator process; needs no torch, no thread on the hot path, and never hangs on a dead generator."""
+"""The client's side of a generator process: no torch, no thread on the hot path, no hang when the generator dies."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ from firsttoken.runtime import wire
 from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
 from firsttoken.runtime.lifetime import OwnedProcess
 
-GENERATOR_COMMAND = (sys.executable, "-P", "-m", "firsttoken.runtime.generator")  # -P: nothing from the working directory
+GENERATOR_COMMAND = (
+    sys.executable,
+    "-P",
+    "-m",
+    "firsttoken.runtime.generator",
+)  # -P: nothing from the working directory
 
-# The generator sends a heartbeat a second while a client waits; its sender thread may be held up by a library that keeps the
-# interpreter lock, above all while it loads.
+# The generator sends a heartbeat a second while a client waits; its sender thread may be held up by a library that
+# keeps the interpreter lock, above all while it loads.
 SILENCE_S = 60.0
 LOAD_SILENCE_S = 600.0
 
@@ -37,10 +42,13 @@ class GeneratorDied(GeneratorError):
 class GeneratorClient:
     """One connection, one request at a time, from one thread (`cancel` from any)."""
 
-    def __init__(self, connection: socket.socket, process: OwnedProcess | None = None, silence_s: float = SILENCE_S) -> None:
+    def __init__(
+        self, connection: socket.socket, process: OwnedProcess | None = None, silence_s: float = SILENCE_S
+    ) -> None:
         self._socket = connection
         self._process = process
         self._silence_s = silence_s
+        self._limit_s = 0.0  # of silence, as the socket has it now
         self._inbox = wire.Inbox(connection, wire.generator_message_decoder())
         self._request = 0
         self._dead = ""
@@ -90,8 +98,8 @@ class GeneratorClient:
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, push: Callable[[int], None]) -> int:
         """Call `push(token)` as each token arrives; returns how many came, fewer than asked only after `cancel`.
 
-        Raises ValueError for a request that the engine cannot serve, GeneratorError when it fails, GeneratorDied when it is gone.
-        An exception from `push` cancels the request and leaves the client usable.
+        Raises ValueError for a request that the engine cannot serve, GeneratorError when it fails, GeneratorDied when
+        it is gone. An exception from `push` cancels the request and leaves the client usable.
         """
         self._sent_ns = time.perf_counter_ns()
         number = self._request = self._request + 1
@@ -116,7 +124,7 @@ class GeneratorClient:
             raise
 
     def _ends(self, message: wire.GeneratorMessage, number: int) -> bool:
-        """Take in a message that is no token; True when it ends request `number`. Leftovers of earlier ones are skipped."""
+        """Take in a message that is no token; True when it ends request `number`. Skips leftovers of earlier ones."""
         if isinstance(message, wire.Heartbeat | wire.Ready | wire.Refused) or message.request != number:
             return False
         if isinstance(message, wire.RequestFailed):
@@ -192,8 +200,7 @@ class GeneratorClient:
                 pass
             return message
         except BlockingIOError:
-            state = f", its state is {self._process.state()}" if self._process else ""
-            raise self._died(f"generator has been silent for {self._silence_s:g} s{state}") from None
+            raise self._died(self._silent()) from None
         except wire.Disconnected as error:
             raise self._died(self._epitaph(error)) from None
         except wire.WireError as error:
@@ -214,12 +221,20 @@ class GeneratorClient:
     def _epitaph(self, error: Exception) -> str:
         return self._process.epitaph() if self._process else f"the generator ended or closed this connection ({error})"
 
+    def _silent(self) -> str:
+        if self._process is None:
+            return f"the generator has been silent for {self._limit_s:g} s"
+        state = self._process.state()
+        self._process.kill()
+        return f"generator process {self._process.pid} was silent for {self._limit_s:g} s in state {state}: killed"
+
     def _died(self, reason: str) -> GeneratorDied:
         self._dead = reason
         return GeneratorDied(reason)
 
     def _limit_silence(self, seconds: float) -> None:
         """The kernel's own receive limit: unlike Python's timeout it costs no extra system call a message."""
+        self._limit_s = seconds
         whole = int(seconds)
         limit = struct.pack("@ll", whole, int((seconds - whole) * 1e6))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)

@@ -5,7 +5,8 @@
     ft-acceptor  accepts clients; an ft-reader for each reads its requests
     ft-lifetime  ends the process with its owner (see `lifetime`)
 
-An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO queue.
+An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO
+queue.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TextIO
@@ -28,9 +30,10 @@ from firsttoken.runtime.contract import Engine, EngineSpec, UnsupportedModel
 from firsttoken.runtime.outbox import Outbox, Sender
 
 MAX_WAITING_REQUESTS = 64  # of one client
+MAX_REASON_CHARACTERS = 2000
 
-# With CPython's 5 ms, a reader or capture thread that is busy in Python delays the engine thread by up to as much for each
-# time that it gives up the interpreter lock; measured 5.3 ms against 0.29 ms a step with 0.05 ms.
+# With CPython's 5 ms, a reader or capture thread that is busy in Python delays the engine thread by up to as much each
+# time that it gives up the interpreter lock; measured 5.3 ms a step against 0.29 ms with 0.05 ms.
 SWITCH_INTERVAL_S = 5e-5
 
 Request = wire.Generate | wire.SaveLogits | wire.Inspect
@@ -71,7 +74,7 @@ class Client:
 
 
 class Generator:
-    """Serves one engine to all who connect. `serve` is the engine thread; everything else may be called from any thread."""
+    """Serves one engine to all who connect. `serve` runs in the engine thread; `stop` may be called from any."""
 
     def __init__(self, listener: socket.socket, build: Callable[[], Engine]) -> None:
         self._listener = listener
@@ -83,14 +86,14 @@ class Generator:
         self._sender = Sender(self._waiting_outboxes)
         self._current: Job | None = None
         self._stopping = False
+        self.loading = True
 
     def serve(self) -> None:
         """Make the engine, tell every client, run requests until `stop`."""
-        helpers = [
-            lifetime.start_thread("ft-acceptor", self._accept),
-            lifetime.start_thread("ft-sender", self._sender.run),
-        ]
+        acceptor = lifetime.start_thread("ft-acceptor", self._accept)
+        sender = lifetime.start_thread("ft-sender", self._sender.run)
         engine = self._make_engine()
+        self.loading = False
         try:
             if engine is not None:
                 gc.collect()
@@ -99,16 +102,21 @@ class Generator:
                 self._current = job
                 if self._stopping:
                     break
-                if engine is not None and job.claim():
+                if not job.claim():
+                    continue
+                if engine is None:
+                    job.client.finish(job, wire.RequestFailed(job.request.request, "engine", "there is no engine"))
+                else:
                     self._run(engine, job)
         finally:
             if engine is not None:
                 engine.close()
             self.stop()
-            for helper in helpers:
-                helper.join(1.0)
             for client in self._clients.copy():
                 client.outbox.close()
+            acceptor.join()
+            sender.join()
+            self._sender.close()
 
     def stop(self) -> None:
         """End `serve` soon: the running request is cancelled, waiting ones are dropped. Idempotent."""
@@ -117,7 +125,7 @@ class Generator:
             self._current.cancelled = True
         self._queue.put(None)
         self._sender.stop()
-        if self._listener.fileno() >= 0:
+        with suppress(OSError):  # closed already
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`, which closing would not
 
     # ------------------------------------------------------------ engine thread
@@ -129,7 +137,7 @@ class Generator:
             engine = self._build()
             self._greet(wire.Ready(engine.setup))
         except UnsupportedModel as error:
-            self._greet(wire.Refused(True, str(error)))
+            self._greet(wire.Refused(True, _one_line(str(error))))
         except Exception as error:
             traceback.print_exc()
             self._greet(wire.Refused(False, _describe(error)))
@@ -147,7 +155,7 @@ class Generator:
                 answer = wire.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
                 job.client.finish(job, answer)
         except ValueError as error:
-            job.client.finish(job, wire.RequestFailed(request.request, "invalid", str(error)))
+            job.client.finish(job, wire.RequestFailed(request.request, "invalid", _one_line(str(error))))
         except Exception as error:
             traceback.print_exc()
             job.client.finish(job, wire.RequestFailed(request.request, "engine", _describe(error)))
@@ -233,7 +241,7 @@ class Generator:
         self._queue.put(job)
 
     def _waiting_outboxes(self) -> list[Outbox]:
-        """Of the clients that are blocked on an answer; others do not read, and a heartbeat would only fill their socket."""
+        """Of clients that are blocked on an answer; others do not read, and heartbeats would fill their socket."""
         return [client.outbox for client in self._clients.copy() if client.jobs or not client.greeted]
 
 
@@ -267,12 +275,23 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine, stdin: TextIO | N
         return engine
 
     generator = Generator(listener, timed_build)
-    lifetime.end_with_owner(launch, lambda reason: generator.stop())
+
+    def stop(reason: str) -> None:
+        if generator.loading:  # no request to end in order, and a library may be busy for minutes
+            lifetime.end_now()
+        generator.stop()
+
+    lifetime.end_with_owner(launch, stop)
     generator.serve()
 
 
 def _describe(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    return _one_line(f"{type(error).__name__}: {error}")
+
+
+def _one_line(text: str) -> str:
+    """Fit for a message: libraries raise texts of many lines, and file names that are no UTF-8."""
+    return " | ".join(text.encode(errors="replace").decode().splitlines())[:MAX_REASON_CHARACTERS]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Processes that end when they should: the generator as its owner's child, and the owner as the generator sees it.
 
-Two things tell a generator that its owner is gone, also after `kill -9`: the pipe on its stdin ends, and the kernel sends the
-signal asked for with PR_SET_PDEATHSIG (a forked child of the owner may still hold the pipe). A thread of its own waits for
-both, since the engine thread may be deep inside a library. If all else fails, the kernel's alarm ends the process.
+Two things tell a generator that its owner is gone, also after `kill -9`: the pipe on its stdin ends, and the kernel
+sends the signal asked for with PR_SET_PDEATHSIG (a forked child of the owner may still hold the pipe). A thread of its
+own waits for both, since the engine thread may be deep inside a library. If all else fails, the kernel's alarm ends the
+process.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, NoReturn
 
 import msgspec
 
@@ -33,11 +34,13 @@ LAST_LINES = 8  # of the generator's stderr that an error message quotes
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NAME = 15
-_OWNER_DIED = signal.SIGHUP  # the kernel also sends it when only the owner's starting *thread* ended: see `_owner_is_gone`
+_OWNER_DIED = (
+    signal.SIGHUP
+)  # the kernel also sends it when only the owner's starting *thread* ended: see `_owner_is_gone`
 
 
-class Launch(Record, kw_only=True):
-    """What the owner writes, as one line of JSON, to the generator's stdin; the pipe then stays open as long as it lives."""
+class Launch(Record, frozen=True, kw_only=True):
+    """What the owner writes, as one line of JSON, to the generator's stdin; the pipe stays open as long as it lives."""
 
     spec: msgspec.Raw  # an EngineSpec, read by the generator
     folder: str  # private folder of the socket, removed at the end by whoever ends last
@@ -65,7 +68,9 @@ class OwnedProcess:
                     owner=os.getpid(),
                     spawned_ns=spawned_ns,
                 )
-                self.connection = wire.connect(self.address)  # waits in the listener's queue until the generator accepts
+                self.connection = wire.connect(
+                    self.address
+                )  # waits in the listener's queue until the generator accepts
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -85,7 +90,8 @@ class OwnedProcess:
             return f"generator process {self.pid} closed its connection but still runs"
         self._relay.join(1.0)
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"generator process {self.pid} {end}; last on its stderr: {' | '.join(self._last_lines) or '(nothing)'}"
+        last_lines = " | ".join(self._last_lines.copy()) or "(nothing)"
+        return f"generator process {self.pid} {end}; last on its stderr: {last_lines}"
 
     def state(self) -> str:
         """The kernel's one-word state of the process, e.g. `T (stopped)`."""
@@ -93,6 +99,13 @@ class OwnedProcess:
             if line.startswith("State:"):
                 return line.removeprefix("State:").strip()
         return "unknown"
+
+    def kill(self) -> None:
+        """End it and what it started, at once; `close` is still to be called."""
+        if self._process.returncode is None:
+            # It leads a group of its own, with compile workers; not yet reaped, so its number cannot be another's.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Tell it to end, wait, and leave no process, socket, folder or thread; idempotent."""
@@ -102,9 +115,7 @@ class OwnedProcess:
             self._process.stdin.close()
         if self._process.returncode is None:
             _wait_until_exit(self.pid, STOP_GRACE_S)
-            # It leads a group of its own; not yet reaped, so its number cannot be another's. Takes compile workers along.
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self.kill()
         self._process.wait()
         self._relay.join(1.0)
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -197,6 +208,13 @@ def _wait_for_end(owner: int, signals: socket.socket) -> str:
                         return f"received {signal.Signals(number).name}"
                     if os.getppid() != owner:
                         return "the owner is gone"
+
+
+def end_now() -> NoReturn:
+    """End this process and, if it leads its process group, all processes that it started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:

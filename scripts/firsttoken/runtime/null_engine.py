@@ -28,7 +28,8 @@ class NullEngine:
     ) -> None:
         if len(prompt_ids) + max_new_tokens > self._max_context:
             raise ValueError(
-                f"prompt of {len(prompt_ids)} tokens plus {max_new_tokens} new ones does not fit max_context {self._max_context}"
+                f"prompt of {len(prompt_ids)} tokens plus {max_new_tokens} new ones does not fit "
+                f"max_context {self._max_context}"
             )
         for _ in range(max_new_tokens):
             if cancelled():

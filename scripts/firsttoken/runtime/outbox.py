@@ -6,6 +6,7 @@ switches a token (`benchmarks/ipc.py` has the figures). Only what the socket doe
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import socket
@@ -84,7 +85,7 @@ class Outbox:
         try:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader thread, which ends the connection
         except OSError as error:
-            if error.errno not in (107, 9):  # ENOTCONN, EBADF: already gone
+            if error.errno not in (errno.ENOTCONN, errno.EBADF):  # those two: already gone
                 raise
 
 
@@ -103,9 +104,14 @@ class Sender:
         os.eventfd_write(self._wake, 1)
 
     def stop(self) -> None:
-        """End `run` soon; from any thread."""
-        self._stopping = True
-        os.eventfd_write(self._wake, 1)
+        """End `run` soon; from any thread, idempotent."""
+        if not self._stopping:
+            self._stopping = True
+            os.eventfd_write(self._wake, 1)
+
+    def close(self) -> None:
+        """After `run` has returned and all outboxes are closed."""
+        os.close(self._wake)
 
     def run(self) -> None:
         """Until `stop`: sleep until a backlog appears, a slow client reads, or a heartbeat is due."""

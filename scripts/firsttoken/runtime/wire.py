@@ -1,7 +1,7 @@
 """What client and generator say to each other: typed messages, one a SEQPACKET datagram, with a length limit.
 
-A message is a msgpack array whose first element is its tag. Whatever else arrives is a `WireError`, which costs the sender
-its connection and nobody else anything. Tokens go one way; nothing is acknowledged but the end of a request.
+A message is a msgpack array whose first element is its tag. Whatever else arrives is a `WireError`, which costs the
+sender its connection and nobody else anything. Tokens go one way; nothing is acknowledged but the end of a request.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import msgspec
 
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
 
-# One datagram must fit the socket buffer. Linux grants any user net.core.wmem_max (212,992 by default) and doubles it for its own
-# bookkeeping, so that 256 KiB pass everywhere: a prompt of more than 50,000 ids.
+# One datagram must fit the socket buffer. Linux grants any user net.core.wmem_max (212,992 by default) and doubles it
+# for its own bookkeeping, so that 256 KiB pass everywhere: a prompt of more than 50,000 ids.
 MAX_MESSAGE_BYTES = 256 * 1024
 _SEND_BUFFER_BYTES = 212_992
 _MAX_SUN_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its terminating zero
@@ -85,7 +85,7 @@ class Ready(Message, frozen=True, tag=16):
 
 
 class Refused(Message, frozen=True, tag=17):
-    """First message on a connection when there will be no engine; `unsupported`: this model or plan cannot be served."""
+    """First message on a connection when there will be no engine; `unsupported`: it cannot serve this model or plan."""
 
     unsupported: bool
     reason: str
@@ -97,7 +97,7 @@ class Token(Message, frozen=True, tag=18):
 
 
 class Timings(Message, frozen=True, tag=19):
-    """When tokens were pushed, and the engine's split of their latency (a row a token, or none); several a long request."""
+    """When tokens were pushed, and the engine's split of their latency: a row a token, or none. Several if many."""
 
     request: RequestId
     pushed_ns: list[int]
@@ -188,7 +188,7 @@ class Inbox(Generic[Received]):
         self._view = memoryview(self._buffer)
 
     def receive(self) -> Received:
-        """Block for the next message. Raises `Disconnected`, `WireError`, or BlockingIOError after the socket's SO_RCVTIMEO."""
+        """Block for the next message. Raises `Disconnected`, `WireError`; BlockingIOError after the SO_RCVTIMEO."""
         try:
             size = self._receive_into(self._buffer)
         except BlockingIOError:
