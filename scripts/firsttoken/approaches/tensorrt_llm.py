@@ -38,6 +38,7 @@ class TensorRTLLM(Approach):
 
     _llm: Any = None
     _watch: WorkerWatch | None = None
+    _timings: _ExecutorTimings
 
     @classmethod
     def availability(cls, device: Device) -> Availability:
@@ -86,6 +87,7 @@ class TensorRTLLM(Approach):
                 "TensorRT-LLM started no worker process that can be watched; set tensorrt_llm: {single_process: true}"
             )
         loaded = time.perf_counter()
+        self._timings = _ExecutorTimings()
         for length in plan.prompt_lengths:
             for _ in range(2):
                 self.generate([1] * length, plan.new_tokens, _Discard())
@@ -93,13 +95,12 @@ class TensorRTLLM(Approach):
         warm = time.perf_counter()
         return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)
 
-    _timings: _ExecutorTimings
-
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
-        """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly `max_new_tokens` tokens."""
+        """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly the tokens asked for."""
         if len(prompt_ids) + max_new_tokens > self._plan.max_context:
             raise ValueError(
-                f"{len(prompt_ids)} prompt and {max_new_tokens} new tokens do not fit the plan's {self._plan.max_context}"
+                f"{len(prompt_ids)} prompt and {max_new_tokens} new tokens do not fit "
+                f"the plan's max_context of {self._plan.max_context}"
             )
         assert self._watch is not None
         parameters = self._sampling_params(**trtllm_settings.sampling_arguments(self._plan, max_new_tokens))
@@ -172,9 +173,7 @@ class _ExecutorTimings:
         self._request_s += (times.last_token_time - times.arrival_time).total_seconds()
         reused = metrics.kv_cache_metrics.num_reused_blocks
         if reused:
-            raise RuntimeError(
-                f"TensorRT-LLM reused {reused} KV cache blocks of an earlier prompt; block reuse must be off"
-            )
+            raise RuntimeError(f"TensorRT-LLM reused {reused} KV blocks of an earlier prompt; block reuse must be off")
 
     def means(self) -> dict[str, float]:
         """Milliseconds a request; how many requests reported."""

@@ -1,4 +1,4 @@
-"""The control of `tensorrt_llm`: the same engine and settings without CUDA graphs, which are off in TensorRT-LLM by default."""
+"""The control of `tensorrt_llm`: the same engine and settings without CUDA graphs, as TensorRT-LLM's defaults have it."""
 
 from __future__ import annotations
 

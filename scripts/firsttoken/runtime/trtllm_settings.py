@@ -1,7 +1,7 @@
 """How TensorRT-LLM is asked to build and to run: every knob that decides whether the comparison is fair, in one place.
 
-Written for version 1.2.1 from its source; docs/tensorrt-llm.md lists where each name was read. Importing this file imports
-nothing of TensorRT-LLM.
+Written for version 1.2.1; docs/tensorrt-llm.md lists where each name was read. Importing this file imports nothing of
+TensorRT-LLM.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ REQUIRED_VERSIONS: dict[str, tuple[str, ...]] = {
     "numpy": ("1",),
 }
 
-# Its latency tool sets these (tensorrt_llm/bench/benchmark/low_latency.py, `latency_command`); so do we, control included.
+# Its latency tool sets these (tensorrt_llm/bench/benchmark/low_latency.py, `latency_command`); so do we, also in the
+# control.
 LATENCY_TOOL_ENVIRONMENT = {
     "TRTLLM_ENABLE_MMHA_MULTI_BLOCK_DEBUG": "1",
     "TRTLLM_MMHA_KERNEL_BLOCK_SIZE": "256",
@@ -51,9 +52,9 @@ class EngineSizes(Record, frozen=True, kw_only=True):
 def engine_sizes(plan: Plan) -> EngineSizes:
     """What the plan needs and no more, so that the memory column shows the model and not a setting.
 
-    Without chunked prefill a prompt goes through in one step, so `max_num_tokens` holds the longest one; the builder raises
-    anything under one KV block to a block (`check_max_num_tokens` in tensorrt_llm/_common.py). The cache has one block to
-    spare: a cache that cannot hold a whole sequence would make the runtime shorten `max_seq_len`.
+    Without chunked prefill a prompt goes through in one step, so `max_num_tokens` holds the longest one; the builder
+    raises anything under one KV block to a block (`check_max_num_tokens` in tensorrt_llm/_common.py). The cache has one
+    block to spare: one that cannot hold a whole sequence would make the runtime shorten `max_seq_len`.
     """
     longest = max(plan.prompt_lengths)
     max_seq_len = max(plan.max_context, longest + plan.new_tokens, TOKENS_PER_BLOCK)
@@ -94,7 +95,8 @@ def build_arguments(plan: Plan) -> dict[str, Any]:
 def plugin_settings(plan: Plan) -> dict[str, Any]:
     """Attributes of `BuildConfig.plugin_config`, set one by one: its constructor ignores unknown names silently.
 
-    Paged context attention serves block reuse and chunked prefill, which are off, and has fused kernels for half types only.
+    Paged context attention serves block reuse and chunked prefill, which are off, and the fused kernels that it needs exist
+    for half types only.
     """
     settings: dict[str, Any] = {"gemm_plugin": plan.tensorrt_llm.gemm_plugin, "tokens_per_block": TOKENS_PER_BLOCK}
     if plan.dtype == "float32":
@@ -105,8 +107,8 @@ def plugin_settings(plan: Plan) -> dict[str, Any]:
 def runtime_settings(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
     """What the runtime is asked for, as plain values: the manifest and `runtime_arguments` are made of this.
 
-    Block reuse is off, or a repeated prompt would skip its prefill. The batch and token limits are said, since the arguments'
-    defaults (2048 and 8192) win over the engine's own.
+    Block reuse is off, or a repeated prompt would skip its prefill. The batch and token limits are said, since the
+    defaults of `LLM` (2048 and 8192) win over the engine's own.
     """
     sizes = engine_sizes(plan)
     return {
@@ -153,7 +155,7 @@ def runtime_arguments(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
 def sampling_arguments(plan: Plan, max_new_tokens: int) -> dict[str, Any]:
     """Keywords of `SamplingParams`: exactly `max_new_tokens` tokens, no text, no end-of-sequence.
 
-    `end_id` must be said where no tokenizer is loaded; -1 is what the latency tool passes when it ignores end-of-sequence.
+    `end_id` must be said where no tokenizer is loaded; the latency tool, too, passes -1 to ignore end-of-sequence.
     """
     arguments: dict[str, Any] = {
         "max_tokens": max_new_tokens,
