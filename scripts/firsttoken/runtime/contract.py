@@ -16,7 +16,7 @@ class UnsupportedModel(Exception):
     """`build_engine` cannot serve this model or plan; one sentence for the reader of the report."""
 
 
-class EngineSpec(Record):
+class EngineSpec(Record, frozen=True, kw_only=True):
     """Everything that makes an engine; it travels to the generator process as JSON."""
 
     model_dir: str
