@@ -1,0 +1,92 @@
+"""After how many requests has a faster approach paid for its longer start?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from firsttoken.analysis.figures import style
+
+TITLE = "Break-even: time spent until a request is answered"
+BASE = "baseline"
+MOST_REQUESTS = 10_000_000  # the axis ends here at the latest
+COLUMNS = ["approach", "status", "ready_s", "ttft_mean_ms", "itl_request_mean_ms"]
+
+
+def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str], *, new_tokens: int) -> None:
+    """Draw ready time plus requests times mean request time, and where a line falls under the baseline's.
+
+    The time of a request is mean TTFT plus `new_tokens - 1` request mean ITLs, as the summary table gives them.
+    """
+    entries = style.read_entries(summary_csv, order)
+    shown = {entry.name: entry for entry in entries if entry.shown}
+    data = _costs(pd.read_csv(summary_csv), list(shown), new_tokens)
+    if data.empty or BASE not in set(data["approach"]) or len(data) < 2:
+        message = "No break-even: it needs the set-up and request times of the baseline and of another approach."
+        style.save_message(message, data, out_svg, out_csv, title=TITLE)
+        return
+    drawn = [name for name in shown if name in set(data["approach"])]
+    with style.theme():
+        figure = style.new_figure(8.2, 4.4)
+        axes = figure.subplots()
+        furthest = data["break_even_requests"].replace(math.inf, np.nan).max()
+        last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
+        ends = [_draw(axes, row, shown[str(row["approach"])], style.looks(order), last) for _, row in data.iterrows()]
+        axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
+        style.plain_log_ticks(axes, "x")
+        style.plain_log_ticks(axes, "y")
+        axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
+        style.label_ends(axes, ends)
+        style.add_note(figure, style.note(entries, drawn, _sentence(data)))
+        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_sentence(data))
+
+
+def _costs(summary: pd.DataFrame, names: list[str], new_tokens: int) -> pd.DataFrame:
+    """COLUMNS, the seconds of a request, and the requests until the baseline is overtaken (inf: never, 0: at once)."""
+    rows = summary.set_index("approach").reindex(names).reset_index()[COLUMNS]
+    gaps_ms = rows["itl_request_mean_ms"] * (new_tokens - 1) if new_tokens > 1 else 0.0
+    rows["request_s"] = (rows["ttft_mean_ms"] + gaps_ms) / 1e3
+    rows = rows[rows["ready_s"].notna() & rows["request_s"].notna()].reset_index(drop=True)
+    if BASE not in set(rows["approach"]):
+        return rows.assign(break_even_requests=np.nan)
+    base = rows.set_index("approach").loc[BASE]
+    saved_s = base["request_s"] - rows["request_s"]
+    owed_s = rows["ready_s"] - base["ready_s"]
+    requests = np.where(saved_s > 0, np.maximum(owed_s / saved_s.where(saved_s > 0, 1.0), 0.0), math.inf)
+    return rows.assign(break_even_requests=np.where(rows["approach"] == BASE, np.nan, requests))
+
+
+def _draw(
+    axes: Axes, row: pd.Series, entry: style.Entry, looks: dict[str, style.Look], last: float
+) -> tuple[float, str, style.Look]:
+    look = looks[entry.name]
+    requests = np.geomspace(1, last, 200)
+    seconds = row["ready_s"] + requests * row["request_s"]
+    axes.plot(requests, seconds, color=look.colour, linestyle=look.dash, linewidth=1.7)
+    crossing = row["break_even_requests"]
+    if np.isfinite(crossing) and 1 <= crossing <= last:
+        at = row["ready_s"] + crossing * row["request_s"]
+        face = "white" if entry.emulated else look.colour
+        axes.plot([crossing], [at], look.marker, color=look.colour, markerfacecolor=face, markersize=9, zorder=5)
+        axes.annotate(
+            f"{math.ceil(crossing):,}", (crossing, at), xytext=(4, -13), textcoords="offset points", fontsize=8.5
+        )
+    return float(seconds[-1]), entry.label, look
+
+
+def _sentence(data: pd.DataFrame) -> str:
+    said = []
+    for row in style.as_rows(data[data["approach"] != BASE]):
+        name, requests = row["approach"], row["break_even_requests"]
+        if math.isinf(requests):
+            said.append(f"{name} never (its requests are not faster)")
+        elif requests == 0:
+            said.append(f"{name} at once")
+        else:
+            said.append(f"{name} after {math.ceil(requests):,}")
+    return f"Requests until the baseline is overtaken, start included: {', '.join(said)}."

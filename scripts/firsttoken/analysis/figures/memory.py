@@ -1,0 +1,91 @@
+"""Peak memory of each approach: a panel a quantity, a bar an approach, a dot a fresh process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from firsttoken.analysis.figures import style
+from firsttoken.files import read_json
+from firsttoken.records import RunRecord
+
+TITLE = "Peak memory"
+GIB = 2**30
+QUANTITIES = {  # field of MemoryRecord -> panel title
+    "device_allocated_bytes": "Device allocated",
+    "device_reserved_bytes": "Device reserved",
+    "device_process_tree_bytes": "Device, whole process tree",
+    "device_over_idle_bytes": "Device over idle",
+    "graph_bytes": "Held by graphs",
+    "host_peak_bytes": "Host, whole process tree",
+}
+
+
+def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
+    """Draw the peaks in the run records `raw/{approach}/{repeat}.json`; a quantity that no run has gets no panel."""
+    entries = style.read_entries(summary_csv, order)
+    data = _peaks([read_json(path, RunRecord) for path in records], entries)
+    if data.empty:
+        style.save_message("No run has recorded its memory.", data, out_svg, out_csv, title=TITLE)
+        return
+    drawn = [entry for entry in entries if entry.name in set(data["approach"])]
+    panels = [title for title in QUANTITIES.values() if title in set(data["quantity"])]
+    looks = style.looks(order)
+    with style.theme():
+        columns = min(len(panels), 3)
+        rows = -(-len(panels) // columns)
+        figure = style.new_figure(max(3.1 * columns + 1.2, 6.5), rows * (0.36 * len(drawn) + 1.0))
+        grid = np.atleast_2d(figure.subplots(rows, columns, sharey=True, squeeze=False))
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _draw(axes, data[data["quantity"] == panel], drawn, looks)
+            axes.set_title(panel, fontsize=9.5)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_visible(False)
+        figure.suptitle(TITLE + ", GiB (bar: median of processes, dot: one process)", fontsize=11, x=0.01, ha="left")
+        style.add_note(figure, style.note(entries, [entry.name for entry in drawn], _missing_note(panels)))
+        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, panels))
+
+
+def _peaks(records: Sequence[RunRecord], entries: Sequence[style.Entry]) -> pd.DataFrame:
+    """A row a run and quantity: columns approach, repeat, quantity, gib."""
+    shown = {entry.name for entry in entries if entry.shown}
+    rows = [
+        (record.approach, record.repeat, title, getattr(record.memory, field) / GIB)
+        for record in records
+        if record.approach in shown and record.status in style.SHOWN
+        for field, title in QUANTITIES.items()
+        if getattr(record.memory, field) is not None
+    ]
+    return pd.DataFrame(rows, columns=["approach", "repeat", "quantity", "gib"])
+
+
+def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[style.Entry], looks: dict[str, style.Look]) -> None:
+    widest = max(float(rows["gib"].max()), 1e-9)
+    for place, entry in enumerate(drawn):
+        values = rows.loc[rows["approach"] == entry.name, "gib"].to_numpy()
+        if not len(values):
+            axes.text(0, place, " no value", va="center", fontsize=8, color=style.MUTED)
+            continue
+        median = float(np.median(values))
+        axes.barh(place, median, height=0.62, **style.bar_style(looks[entry.name], entry.emulated))
+        axes.plot(values, [place] * len(values), ".", color=style.INK, markersize=4, zorder=4)
+        axes.text(max(values.max(), median) + 0.02 * widest, place, f" {median:.3g}", va="center", fontsize=8)
+    axes.set_yticks(range(len(drawn)), [entry.label for entry in drawn])
+    axes.set_ylim(len(drawn) - 0.4, -0.6)
+    axes.set_xlim(0, widest * 1.22)
+    axes.grid(axis="y", visible=False)
+
+
+def _missing_note(panels: Sequence[str]) -> str:
+    missing = [title for title in QUANTITIES.values() if title not in panels]
+    return f"Not recorded on this machine: {'; '.join(missing).lower()}." if missing else ""
+
+
+def _describe(data: pd.DataFrame, panels: Sequence[str]) -> str:
+    medians = data[data["quantity"] == panels[-1]].groupby("approach")["gib"].median()
+    values = ", ".join(f"{name} {value:.3g} GiB" for name, value in medians.items())
+    return f"Bar charts of peak memory in {len(panels)} panels. {panels[-1]}: {values}."

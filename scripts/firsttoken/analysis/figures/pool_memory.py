@@ -1,0 +1,57 @@
+"""Memory over ever more prompt lengths: a pool of graphs that rolls against one that never evicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from firsttoken.analysis.figures import style
+
+TITLE = "Memory over prompt lengths: rolling against unbounded"
+GIB = 2**30
+MEMORY = {  # the first of these that the experiment has is drawn
+    "device_reserved_bytes": "Device memory reserved, GiB",
+    "graph_bytes": "Memory held by graphs, GiB",
+    "host_bytes": "Host memory, GiB (emulated)",
+}
+MODES = {"rolling": style.Look("#0072b2", "D", (0, ())), "unbounded": style.Look("#d55e00", "o", (0, (6, 2)))}
+
+
+def plot_pool_memory(
+    experiment_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
+) -> None:
+    """Draw the pool experiment: columns mode, step, prompt_length and the bytes held then.
+
+    `order` and the summary say nothing here; they are taken so that every figure is called in the same way.
+    """
+    data = pd.read_csv(experiment_csv)
+    column = next((name for name in MEMORY if name in data and data[name].notna().any()), None)
+    if column is None or data.empty:
+        style.save_message("The pool experiment has no memory figures.", data, out_svg, out_csv, title=TITLE)
+        return
+    emulated = column == "host_bytes"
+    with style.theme():
+        figure = style.new_figure(8.2, 3.9)
+        axes = figure.subplots()
+        ends = []
+        for mode, rows in data.groupby("mode", sort=False):
+            look = MODES.get(str(mode), style.Look(style.INK, ".", (0, (1, 1))))
+            rows = rows.sort_values("step")
+            keywords = style.line_style(look, emulated)
+            axes.plot(rows["step"], rows[column] / GIB, markevery=max(len(rows) // 12, 1), **keywords)
+            ends.append((float(rows[column].iloc[-1] / GIB), str(mode), look))
+        axes.set(xlabel="Different prompt lengths served so far", ylabel=MEMORY[column], title=TITLE)
+        axes.set_ylim(0, 1.12 * float(data[column].max()) / GIB)
+        style.label_ends(axes, ends)
+        told = (
+            "Emulated: no CUDA device, so no graph was captured; this is not evidence about graph memory."
+            if emulated
+            else ""
+        )
+        style.add_note(figure, told)
+        growth = data.sort_values("step").groupby("mode")[column].agg(lambda values: values.iloc[-1] - values.iloc[0])
+        values = ", ".join(f"{mode} {grown / GIB:+.3g} GiB" for mode, grown in growth.items())
+        description = f"Memory over the number of prompt lengths served. Growth from the first to the last: {values}."
+        style.save(figure, data, out_svg, out_csv, title=TITLE, description=description)

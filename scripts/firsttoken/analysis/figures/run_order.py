@@ -1,0 +1,97 @@
+"""TTFT in the order in which requests ran: a trend or a step here means that the machine drifted while measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from firsttoken.analysis.figures import style
+
+TITLE = "Drift: TTFT over run order"
+WINDOWS = 25  # points of each process's running median, at most
+LEAST_IN_WINDOW = 8  # requests: fewer give a line that is only noise
+DOTS = 250  # an approach: enough to see outliers, few enough for a small file
+
+
+def plot_run_order(
+    samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
+) -> None:
+    """Draw each TTFT over the approach's median at that prompt length, and a running median for each process."""
+    entries = style.read_entries(summary_csv, order)
+    shown = {entry.name: entry for entry in entries if entry.shown}
+    samples = pd.read_parquet(
+        samples_parquet,
+        columns=["approach", "repeat", "order", "prompt_length", "token_index", "latency_ns", "tainted"],
+    )
+    first = samples[(samples["token_index"] == 0) & samples["approach"].isin(list(shown))].copy()
+    if first.empty:
+        style.save_message("No samples to show.", first, out_svg, out_csv, title=TITLE)
+        return
+    typical = first.groupby(["approach", "prompt_length"])["latency_ns"].transform("median")
+    first["relative"] = first["latency_ns"] / typical
+    windows = _running_medians(first)
+    drawn = [name for name in shown if name in set(first["approach"])]
+    columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
+    rows = -(-len(drawn) // columns)
+    with style.theme():
+        figure = style.new_figure(3.1 * columns + 0.8, 2.3 * rows + 0.5)
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+        for axes, name in zip(grid.flat, drawn, strict=False):
+            part = first[first["approach"] == name]
+            _draw(axes, part, windows[windows["approach"] == name], style.looks(order)[name])
+            axes.set_title(shown[name].label, fontsize=9.5)
+        for axes in grid.flat[len(drawn) :]:
+            axes.set_visible(False)
+        grid[0, 0].set_ylim(*_limits(first["relative"].to_numpy()))
+        for axes in grid.flat[max(len(drawn) - columns, 0) : len(drawn)]:
+            axes.set_xlabel("Request number in its process", fontsize=9)
+            axes.tick_params(labelbottom=True)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("TTFT / median\nat its length", fontsize=9)
+        read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
+        n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
+        above = f"{n_above:,} of {len(first):,} requests lie above the axis."
+        style.add_note(figure, style.note(entries, drawn, read, above))
+        style.save(figure, windows, out_svg, out_csv, title=TITLE, description=_describe(windows, drawn))
+
+
+def _running_medians(first: pd.DataFrame) -> pd.DataFrame:
+    """Medians in windows of a process's requests: columns approach, repeat, order, relative, n, tainted."""
+    ranks = first.groupby(["approach", "repeat"])["order"].rank(method="first")
+    sizes = first.groupby(["approach", "repeat"])["order"].transform("size")
+    windows = (sizes // LEAST_IN_WINDOW).clip(1, WINDOWS)
+    windowed = first.assign(window=((ranks - 1) * windows // sizes).astype(int))
+    return (
+        windowed.groupby(["approach", "repeat", "window"])
+        .agg(
+            order=("order", "mean"), relative=("relative", "median"), n=("relative", "size"), tainted=("tainted", "sum")
+        )
+        .reset_index()
+        .drop(columns="window")
+    )
+
+
+def _draw(axes: Axes, part: pd.DataFrame, windows: pd.DataFrame, look: style.Look) -> None:
+    dots = part.sample(min(DOTS, len(part)), random_state=1)
+    for tainted, marker in ((False, "."), (True, "x")):
+        chosen = dots[dots["tainted"] == tainted]
+        axes.plot(chosen["order"], chosen["relative"], marker, color=style.MUTED, alpha=0.35, markersize=3)
+    for _, line in windows.groupby("repeat"):
+        axes.plot(line["order"], line["relative"], color=look.colour, linewidth=1.3)
+    axes.axhline(1.0, color=style.INK, linewidth=0.7)
+
+
+def _limits(relative: np.ndarray) -> tuple[float, float]:
+    """Show the middle 98 % of the requests with room around 1; the note says how many lie above."""
+    low, high = np.quantile(relative, [0.01, 0.99])
+    return max(0.0, min(low, 0.9) - 0.05), max(high, 1.1) + 0.05
+
+
+def _describe(windows: pd.DataFrame, drawn: Sequence[str]) -> str:
+    spans = windows.groupby("approach")["relative"].agg(lambda values: values.max() - values.min())
+    values = ", ".join(f"{name} {spans[name]:.2f}" for name in drawn)
+    return f"Relative TTFT over run order, a panel an approach. Span of the running medians: {values}."

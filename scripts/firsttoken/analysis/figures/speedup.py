@@ -1,0 +1,104 @@
+"""Speedup of TTFT against the baseline: a forest plot, a row a prompt length, with 95 % intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from firsttoken.analysis.figures import style
+
+TITLE = "Speedup of TTFT against baseline"
+BASE = "baseline"
+MOST_LENGTHS = 4
+COLUMNS = ["approach", "status", "prompt_length", "speedup", "low", "high"]
+
+
+def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
+    """Draw `speedup_ttft` of both tables; above 1 is faster; the diamond is the summary."""
+    entries = style.read_entries(summary_csv, order)
+    shown = {entry.name: entry for entry in entries if entry.shown and entry.name != BASE}
+    data = _collect(pd.read_csv(latency_csv), pd.read_csv(summary_csv), list(shown))
+    if data.empty:
+        message = "No speedup: the baseline or every other approach is missing from this study."
+        style.save_message(message, data, out_svg, out_csv, title=TITLE)
+        return
+    drawn = [name for name in shown if name in set(data["approach"])]
+    with style.theme():
+        lengths = _some_lengths(data)
+        visible = data[data["prompt_length"].isna() | data["prompt_length"].isin(lengths)]
+        n_rows = len(visible) + len(drawn)
+        figure = style.new_figure(8.2, 0.23 * n_rows + 1.2)
+        axes = figure.subplots()
+        _draw_rows(axes, visible, [shown[name] for name in drawn], style.looks(order))
+        axes.axvline(1.0, color=style.INK, linewidth=1.0)
+        axes.set(xscale="log", xlabel="Times as fast as baseline (log scale; right of 1 is faster)", title=TITLE)
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, 0.9), max(high, 1.1))
+        style.plain_log_ticks(axes, "x")
+        intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
+        n_lengths = data["prompt_length"].nunique()
+        some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
+        without_base = [entry for entry in entries if entry.name != BASE]
+        style.add_note(figure, style.note(without_base, drawn, intervals, some))
+        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
+
+
+def _collect(lengths: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Rows a prompt length, then the summary's (prompt_length is missing there), an approach after the other."""
+    wanted = {"speedup_ttft": "speedup", "speedup_ttft_low": "low", "speedup_ttft_high": "high"}
+    numbers = dict.fromkeys(["prompt_length", "speedup", "low", "high"], float)
+    summary = summary.assign(prompt_length=np.nan)
+    both = pd.concat([frame.rename(columns=wanted)[COLUMNS].astype(numbers) for frame in (lengths, summary)])
+    both = both[both["approach"].isin(names) & both["speedup"].notna()]
+    place = both["approach"].map({name: index for index, name in enumerate(names)})
+    return both.assign(_place=place).sort_values(["_place", "prompt_length"])[COLUMNS].reset_index(drop=True)
+
+
+def _some_lengths(data: pd.DataFrame) -> list[float]:
+    """At most MOST_LENGTHS prompt lengths, from the shortest to the longest, so that the figure fits a screen."""
+    lengths = sorted(data["prompt_length"].dropna().unique())
+    places = np.unique(np.linspace(0, len(lengths) - 1, min(MOST_LENGTHS, len(lengths))).round().astype(int))
+    return [float(lengths[place]) for place in places]
+
+
+def _draw_rows(axes: Axes, data: pd.DataFrame, drawn: Sequence[style.Entry], looks: dict[str, style.Look]) -> None:
+    place, ticks, labels = 0, [], []
+    for entry in drawn:
+        look = looks[entry.name]
+        ticks.append(place)
+        labels.append(entry.label)
+        place += 1
+        for row in style.as_rows(data[data["approach"] == entry.name]):
+            is_summary = np.isnan(row["prompt_length"])
+            if np.isfinite(row["low"]) and np.isfinite(row["high"]):
+                axes.plot(
+                    [row["low"], row["high"]], [place, place], color=look.colour, linewidth=2.4 if is_summary else 1.5
+                )
+            axes.plot(
+                [row["speedup"]], [place], marker="D" if is_summary else look.marker, color=look.colour,
+                markerfacecolor="white" if entry.emulated else look.colour, markersize=8 if is_summary else 5.5,
+            )  # fmt: skip
+            axes.annotate(
+                f"{row['speedup']:.2f}x", (1.01, place), xycoords=("axes fraction", "data"), fontsize=8, va="center",
+                weight="bold" if is_summary else "normal", annotation_clip=False,
+            )  # fmt: skip
+            ticks.append(place)
+            labels.append("all lengths" if is_summary else f"{int(row['prompt_length'])} tokens")
+            place += 1
+    axes.set_yticks(ticks, labels, fontsize=8)
+    headings = {entry.label for entry in drawn}
+    for label in axes.get_yticklabels():
+        if label.get_text() in headings:
+            label.set(fontweight="bold", fontsize=9)
+    axes.set_ylim(place - 0.3, -0.8)
+    axes.grid(axis="y", visible=False)
+
+
+def _describe(data: pd.DataFrame, drawn: Sequence[str]) -> str:
+    whole = data[data["prompt_length"].isna()].set_index("approach")["speedup"]
+    values = style.list_values(whole, drawn, "x")
+    return f"Forest plot of speedups against the baseline. Over all prompt lengths: {values or 'not given'}."

@@ -1,0 +1,78 @@
+"""TTFT by prompt length, with its 95 % interval over processes and the floor of this device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from firsttoken.analysis.figures import style
+
+TITLE = "Time to first token by prompt length"
+COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms")
+
+
+def plot_ttft_by_length(
+    latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
+) -> None:
+    """Draw `latency_by_length.csv`: mean TTFT a prompt length, a line an approach, lower is better."""
+    entries = style.read_entries(summary_csv, order)
+    shown = {entry.name: entry for entry in entries if entry.shown}
+    rows = pd.read_csv(latency_csv)
+    rows = rows[rows["approach"].isin(list(shown)) & rows["ttft_mean_ms"].notna()]
+    data = rows[["approach", "status", "prompt_length", "n_processes", "n_requests", *COLUMNS]]
+    if data.empty:
+        style.save_message("No approach has a TTFT that can be shown.", data, out_svg, out_csv, title=TITLE)
+        return
+    with style.theme():
+        figure = style.new_figure(8.2, 4.4)
+        axes = figure.subplots()
+        drawn = [name for name in shown if name in set(data["approach"])]
+        ends = [_draw(axes, data[data["approach"] == name], shown[name], style.looks(order)[name]) for name in drawn]
+        has_floor = _draw_floor(axes, data)
+        axes.set(xlabel="Prompt length, tokens", ylabel="Mean TTFT, ms (lower is better)", title=TITLE)
+        axes.set_xticks(sorted(data["prompt_length"].unique()))
+        style.zero_based(axes, "y")
+        style.label_ends(axes, ends)
+        style.add_note(figure, style.note(entries, drawn, _interval_note(data), has_floor))
+        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
+
+
+def _draw(axes: Axes, rows: pd.DataFrame, entry: style.Entry, look: style.Look) -> tuple[float, str, style.Look]:
+    rows = rows.sort_values("prompt_length")
+    lengths, means = rows["prompt_length"].to_numpy(), rows["ttft_mean_ms"].to_numpy()
+    lows, highs = rows["ttft_mean_low_ms"].to_numpy(float), rows["ttft_mean_high_ms"].to_numpy(float)
+    axes.fill_between(lengths, lows, highs, **style.band_style(look, entry.emulated))
+    axes.plot(lengths, means, **style.line_style(look, entry.emulated))
+    return float(means[-1]), entry.label, look
+
+
+def _draw_floor(axes: Axes, data: pd.DataFrame) -> str:
+    floor = data.groupby("prompt_length")["floor_ttft_ms"].first().dropna()
+    if floor.empty:
+        return "No floor: the ceilings of this device were not measured."
+    axes.plot(floor.index, floor.to_numpy(), color=style.FLOOR_COLOUR, linestyle=(0, (1, 1)), linewidth=1.4)
+    axes.annotate(
+        "floor of this device",
+        (float(floor.index[0]), float(floor.iloc[0])),
+        xytext=(2, 4),
+        textcoords="offset points",
+        fontsize=8,
+        color=style.MUTED,
+    )
+    return ""
+
+
+def _interval_note(data: pd.DataFrame) -> str:
+    if data["ttft_mean_low_ms"].isna().all():
+        return "No intervals: too few processes."
+    return f"Bands: 95 % intervals over {int(data['n_processes'].min())} or more fresh processes."
+
+
+def _describe(data: pd.DataFrame, drawn: Sequence[str]) -> str:
+    longest = data["prompt_length"].max()
+    at_longest = data[data["prompt_length"] == longest].set_index("approach")["ttft_mean_ms"]
+    values = style.list_values(at_longest, drawn, " ms")
+    return f"Line chart of mean TTFT over prompt length. At {longest} prompt tokens: {values}."

@@ -1,0 +1,267 @@
+"""A small study's result files from a seed, with any statuses: what figures, pages and the report are tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+from firsttoken.analysis import schemas
+from firsttoken.files import write_json
+from firsttoken.records import MemoryRecord, RunRecord, SetupTimes, Status
+
+ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm"]
+EMBEDDED = dict(zip(ORDER, ["measured", "emulated", "measured", "emulated", "unavailable"], strict=True))
+ON_A_GPU = dict.fromkeys([*ORDER, "compiled_graph"], "measured")
+FACTORS = {
+    "baseline": 1.0,
+    "cuda_graph": 0.7,
+    "jit_only": 0.93,
+    "jit_cuda": 0.55,
+    "tensorrt_llm": 0.6,
+    "compiled_graph": 0.4,
+}
+METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
+STATISTICS = ("mean", "median", "p90", "p95", "p99")
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """Where the files are."""
+
+    order: list[str]
+    summary: Path
+    latency: Path
+    samples: Path
+    claims: Path
+    pool: Path
+    records: list[Path]
+
+
+def make_study(
+    folder: Path,
+    statuses: dict[str, str] | None = None,
+    *,
+    lengths: tuple[int, ...] = (10, 50, 100),
+    repeats: int = 5,
+    requests: int = 20,
+    new_tokens: int = 4,
+    seed: int = 1,
+) -> StudyFiles:
+    """Write the files of a study under `folder`; fewer than 5 repeats give no intervals."""
+    statuses = EMBEDDED if statuses is None else statuses
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    gpu = all(status != "emulated" for status in statuses.values())
+    shown = [name for name, status in statuses.items() if status in ("measured", "emulated")]
+    samples = pd.concat(
+        [_samples(rng, name, lengths, repeats, requests, new_tokens) for name in shown] or [_no_samples()]
+    )
+    files = StudyFiles(
+        order=list(statuses),
+        summary=folder / "tables/summary.csv",
+        latency=folder / "tables/latency_by_length.csv",
+        samples=folder / "samples.parquet",
+        claims=folder / "tables/claims.csv",
+        pool=folder / "pool_memory.csv",
+        records=[folder / f"raw/{name}/{repeat}.json" for name in statuses for repeat in range(1, repeats + 1)],
+    )
+    files.summary.parent.mkdir(parents=True, exist_ok=True)
+    samples.to_parquet(files.samples, index=False)
+    latency = _latency(samples, statuses, repeats)
+    _write(latency, "latency_by_length", files.latency)
+    _write(_summary(latency, statuses, repeats), "summary", files.summary)
+    _write(_claims(), "claims", files.claims)
+    _pool(gpu).to_csv(files.pool, index=False)
+    for path in files.records:
+        name, repeat = path.parent.name, int(path.stem)
+        write_json(path, _record(rng, name, repeat, msgspec.convert(statuses[name], Status), gpu))
+    return files
+
+
+def _write(frame: pd.DataFrame, name: str, path: Path) -> None:
+    """Fill what this module leaves out with empty cells or zeros, and write with the study's own check."""
+    columns = schemas.TABLES[name]
+    frame = frame.reindex(columns=list(columns))
+    for column, kind in columns.items():
+        if str(kind.dtype).startswith("str"):
+            frame[column] = frame[column].astype(object).fillna("")
+        elif str(kind.dtype).startswith("int"):
+            frame[column] = frame[column].fillna(0)
+    schemas.write_table(frame, name, path)
+
+
+def _no_samples() -> pd.DataFrame:
+    return _samples(np.random.default_rng(1), "none", (10,), 1, 1, 2).iloc[:0]
+
+
+def _samples(
+    rng: np.random.Generator, name: str, lengths: tuple[int, ...], repeats: int, requests: int, new_tokens: int
+) -> pd.DataFrame:
+    rows = []
+    for repeat in range(1, repeats + 1):
+        process = FACTORS.get(name, 0.8) * rng.lognormal(0, 0.03)
+        order = rng.permutation(len(lengths) * requests)
+        for request, place in enumerate(order):
+            length = lengths[request // requests]
+            for token in range(new_tokens):
+                base_ms = 4 + 0.05 * length if token == 0 else 3
+                total = int(1e6 * process * base_ms * rng.lognormal(0, 0.12))
+                two = name in ("cuda_graph", "jit_cuda", "compiled_graph")
+                rows.append(
+                    {
+                        "approach": name, "repeat": repeat, "request": request, "order": int(place),
+                        "prompt_length": length, "prompt_index": request % 4, "token_index": token, "chunk_id": token,
+                        "latency_ns": total, "tainted": bool(rng.random() < 0.01),
+                        "device_ns": int(0.6 * total) if name != "baseline" else None,
+                        "ipc_ns": 60_000 if two else None, "queue_ns": 20_000 if two else None,
+                        "lookup_ns": 4_000 if two else None,
+                        "launch_ns": int(0.15 * total) if name != "baseline" else None,
+                        "sampling_ns": int(0.08 * total) if name != "baseline" else None,
+                        "pool_hit": True if two else None,
+                    }
+                )  # fmt: skip
+    nullable = ("device_ns", "ipc_ns", "queue_ns", "lookup_ns", "launch_ns", "sampling_ns")
+    return pd.DataFrame(rows).astype(dict.fromkeys(nullable, "Int64") | {"pool_hit": "boolean"})
+
+
+def _latency(samples: pd.DataFrame, statuses: dict[str, str], repeats: int) -> pd.DataFrame:
+    rows = []
+    few = repeats < 5
+    for (name, length), part in samples.groupby(["approach", "prompt_length"], sort=False):
+        first = part.loc[part["token_index"] == 0, "latency_ns"] / 1e6
+        gaps = part.loc[part["token_index"] > 0, "latency_ns"] / 1e6
+        row = {
+            "approach": name, "title": str(name).title(), "status": statuses[str(name)], "prompt_length": length,
+            "n_processes": repeats, "n_requests": len(first), "n_gaps": len(gaps),
+            "n_tainted": int(part["tainted"].sum()), "floor_ttft_ms": 0.5 + 0.01 * int(str(length)),
+            "floor_itl_ms": 0.5,
+            "ttft_share_of_floor": 0.3, "itl_share_of_floor": 0.2,
+        }  # fmt: skip
+        for metric in METRICS:
+            values = first if metric == "ttft" else gaps
+            for statistic in STATISTICS:
+                value = values.mean() if statistic == "mean" else values.quantile(_share(statistic))
+                row |= _with_interval(f"{metric}_{statistic}", float(value), few)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return pd.DataFrame(columns=["approach"])
+    base = table[table["approach"] == "baseline"].set_index("prompt_length")["ttft_mean_ms"]
+    ratio = table["prompt_length"].map(base) / table["ttft_mean_ms"]
+    spread = np.nan if few else 0.05
+    return table.assign(
+        speedup_ttft=ratio, speedup_ttft_low=ratio * (1 - spread), speedup_ttft_high=ratio * (1 + spread)
+    )
+
+
+def _share(statistic: str) -> float:
+    return 0.5 if statistic == "median" else int(statistic[1:]) / 100
+
+
+def _with_interval(name: str, value: float, few: bool) -> dict[str, object]:
+    return {
+        f"{name}_ms": value,
+        f"{name}_low_ms": None if few else 0.96 * value,
+        f"{name}_high_ms": None if few else 1.05 * value,
+        f"{name}_within_low_ms": 0.98 * value,
+        f"{name}_within_high_ms": 1.02 * value,
+        f"{name}_note": "too few processes" if few else "",
+    }
+
+
+def _summary(latency: pd.DataFrame, statuses: dict[str, str], repeats: int) -> pd.DataFrame:
+    rows = []
+    for name, status in statuses.items():
+        part = latency[latency["approach"] == name]
+        row: dict[str, object] = {
+            "approach": name, "title": name.title(), "status": status,
+            "reason": "" if status == "measured" else f"the reason why {name} is {status}", "control": False,
+            "processes": 2 if name in ("cuda_graph", "jit_cuda") else 1,
+        }  # fmt: skip
+        if len(part):
+            for column in ("ttft_mean", "ttft_p99", "itl_request_mean"):
+                source = column if column != "itl_request_mean" else "itl_request_mean_mean"
+                row |= {f"{column}{end}": part[f"{source}{end}"].mean() for end in ("_ms", "_low_ms", "_high_ms")}
+            row |= {
+                "itl_p99_ms": part["itl_token_gap_p99_ms"].mean(),
+                "device_allocated_gib": None,
+                "host_peak_gib": 0.8,
+            }
+            row |= {f"speedup_ttft{end}": part[f"speedup_ttft{end}"].mean() for end in ("", "_low", "_high")}
+            row |= {"source_lines": 210, "ready_s": 2.0 + 4 * (name.startswith("jit")), "cold_ttft_ms": 2100.0}
+            row |= {
+                "n_processes": repeats,
+                "n_requests": int(part["n_requests"].sum()),
+                "equivalence": "equal",
+            }
+            row |= {"n_tainted": int(part["n_tainted"].sum())}
+        else:
+            row["equivalence"] = "not checked"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _claims() -> pd.DataFrame:
+    derived = "follows from its source"
+    verdicts = [
+        ("insight-1", "jit_cuda is 4.48 times as fast as baseline", 4.48, 1.9, "refuted", "contradicts its own source"),
+        (
+            "insight-2",
+            "CUDA graphs alone are slower than baseline",
+            4.35,
+            None,
+            "not testable here",
+            "follows from its source",
+        ),
+        ("abstract", "66.0 % lower TTFT than TensorRT-LLM", 0.66, None, "not testable here", derived),
+    ]
+    columns = ["id", "claim", "published_value", "measured_value", "verdict", "verdict_from_source"]
+    table = pd.DataFrame(verdicts, columns=columns)
+    low, high = table["measured_value"] * 0.9, table["measured_value"] * 1.1
+    return table.assign(source="the published study", low=low, high=high, sentence="One sentence about it.")
+
+
+def _pool(gpu: bool) -> pd.DataFrame:
+    steps = np.arange(1, 41)
+    frames = []
+    for mode in ("rolling", "unbounded"):
+        held = np.minimum(steps, 8) if mode == "rolling" else steps
+        graph = held * 60 * 2**20
+        device = graph + 14 * 2**30 if gpu else None
+        host = np.full(len(steps), 900 * 2**20) + held * 2**18
+        frames.append(
+            pd.DataFrame(
+                {
+                    "mode": mode, "step": steps, "prompt_length": steps * 3 + 5, "device_reserved_bytes": device,
+                    "graph_bytes": graph if gpu else None, "host_bytes": host,
+                }
+            )
+        )  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def _record(rng: np.random.Generator, name: str, repeat: int, status: Status, gpu: bool) -> RunRecord:
+    if status in ("unavailable", "failed"):
+        return RunRecord(
+            approach=name, title=name, repeat=repeat, status=status, reason="why", device="cpu", dtype="float32"
+        )
+    compile_s = 3.0 if name.startswith("jit") or name == "compiled_graph" else 0.0
+    capture_s = 0.8 if "cuda" in name else 0.0
+    setup = SetupTimes(
+        imports_s=1.2 + rng.random() / 5, load_s=0.4, compile_s=compile_s, capture_s=capture_s, warm_up_s=0.3
+    )
+    ready_s = setup.imports_s + setup.load_s + compile_s + capture_s + 0.35
+    memory = MemoryRecord(
+        device_allocated_bytes=int(13.4 * 2**30) if gpu else None,
+        device_reserved_bytes=int(14.1 * 2**30) if gpu else None,
+        graph_bytes=2**30 if gpu and "cuda" in name else None,
+        host_peak_bytes=int((0.7 + rng.random() / 10) * 2**30),
+    )
+    return RunRecord(
+        approach=name, title=name, repeat=repeat, status=status, device="cuda" if gpu else "cpu", dtype="float32",
+        setup=setup, ready_s=ready_s, cold_ttft_ms=1e3 * ready_s + 30, memory=memory,
+        compile_cache="cached" if compile_s and repeat > 1 else "none",
+    )  # fmt: skip

@@ -1,0 +1,161 @@
+"""Every figure: drawn from any mix of statuses, honest in its words, with its data beside it."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fakes.study_files import EMBEDDED, ON_A_GPU, ORDER, StudyFiles, make_study
+from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures.break_even import plot_break_even
+from firsttoken.analysis.figures.latency_ecdf import plot_latency_ecdf
+from firsttoken.analysis.figures.memory import plot_memory
+from firsttoken.analysis.figures.pool_memory import plot_pool_memory
+from firsttoken.analysis.figures.run_order import plot_run_order
+from firsttoken.analysis.figures.setup_time import plot_setup_time
+from firsttoken.analysis.figures.speedup import plot_speedup
+from firsttoken.analysis.figures.token_time import plot_token_time
+from firsttoken.analysis.figures.ttft_by_length import plot_ttft_by_length
+
+Draw = Callable[[StudyFiles, Path, Path], None]
+FIGURES: dict[str, Draw] = {
+    "ttft_by_length": lambda s, svg, csv: plot_ttft_by_length(s.latency, s.summary, svg, csv, s.order),
+    "latency_ecdf": lambda s, svg, csv: plot_latency_ecdf(s.samples, s.summary, svg, csv, s.order),
+    "memory": lambda s, svg, csv: plot_memory(s.records, s.summary, svg, csv, s.order),
+    "setup_time": lambda s, svg, csv: plot_setup_time(s.records, s.summary, svg, csv, s.order),
+    "run_order": lambda s, svg, csv: plot_run_order(s.samples, s.summary, svg, csv, s.order),
+    "token_time": lambda s, svg, csv: plot_token_time(s.samples, s.summary, svg, csv, s.order),
+    "speedup": lambda s, svg, csv: plot_speedup(s.latency, s.summary, svg, csv, s.order),
+    "break_even": lambda s, svg, csv: plot_break_even(s.summary, svg, csv, s.order, new_tokens=4),
+}
+POOL: Draw = lambda s, svg, csv: plot_pool_memory(s.pool, s.summary, svg, csv, s.order)  # noqa: E731
+
+
+@pytest.fixture(scope="session")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StudyFiles]:
+    folder = tmp_path_factory.mktemp("studies")
+    failed = EMBEDDED | {"jit_only": "failed"}
+    return {
+        "embedded": make_study(folder / "embedded"),
+        "gpu": make_study(folder / "gpu", ON_A_GPU | {"somebody_elses": "measured"}),
+        "few": make_study(folder / "few", repeats=2, requests=3),
+        "failed": make_study(folder / "failed", failed),
+        "nothing": make_study(folder / "nothing", dict.fromkeys(ORDER, "unavailable")),
+    }
+
+
+def drawn(draw: Draw, study: StudyFiles, folder: Path) -> tuple[str, pd.DataFrame]:
+    """All text of the figure, its alternative text included, and the data beside it."""
+    svg, csv = folder / "figure.svg", folder / "figure.csv"
+    draw(study, svg, csv)
+    words = " ".join(ET.parse(svg).getroot().itertext()).split()
+    return " ".join(words), pd.read_csv(csv)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_emulated_figures_say_so_and_absent_ones_are_named(
+    name: str, studies: dict[str, StudyFiles], tmp_path: Path
+) -> None:
+    words, data = drawn(FIGURES[name], studies["embedded"], tmp_path)
+    assert "jit_cuda (emulated)" in words
+    assert "baseline (emulated)" not in words
+    assert "tensorrt_llm (unavailable: the reason why tensorrt_llm is unavailable)" in words
+    assert "tensorrt_llm" not in set(data["approach"])
+    assert not data.empty
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_measured_figures_do_not_speak_of_emulation(name: str, studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    words, data = drawn(FIGURES[name], studies["gpu"], tmp_path)
+    assert "mulated" not in words
+    assert "somebody_elses" in set(data["approach"])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_latency_of_a_failed_approach_is_not_shown(
+    name: str, studies: dict[str, StudyFiles], tmp_path: Path
+) -> None:
+    words, data = drawn(FIGURES[name], studies["failed"], tmp_path)
+    assert "jit_only" not in set(data["approach"])
+    assert "jit_only (failed" in words
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_without_data_the_figure_says_so_in_words(name: str, studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    words, data = drawn(FIGURES[name], studies["nothing"], tmp_path)
+    assert data.empty
+    assert "No " in words
+
+
+@pytest.mark.parametrize("name", ["ttft_by_length", "speedup"])
+def test_too_few_processes_are_named(name: str, studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    words, _ = drawn(FIGURES[name], studies["few"], tmp_path)
+    assert "No intervals: too few processes." in words
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_same_data_same_bytes_and_a_title_for_screen_readers(
+    name: str, studies: dict[str, StudyFiles], tmp_path: Path
+) -> None:
+    (tmp_path / "again").mkdir()
+    drawn(FIGURES[name], studies["embedded"], tmp_path)
+    drawn(FIGURES[name], studies["embedded"], tmp_path / "again")
+    svg = (tmp_path / "figure.svg").read_bytes()
+    assert svg == (tmp_path / "again/figure.svg").read_bytes()
+    assert b'role="img"' in svg and b"<title>" in svg and b"<desc>" in svg
+    assert len(svg) < 400_000
+
+
+def test_ecdf_shows_quantiles_of_untainted_samples_only(studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    study = studies["embedded"]
+    _, data = drawn(FIGURES["latency_ecdf"], study, tmp_path)
+    samples = pd.read_parquet(study.samples)
+    wanted = samples[
+        (samples["approach"] == "baseline") & (samples["prompt_length"] == 10) & (samples["token_index"] == 0)
+    ]
+    wanted = wanted[~wanted["tainted"]]
+    curve = data[(data["approach"] == "baseline") & (data["panel"] == "TTFT, 10 prompt tokens")].set_index("share")
+    assert curve["latency_ms"].loc[0.5] == pytest.approx(wanted["latency_ns"].median() / 1e6, rel=1e-4)
+    assert curve["n"].iloc[0] == len(wanted)
+
+
+def test_break_even_counts_the_requests_that_pay_for_the_start(tmp_path: Path) -> None:
+    summary = tmp_path / "summary.csv"
+    pd.DataFrame(
+        {
+            "approach": ["baseline", "jit_only", "cuda_graph"],
+            "status": "measured",
+            "reason": "",
+            "ready_s": [2.0, 7.0, 3.0],
+            "ttft_mean_ms": [10.0, 5.0, 11.0],
+            "itl_request_mean_ms": [5.0, 5.0, 5.0],
+        }
+    ).to_csv(summary, index=False)
+    plot_break_even(
+        summary, tmp_path / "f.svg", tmp_path / "f.csv", ["baseline", "jit_only", "cuda_graph"], new_tokens=4
+    )
+    data = pd.read_csv(tmp_path / "f.csv").set_index("approach")
+    assert data.loc["jit_only", "break_even_requests"] == pytest.approx(1000)  # 5 s owed, 5 ms saved a request
+    assert data.loc["cuda_graph", "break_even_requests"] == float("inf")
+    assert "cuda_graph never" in (tmp_path / "f.svg").read_text()
+
+
+@pytest.mark.parametrize(("study", "column"), [("gpu", "Device memory reserved"), ("embedded", "emulated")])
+def test_pool_memory_takes_device_memory_where_there_is_any(
+    study: str, column: str, studies: dict[str, StudyFiles], tmp_path: Path
+) -> None:
+    words, _ = drawn(POOL, studies[study], tmp_path)
+    assert column in words and "rolling" in words and "unbounded" in words
+
+
+def test_looks_are_distinct_and_do_not_depend_on_the_figure() -> None:
+    order = [*ON_A_GPU, "one", "two", "three", "four"]
+    looks = style.looks(order)
+    assert list(looks) != [] and set(looks) == set(order)
+    assert len({look.colour for look in looks.values()}) == len(order)
+    assert style.looks(order)["two"] == looks["two"]
+    known = [looks[name] for name in ON_A_GPU]
+    assert len({(look.marker) for look in known}) == len(known), "markers must tell them apart in black and white"
