@@ -46,6 +46,8 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
         read_bytes_per_token=read * item_bytes,
         kv_bytes_per_token=_kv_values_per_token(config) * item_bytes,
         flops_per_token=2 * multiplied,
+        head_flops=_head_flops(model),
+        attention_window=_attention_window(config),
         max_context=config.max_position_embeddings,
         vocab_size=config.vocab_size,
         files=file_entries(folder),
@@ -127,6 +129,20 @@ def _values_per_token(model: PreTrainedModel) -> tuple[int, int]:
         read += values
         multiplied += values if parameter.dim() > 1 else 0
     return read, multiplied
+
+
+def _head_flops(model: PreTrainedModel) -> int:
+    """Operations of the projection to the vocabulary, for one position."""
+    head = model.get_output_embeddings()
+    return 0 if head is None else 2 * int(head.weight.numel())
+
+
+def _attention_window(config: PretrainedConfig) -> int:
+    """Positions that the narrowest layer attends to; 0 where all layers attend to all."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None and "sliding_attention" not in kinds:
+        return 0
+    return int(getattr(config, "sliding_window", None) or 0)
 
 
 def _active_share(parameter: Any, config: PretrainedConfig) -> float:

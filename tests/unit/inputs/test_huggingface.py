@@ -1,0 +1,181 @@
+"""Downloads against a hub on loopback: ranges, refusals, cuts, wrong hashes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from firsttoken.files import sha256_file
+from firsttoken.inputs import checks
+from firsttoken.inputs.fetch import fetch_model
+from firsttoken.inputs.huggingface import access_problem
+from huggingface_hub import constants, file_download
+from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, read_folder
+
+SECTION: dict[str, Any] = {
+    "name": "hubbed",
+    "source": "huggingface",
+    "dtype": "float16",
+    "repo": REPO,
+    "revision": REVISION,
+}
+WEIGHTS = "model.safetensors"
+UNWANTED = {
+    "pytorch_model.bin": b"pickled",
+    "consolidated.safetensors": b"the same weights again",
+    "README.md": b"# a card",
+    "modeling_custom.py": b"raise SystemExit",
+}
+
+
+@pytest.fixture
+def hub(llama_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[FakeHub]:
+    with FakeHub(read_folder(llama_folder) | UNWANTED) as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.endpoint)
+        template = hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
+        monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield hub
+
+
+def test_only_what_is_needed_arrives_and_is_described(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    manifest = fetch_model(SECTION, tmp_path / "model", corpus)
+    assert {path.name for path in (tmp_path / "model").iterdir()} == set(hub.files) - set(UNWANTED)
+    assert {entry.path: entry.sha256 for entry in manifest.files} == {
+        path.name: sha256_file(path) for path in (tmp_path / "model").iterdir()
+    }
+    assert (tmp_path / "model" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+    assert (manifest.origin, manifest.revision) == (REPO, REVISION)
+    assert manifest.weight_bytes == 2 * manifest.parameters
+    assert not (tmp_path / "model.partial").exists()
+    for name in UNWANTED:
+        assert not hub.gets(name)
+
+
+def test_a_cut_connection_goes_on_where_it_broke(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    hub.faults = Faults(cut_after=1 << 20, cuts=2)
+    fetch_model(SECTION, tmp_path / "model", corpus)
+    assert [request.range for request in hub.gets(WEIGHTS)] == ["", f"bytes={1 << 20}-", f"bytes={2 << 20}-"]
+    assert (tmp_path / "model" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+
+
+def test_a_line_that_stays_dead_keeps_what_arrived(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    hub.faults = Faults(cut_after=0, cuts=1000)
+    partial = tmp_path / "model.partial"
+    with pytest.raises(ValueError, match=r"connection to the hub .* broke .*run again to resume") as caught:
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert "\n" not in str(caught.value)
+    assert (partial / "config.json").is_file()
+    assert not (tmp_path / "model").exists()
+    hub.faults = Faults()
+    hub.requests.clear()
+    fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not hub.gets("config.json"), "a file that was complete was downloaded again"
+
+
+def test_a_killed_download_is_resumed_by_the_next_process(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    hub.faults = Faults(cut_after=1 << 20, cuts=1, stall=threading.Event())
+    program = (
+        "import sys, pathlib\n"
+        "from huggingface_hub import constants\n"
+        "constants.DOWNLOAD_CHUNK_SIZE = 1 << 16\n"
+        "from firsttoken.inputs.huggingface import download_model\n"
+        "download_model(sys.argv[1], sys.argv[2], pathlib.Path(sys.argv[3]))\n"
+    )
+    partial = tmp_path / "model.partial"
+    partial.mkdir()
+    scripts = Path(__file__).parents[3] / "scripts"
+    environment = os.environ | {"HF_ENDPOINT": hub.endpoint, "PYTHONPATH": str(scripts), "HF_HOME": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", program, REPO, REVISION, str(partial)], env=environment) as process:
+        half = partial / f".{WEIGHTS}.incomplete"
+        deadline = time.monotonic() + 60
+        while not (half.exists() and half.stat().st_size == 1 << 20) and time.monotonic() < deadline:
+            threading.Event().wait(0.02)
+            assert process.poll() is None, "the download ended before it was killed"
+        process.kill()
+    assert half.stat().st_size == 1 << 20
+    hub.requests.clear()
+    fetch_model(SECTION, tmp_path / "model", corpus)
+    assert [request.range for request in hub.gets(WEIGHTS)] == [f"bytes={1 << 20}-"]
+    assert (tmp_path / "model" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "tokenizer.json"])
+def test_a_wrong_hash_is_named_and_the_file_fetched_again(
+    hub: FakeHub, tmp_path: Path, corpus: Path, name: str
+) -> None:
+    hub.faults = Faults(spoil=name)
+    with pytest.raises(ValueError, match=rf"{name} arrived with hash"):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not (tmp_path / "model").exists()
+    hub.faults = Faults()
+    fetch_model(SECTION, tmp_path / "model", corpus)
+    assert (tmp_path / "model" / name).read_bytes() == hub.files[name]
+
+
+@pytest.mark.parametrize("token", [None, "refused"])
+def test_a_gated_model_says_what_to_do(
+    hub: FakeHub, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch, token: str | None
+) -> None:
+    hub.faults = Faults(gated=True)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    advice = rf"{REPO} is gated; accept its licence at https://huggingface.co/{REPO}, then run `hf auth login`"
+    with pytest.raises(ValueError, match=advice) as caught:
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert "\n" not in str(caught.value)
+    assert checks.hub_access_problem(SECTION) == str(caught.value)
+
+
+def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
+    hub: FakeHub, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.faults = Faults(gated=True)
+    monkeypatch.setenv("HF_TOKEN", "allowed")
+    assert checks.hub_access_problem(SECTION) is None
+    fetch_model(SECTION, tmp_path / "model", corpus)
+    elsewhere = [request for request in hub.requests if request.path.startswith("/cdn/")]
+    assert elsewhere
+    assert {request.authorization for request in elsewhere} == {""}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"repo": "someone/else"}, r"model\.repo: someone/else is not on the hub, or private"),
+        ({"revision": "f" * 40}, r"model\.revision: someone/tiny-llama has no commit f{40}"),
+    ],
+)
+def test_what_is_not_there(hub: FakeHub, tmp_path: Path, corpus: Path, change: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fetch_model(SECTION | change, tmp_path / "model", corpus)
+    problem = checks.hub_access_problem(SECTION | change)
+    assert problem is not None
+    assert "\n" not in problem
+
+
+def test_pickled_weights_alone_are_refused(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    del hub.files[WEIGHTS]
+    with pytest.raises(ValueError, match="only pickled weights"):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not hub.gets("pytorch_model.bin")
+
+
+def test_without_a_network_the_pre_check_says_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # the discard port: refused at once
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    assert access_problem(REPO, REVISION) is None
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    assert access_problem(REPO, REVISION) is None
