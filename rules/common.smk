@@ -137,3 +137,23 @@ def raw(suffix, approaches=None):
 
 CONTROLS = [name for name in APPROACHES if approach_class(name).control]
 SOURCE_FILES = {name: approach_files(name) for name in APPROACHES}
+
+
+def table(name):
+    """One of the study's tables, e.g. `table("summary")`."""
+    return f"results/{STUDY.name}/tables/{name}.csv"
+
+
+def study_outputs():
+    """Everything that a study makes, the gates left out."""
+    return [
+        *raw("json"),
+        f"results/{STUDY.name}/environment.json",
+        f"results/{STUDY.name}/ceilings.json",
+        table("summary"),
+    ]
+
+
+def gate_outputs():
+    """The last rules: each passes or ends the run with one line."""
+    return []

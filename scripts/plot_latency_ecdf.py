@@ -1,0 +1,16 @@
+"""Out: the distribution of TTFT and token gaps, P99 marked, as SVG and CSV."""
+
+from pathlib import Path
+
+from firsttoken.analysis.figures.latency_ecdf import plot_latency_ecdf
+from firsttoken.study.job import job
+
+if __name__ == "__main__":
+    with job(snakemake):
+        plot_latency_ecdf(
+            samples_parquet=Path(snakemake.input.samples),
+            summary_csv=Path(snakemake.input.summary),
+            out_svg=Path(snakemake.output.figure),
+            out_csv=Path(snakemake.output.data),
+            order=snakemake.params.order,
+        )

@@ -1,0 +1,16 @@
+"""Out: peak memory of device and host, as SVG and CSV."""
+
+from pathlib import Path
+
+from firsttoken.analysis.figures.memory import plot_memory
+from firsttoken.study.job import job
+
+if __name__ == "__main__":
+    with job(snakemake):
+        plot_memory(
+            records=[Path(path) for path in snakemake.input.records],
+            summary_csv=Path(snakemake.input.summary),
+            out_svg=Path(snakemake.output.figure),
+            out_csv=Path(snakemake.output.data),
+            order=snakemake.params.order,
+        )

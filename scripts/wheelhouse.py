@@ -1,0 +1,72 @@
+"""Collect, as wheels, what an offline GPU host lacks: `make wheelhouse PYTHON=3.12`.
+
+The host is expected to bring a CUDA build of PyTorch with transformers and the usual scientific packages; the lock's other
+packages are built or fetched here, for the same Python and platform. Where the host differs, give it its own list:
+`pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
+
+On the host: python3 -m pip install --no-index --no-deps --target site wheelhouse/*.whl && export PYTHONPATH=$PWD/site
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LIMIT_BYTES = 60 * 10**6
+
+# What images with a CUDA build of PyTorch usually hold, as `pip freeze` names it.
+USUAL_HOST = """
+annotated-doc anyio attrs certifi charset-normalizer click colorama contourpy cycler execnet filelock fonttools fsspec h11 hf-xet
+httpcore httpx huggingface-hub hypothesis idna iniconfig jinja2 kiwisolver markdown markdown-it-py markupsafe matplotlib mdurl mpmath
+mypy-extensions networkx numpy nvidia-ml-py packaging pandas pathspec pillow pluggy psutil pyarrow pygments pyparsing pytest
+pytest-timeout pytest-xdist python-dateutil pyyaml regex requests rich safetensors scipy seaborn setuptools shellingham six
+sortedcontainers sympy tabulate tokenizers torch tqdm transformers triton typer typing-extensions typing-inspect tzdata urllib3 wrapt
+"""
+# Only `make test` needs these; the GPU tests do not.
+TEST_ONLY = """
+ast-serialize black greenlet librt mypy pandas-stubs playwright pyee pytokens ruff shfmt-py snakefmt types-jsonschema
+types-psutil types-pyyaml
+"""
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as PyPI compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def lacking(lock: str, host: set[str]) -> list[str]:
+    """The lock's requirements (`name==version`) that the host does not bring, in the lock's order."""
+    without = host | {canonical(name) for name in TEST_ONLY.split()}
+    lines = [line.strip() for line in lock.splitlines() if "==" in line and not line.startswith("#")]
+    return [line for line in lines if canonical(line.split("==")[0]) not in without]
+
+
+def main() -> int:
+    """Build the wheels; 1 when they are larger than an offline host should be asked to take."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="the interpreter whose version the host has, e.g. python3.12")
+    parser.add_argument("--host", type=Path, help="the host's `pip freeze`")
+    parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
+    options = parser.parse_args()
+    if shutil.which(options.python) is None:
+        print(f"firsttoken: {options.python}: no such interpreter here; the wheels must be made by the host's Python version")
+        return 1
+    names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()
+    host = {canonical(re.split(r"[=@ ]", name)[0]) for name in names}
+    wanted = lacking((ROOT / "requirements.lock").read_text(encoding="utf-8"), host)
+    shutil.rmtree(options.out, ignore_errors=True)
+    options.out.mkdir(parents=True)
+    command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(options.out)]
+    subprocess.run([*command, *wanted], check=True)
+    size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
+    print(f"{options.out}: {len(wanted)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
+    return 0 if size <= LIMIT_BYTES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
