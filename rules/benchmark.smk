@@ -17,7 +17,9 @@ rule record_environment:
         "../envs/base.yaml"
     params:
         machine=MACHINE,
-        availability={name: [found.status, found.reason] for name, found in AVAILABILITY.items()},
+        availability={
+            name: [found.status, found.reason] for name, found in AVAILABILITY.items()
+        },
         threads=STUDY.config["threads"],
         expected_gpu=EXPECTED_GPU,
     message:
@@ -34,9 +36,9 @@ rule measure_ceilings:
         ceilings="results/{study}/ceilings.json",
     log:
         "results/{study}/logs/measure_ceilings.log",
+    priority: 20_000
     conda:
         "../envs/base.yaml"
-    priority: 20_000
     resources:
         gpu=1,
     params:
@@ -63,10 +65,12 @@ rule benchmark_approach:
     log:
         "results/{study}/logs/benchmark/{approach}/{repeat}.log",
     wildcard_constraints:
-        approach="|".join(name for name in AVAILABILITY if name not in ENGINE_APPROACHES),
+        approach="|".join(
+            name for name in AVAILABILITY if name not in ENGINE_APPROACHES
+        ),
+    priority: run_priority
     conda:
         "../envs/base.yaml"
-    priority: run_priority
     resources:
         gpu=1,
     params:
@@ -94,11 +98,11 @@ rule benchmark_tensorrt_llm:
         "results/{study}/logs/benchmark/{approach}/{repeat}.log",
     wildcard_constraints:
         approach="|".join(ENGINE_APPROACHES),
+    priority: run_priority
     conda:
         "../envs/tensorrt_llm.yaml"
     container:
         "docker://nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
-    priority: run_priority
     resources:
         gpu=1,
     params:

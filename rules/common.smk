@@ -18,7 +18,9 @@ from firsttoken.records import Availability
 from firsttoken.study.config import ConfigError, Study, load_schema
 from firsttoken.study.sources import package_sources
 
-ROOT = Path(os.path.relpath(workflow.basedir))  # relative, so that what is recorded holds in any clone
+ROOT = Path(
+    os.path.relpath(workflow.basedir)
+)  # relative, so that what is recorded holds in any clone
 INSTRUMENT = ["null", "null_2p"]  # measured in every study: the harness's own price
 ENGINE_APPROACHES = [name for name in approach_names() if approach_class(name).engine]
 
@@ -30,7 +32,9 @@ def checked_study():
         study = Study.check(
             config,
             load_schema(ROOT / "config" / "config.schema.yaml"),
-            known_approaches=[name for name in approach_names() if name not in INSTRUMENT],
+            known_approaches=[
+                name for name in approach_names() if name not in INSTRUMENT
+            ],
             has_cuda=bool(promised_gpu) or visible_gpu()[0] is not None,
         )
         problem = model_problem(study.model)
@@ -41,7 +45,9 @@ def checked_study():
         limit = model_limits(study.model)
         if limit is not None:
             study.check_context(limit)
-        study.check_availability({name: availability(name, study) for name in study.config["approaches"]})
+        study.check_availability(
+            {name: availability(name, study) for name in study.config["approaches"]}
+        )
         return study
     except ConfigError as error:
         sys.exit(f"firsttoken: {error}")
@@ -49,7 +55,9 @@ def checked_study():
 
 def deployment_methods():
     """How the rules' environments are deployed, e.g. ["conda"]; empty: the environment that runs Snakemake."""
-    return sorted(str(method) for method in workflow.deployment_settings.deployment_method)
+    return sorted(
+        str(method) for method in workflow.deployment_settings.deployment_method
+    )
 
 
 def availability(name, study):
@@ -80,7 +88,13 @@ wildcard_constraints:
 
 def sources(*modules):
     """The package's files behind some of its modules, as rule inputs: what they import, followed through the source."""
-    return sorted({path for module in modules for path in package_sources(ROOT / "scripts", module)})
+    return sorted(
+        {
+            path
+            for module in modules
+            for path in package_sources(ROOT / "scripts", module)
+        }
+    )
 
 
 def approach_sources(wildcards):
@@ -108,12 +122,23 @@ def engine_input(wildcards):
 def run_params(wildcards):
     """Everything of the config that decides what one benchmark run does."""
     workload = STUDY.config["workload"]
-    engine_dir = f"results/{STUDY.name}/engine" if wildcards.approach in ENGINE_APPROACHES else ""
+    engine_dir = (
+        f"results/{STUDY.name}/engine"
+        if wildcards.approach in ENGINE_APPROACHES
+        else ""
+    )
     return {
-        "plan": STUDY.plan(compile_cache_dir=f"results/{STUDY.name}/.cache", engine_dir=engine_dir),
+        "plan": STUDY.plan(
+            compile_cache_dir=f"results/{STUDY.name}/.cache", engine_dir=engine_dir
+        ),
         "requests": workload["requests"],
         "pause_ms": workload["pause_ms"],
-        "logit_prompts_per_length": STUDY.config["equivalence"]["prompts_per_length"],
+        # Weights do not change from process to process: the first one's logits are enough.
+        "logit_prompts_per_length": (
+            STUDY.config["equivalence"]["prompts_per_length"]
+            if wildcards.repeat == "1"
+            else 0
+        ),
         "model_hash": STUDY.model_id,
         "fingerprint": FINGERPRINT,
         "expected_gpu": EXPECTED_GPU,
@@ -144,14 +169,28 @@ def table(name):
     return f"results/{STUDY.name}/tables/{name}.csv"
 
 
-def study_outputs():
-    """Everything that a study makes, the gates left out."""
+FIGURES = [
+    "ttft_by_length", "latency_ecdf", "speedup", "token_time", "run_order", "setup_time", "break_even", "memory",
+    *(["pool_memory"] if "pool_memory" in EXPERIMENTS else []),
+]  # fmt: skip
+
+
+def evidence_files():
+    """What a study's provenance is about: everything that it makes."""
+    results = f"results/{STUDY.name}"
     return [
         *raw("json"),
-        f"results/{STUDY.name}/environment.json",
-        f"results/{STUDY.name}/ceilings.json",
-        table("summary"),
+        f"{results}/config.yaml",
+        f"{results}/environment.json",
+        f"{results}/ceilings.json",
+        *(table(name) for name in ("summary", "equivalence")),
+        *(f"{results}/figures/{name}.svg" for name in FIGURES),
     ]
+
+
+def study_outputs():
+    """Everything that a study makes, the gates left out."""
+    return [*evidence_files(), f"results/{STUDY.name}/provenance.json"]
 
 
 def gate_outputs():

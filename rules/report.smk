@@ -231,10 +231,10 @@ rule plot_pool_memory:
 
 
 rule record_config:
-    output:
-        config="results/{study}/config.yaml",
     input:
         sources=sources("study/job.py"),
+    output:
+        config="results/{study}/config.yaml",
     log:
         "results/{study}/logs/record_config.log",
     conda:

@@ -9,6 +9,7 @@ if __name__ == "__main__":
     with job(snakemake):
         write_provenance(
             study=snakemake.wildcards.study,
+            results=[str(path) for path in snakemake.input.results],
             logs=[Path("results") / snakemake.wildcards.study / "logs", Path(snakemake.params.model_trace)],
             target=Path(snakemake.output.provenance),
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from firsttoken.files import read_json, write_json
 from firsttoken.records import Record
 from firsttoken.study.trace import Trace, digest
 
-WEIGHTS = "results/models/"  # not shipped with a study: their absence is said, but is no damage
+# Too large to ship with a study: their absence is said, but is no damage.
+NOT_SHIPPED = re.compile(r"^results/(models/|[^/]+/engine(/|$)|[^/]+/raw/[^/]+/\d+\.logits$)")
 
 
 class Provenance(Record):
@@ -33,19 +35,26 @@ class Verdict(Record):
         return not self.changed and not self.missing
 
 
-def collect(study: str, logs: Iterable[Path]) -> Provenance:
-    """Read all traces below the given log folders and files. Jobs whose outputs are gone are left out."""
-    traces = []
+def collect(study: str, results: Iterable[str], logs: Iterable[Path]) -> Provenance:
+    """The jobs behind `results`, found among the traces in the log folders and files: who wrote each, and what it read in turn."""
+    by_output: dict[str, Trace] = {}
     for path in sorted({trace for log in logs for trace in _traces(log)}):
         trace = read_json(path, Trace)
-        if all(Path(output).exists() for output in trace.outputs):
-            traces.append(trace)
-    return Provenance(study=study, jobs=tuple(traces), breaks=tuple(_breaks(traces)))
+        by_output |= dict.fromkeys(trace.outputs, trace)
+    behind: dict[str, Trace] = {}
+    queue = list(results)
+    while queue:
+        found = by_output.get(queue.pop())
+        if found is not None and (key := min(found.outputs)) not in behind:
+            behind[key] = found
+            queue.extend(found.inputs)
+    jobs = tuple(behind[key] for key in sorted(behind))
+    return Provenance(study=study, jobs=jobs, breaks=tuple(_breaks(jobs)))
 
 
-def write_provenance(study: str, logs: Iterable[Path], target: Path) -> None:
+def write_provenance(study: str, results: Iterable[str], logs: Iterable[Path], target: Path) -> None:
     """Write `provenance.json`. Raises ValueError where an output was changed between the job that wrote it and one that read it."""
-    provenance = collect(study, logs)
+    provenance = collect(study, results, logs)
     write_json(target, provenance)
     if provenance.breaks:
         raise ValueError(provenance.breaks[0])
@@ -57,7 +66,7 @@ def _traces(log: Path) -> Iterable[Path]:
     return [log] if log.name.endswith(".trace.json") and log.exists() else []
 
 
-def _breaks(traces: list[Trace]) -> Iterable[str]:
+def _breaks(traces: Sequence[Trace]) -> Iterable[str]:
     written = {path: (value, trace.rule) for trace in traces for path, value in trace.outputs.items()}
     for trace in traces:
         for path, value in trace.inputs.items():
@@ -83,7 +92,7 @@ def verify(provenance_file: Path, root: Path) -> Verdict:
     for path, value in sorted(recorded.items()):
         place = moved(path)
         if not place.exists():
-            (not_shipped if path.startswith(WEIGHTS) else missing).append(f"{what[path]} {path}: missing")
+            (not_shipped if NOT_SHIPPED.match(path) else missing).append(f"{what[path]} {path}: missing")
         elif digest(place, trust_manifest=False) != value:
             changed.append(f"{what[path]} {path}: its bytes have changed")
     return Verdict(

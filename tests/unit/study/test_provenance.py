@@ -44,7 +44,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("corpus.txt").write_text("words")
     run_job("first", ["corpus.txt", "scripts/module.py"], ["results/demo/a.txt"])
     run_job("second", ["results/demo/a.txt"], ["results/demo/b.txt"])
-    write_provenance("demo", [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+    write_provenance("demo", ["results/demo/b.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
     return tmp_path
 
 
@@ -55,7 +55,7 @@ def found(root: Path) -> tuple[str, ...]:
 
 def test_an_untouched_study_is_sound(study: Path) -> None:
     assert found(study) == ()
-    provenance = collect("demo", [Path("results/demo/logs")])
+    provenance = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
     assert [trace.rule for trace in provenance.jobs] == ["first", "second"]
     assert set(provenance.jobs[0].code) == {"scripts/module.py", "scripts/first.py"}
 
@@ -93,7 +93,13 @@ def test_a_file_changed_between_two_jobs_breaks_the_chain(study: Path) -> None:
     Path("results/demo/a.txt").write_text("tampered")
     run_job("third", ["results/demo/a.txt"], ["results/demo/c.txt"])
     with pytest.raises(ValueError, match=r"a\.txt: third read other bytes than first wrote"):
-        write_provenance("demo", [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+        write_provenance("demo", ["results/demo/c.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+
+
+def test_jobs_that_nothing_needs_are_left_out(study: Path) -> None:
+    run_job("stale", [], ["results/demo/old.txt"])
+    provenance = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
+    assert "stale" not in [trace.rule for trace in provenance.jobs]
 
 
 def test_a_user_error_ends_the_job_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
