@@ -8,11 +8,17 @@ The report is made also when a gate has failed, since then it is needed most; th
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import psutil
 import yaml
+from firsttoken.study.parents import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1"]
@@ -32,6 +38,7 @@ def main() -> int:
     configfile = ["--configfile", str(options.config)] if options.config else []
     results = ROOT / "results" / study
     report = options.report or results / "report.html"
+    unlock_after_a_crash()
     try:
         status = run([*SNAKEMAKE, *configfile, *rest])
         if (results / "tables" / "answer.txt").exists() and (status == 0 or report_is_old(report, results)):
@@ -68,13 +75,39 @@ def report_is_old(report: Path, results: Path) -> bool:
 
 
 def run(command: list[str]) -> int:
-    """Run in the project's folder; Ctrl-C reaches the child too, which then ends its jobs, and we wait for it."""
-    process = subprocess.Popen(command, cwd=ROOT)
+    """Run in the project's folder and pass on how it ended.
+
+    Ctrl-C reaches the child from the terminal; SIGTERM is passed on as Ctrl-C to it and its jobs, since Snakemake would finish
+    the running jobs first. A child never outlives us, however we end.
+    """
+    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=partial(signal_on_parent_death, signal.SIGINT))
+    signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
     try:
         return process.wait()
     except KeyboardInterrupt:
         process.wait()
         raise
+
+
+def interrupt(pid: int) -> None:
+    """Ctrl-C for a process and everything below it."""
+    process = psutil.Process(pid)
+    for member in [*process.children(recursive=True), process]:
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(signal.SIGINT)
+
+
+def unlock_after_a_crash() -> None:
+    """Remove Snakemake's lock where no Snakemake works in this folder any more: after `kill -9` or a power cut it stays."""
+    if not any((ROOT / ".snakemake" / "locks").glob("*")):
+        return
+    for process in psutil.process_iter(["cmdline"]):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            words = " ".join(process.info["cmdline"] or [])
+            if "snakemake" in words and process.pid != os.getpid() and Path(process.cwd()) == ROOT:
+                return
+    print("firsttoken: removing the lock of an interrupted run", file=sys.stderr)
+    subprocess.run([*SNAKEMAKE[:3], "--unlock", "--quiet", "all"], cwd=ROOT, check=True)
 
 
 def print_summary(results: Path, report: Path) -> None:

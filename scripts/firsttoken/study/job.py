@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from firsttoken.study.parents import end_with, snakemake_above
 from firsttoken.study.trace import write_trace
 
 LOGGER = logging.getLogger("firsttoken")
@@ -36,6 +37,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     LOGGER.propagate = False
     LOGGER.handlers = [to_file, to_terminal]
     signal.signal(signal.SIGTERM, _exit_on_signal)
+    if (above := snakemake_above()) is not None:
+        end_with(above)
     started = time.time()
     try:
         yield LOGGER

@@ -1,0 +1,109 @@
+"""Ctrl-C and kill in the middle of a run: nothing is left behind, and the same command goes on from there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from workflow.project import Project
+
+pytestmark = pytest.mark.workflow
+
+LONG = """\
+study: long
+threads: 1
+approaches: [cuda_graph]
+workload: {prompt_lengths: [6], new_tokens: 4, requests: 100000, repeats: 1, prompts_per_length: 2}
+experiments: []
+"""
+
+
+def start(project: Project) -> subprocess.Popen[bytes]:
+    """Start the study in a session of its own, as a terminal would."""
+    (project.folder / "config/studies/tiny.yaml").write_text(LONG, encoding="utf-8")
+    return subprocess.Popen(
+        [sys.executable, "scripts/run.py", "--config", project.config],
+        cwd=project.folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def wait_for_generator(top: psutil.Process, seconds: float = 180) -> psutil.Process:
+    """The generator process below `top`, once it measures (its parent has gone through its warm-up)."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for child in top.children(recursive=True):
+            try:
+                if "firsttoken.runtime.generator" in child.cmdline():
+                    time.sleep(8)  # past loading, into the requests
+                    return child
+            except psutil.NoSuchProcess:
+                continue
+        assert top.is_running(), "the run ended before its generator started"
+        time.sleep(0.2)
+    raise AssertionError("no generator process appeared")
+
+
+def left_over(folder: Path) -> list[str]:
+    """Processes that still work in the folder."""
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline"]):
+        try:
+            if process.cwd().startswith(str(folder)):
+                found.append(" ".join(process.info["cmdline"] or []))
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def shared_names() -> set[str]:
+    """What a run could leave outside its folder: sockets' folders and shared memory."""
+    places = [Path("/dev/shm"), Path("/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))]
+    return {str(path) for place in places if place.is_dir() for path in place.glob("firsttoken*") if path.is_dir()} | {
+        str(path) for path in places[0].glob("*") if path.stat().st_uid == os.getuid()
+    }
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"),
+    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
+    ids=["Ctrl-C", "kill", "kill -9"],
+)
+def test_interrupted_and_continued(project: Project, number: signal.Signals, to_all: bool) -> None:
+    before = shared_names()
+    run = start(project)
+    top = psutil.Process(run.pid)
+    wait_for_generator(top)
+    family = [top, *top.children(recursive=True)]
+    if to_all:
+        os.killpg(run.pid, number)  # a terminal sends Ctrl-C to every process of the foreground group
+    else:
+        os.kill(run.pid, number)
+    _, alive = psutil.wait_procs(family, timeout=60)
+    assert not alive, [process.cmdline() for process in alive]
+    assert left_over(project.folder) == []
+    assert shared_names() <= before
+    raw = project.folder / "results/long/raw/cuda_graph"
+    assert not [path for path in raw.glob("*") if path.suffix in (".parquet", ".json")], "a half-written result stayed"
+
+    project.edit(project.config, "requests: 100000", "requests: 4")
+    again = subprocess.run(
+        [sys.executable, "scripts/run.py", "--config", project.config],
+        cwd=project.folder,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert again.returncode == 0, again.stdout[-2000:] + again.stderr[-4000:]
+    assert (project.folder / "results/long/report.html").stat().st_size > 100_000
+    assert "Fetching the model" not in again.stderr, "the model was there already"
