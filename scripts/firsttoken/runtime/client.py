@@ -192,6 +192,8 @@ class GeneratorClient:
     def _answer(self, number: int) -> wire.GeneratorMessage:
         while not self._ends(message := self._receive(), number):
             pass
+        if isinstance(message, wire.Done):
+            raise GeneratorError("the request was cancelled")
         return message
 
     def _receive(self) -> wire.GeneratorMessage:

@@ -11,6 +11,7 @@ queue.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import socket
 import sys
@@ -21,56 +22,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TextIO
 
 import msgspec
 
 from firsttoken.runtime import lifetime, wire
+from firsttoken.runtime.connection import Client, Job
 from firsttoken.runtime.contract import Engine, EngineSpec, UnsupportedModel
+from firsttoken.runtime.engine import build_engine
 from firsttoken.runtime.outbox import Outbox, Sender
 
-MAX_WAITING_REQUESTS = 64  # of one client
 MAX_REASON_CHARACTERS = 2000
 
 # With CPython's 5 ms, a reader or capture thread that is busy in Python delays the engine thread by up to as much each
 # time that it gives up the interpreter lock; measured 5.3 ms a step against 0.29 ms with 0.05 ms.
 SWITCH_INTERVAL_S = 5e-5
-
-Request = wire.Generate | wire.SaveLogits | wire.Inspect
-
-
-class Job:
-    """One request: waiting, then claimed once, by the engine thread to run it or by a reader thread to cancel it."""
-
-    __slots__ = ("_claim", "cancelled", "client", "received_ns", "request")
-
-    def __init__(self, client: Client, request: Request, received_ns: int) -> None:
-        self.client = client
-        self.request = request
-        self.received_ns = received_ns
-        self.cancelled = False
-        self._claim = threading.Lock()
-
-    def claim(self) -> bool:
-        """True for the first caller only."""
-        return self._claim.acquire(blocking=False)
-
-
-class Client:
-    """One connection: its reader's inbox, its outbox, and its requests that are not finished."""
-
-    def __init__(self, connection: socket.socket, stalled: Callable[[Outbox], None]) -> None:
-        wire.set_send_buffer(connection)
-        self.inbox = wire.Inbox(connection, wire.client_message_decoder())
-        self.outbox = Outbox(connection, stalled)
-        self.jobs: dict[int, Job] = {}
-        self.greeted = False
-
-    def finish(self, job: Job, *messages: wire.Message) -> None:
-        """Send the request's last messages and forget it."""
-        self.jobs.pop(job.request.request, None)
-        for message in messages:
-            self.outbox.put(wire.encode(message))
 
 
 class Generator:
@@ -95,9 +60,6 @@ class Generator:
         engine = self._make_engine()
         self.loading = False
         try:
-            if engine is not None:
-                gc.collect()
-                gc.freeze()  # the engine's objects stay: no collection should walk them during a request
             while (job := self._queue.get()) is not None:
                 self._current = job
                 if self._stopping:
@@ -135,6 +97,8 @@ class Generator:
         engine: Engine | None = None
         try:
             engine = self._build()
+            gc.collect()
+            gc.freeze()  # the engine's objects stay: no collection should walk them during a request
             self._greet(wire.Ready(engine.setup))
         except UnsupportedModel as error:
             self._greet(wire.Refused(True, _one_line(str(error))))
@@ -172,14 +136,18 @@ class Generator:
             put(encode(token_message(number, token)))
 
         engine.generate(request.prompt_ids, request.max_new_tokens, emit, lambda: job.cancelled)
+        cancelled = len(pushed_ns) < request.max_new_tokens
+        if cancelled and self._stopping:
+            return  # the client did not ask for this: the end of its connection tells it
         if len(pushed_ns) != request.max_new_tokens and not job.cancelled:
             raise RuntimeError(f"the engine gave {len(pushed_ns)} of {request.max_new_tokens} tokens")
-        rows = list(engine.timings())
+        rows = [] if job.cancelled else list(engine.timings())
+        if rows and len(rows) != len(pushed_ns):
+            raise RuntimeError(f"the engine gave {len(rows)} timings for {len(pushed_ns)} tokens")
         parts = [
             wire.Timings(number, pushed_ns[i : i + wire.TIMINGS_PER_MESSAGE], rows[i : i + wire.TIMINGS_PER_MESSAGE])
             for i in range(0, len(pushed_ns), wire.TIMINGS_PER_MESSAGE)
         ]
-        cancelled = len(pushed_ns) < request.max_new_tokens
         job.client.finish(job, *parts, wire.Done(number, cancelled, job.received_ns, started_ns))
 
     # ------------------------------------------------------------ acceptor and reader threads
@@ -204,7 +172,7 @@ class Generator:
     def _greet(self, greeting: wire.Message) -> None:
         with self._greeting_lock:
             self._greeting = wire.encode(greeting)
-            for client in self._clients:
+            for client in self._clients.copy():
                 client.outbox.put(self._greeting)
                 client.greeted = True
 
@@ -218,10 +186,7 @@ class Generator:
             print(f"generator: connection closed: {error}", file=sys.stderr, flush=True)
         finally:
             self._clients.discard(client)
-            for job in list(client.jobs.values()):
-                job.cancelled = True
-                job.claim()  # the engine thread skips it, if it has not begun
-            client.outbox.close()
+            client.close()
 
     def _handle(self, client: Client, message: wire.ClientMessage) -> None:
         received_ns = time.perf_counter_ns()
@@ -232,38 +197,19 @@ class Generator:
                 if job.claim():
                     client.finish(job, wire.Done(message.request, True, job.received_ns, received_ns))
             return
-        if message.request in client.jobs:
-            raise wire.WireError(f"request {message.request} is already waiting")
-        if len(client.jobs) >= MAX_WAITING_REQUESTS:
-            raise wire.WireError(f"more than {MAX_WAITING_REQUESTS} requests waiting")
-        job = Job(client, message, received_ns)
-        client.jobs[message.request] = job
-        self._queue.put(job)
+        self._queue.put(client.begin(message, received_ns))
 
     def _waiting_outboxes(self) -> list[Outbox]:
         """Of clients that are blocked on an answer; others do not read, and heartbeats would fill their socket."""
         return [client.outbox for client in self._clients.copy() if client.jobs or not client.greeted]
 
 
-def build_engine(spec: EngineSpec) -> Engine:
-    """The engine for a spec. The null engine is made here, since the module of the others needs torch."""
-    if spec.forward == "null":
-        from firsttoken.runtime.null_engine import NullEngine
-
-        return NullEngine(spec)
-    from firsttoken.runtime import engine
-
-    return engine.build_engine(spec)
-
-
-def main(build: Callable[[EngineSpec], Engine] = build_engine, stdin: TextIO | None = None) -> None:
+def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
     """The whole life of the process: launch line from stdin, serve, end."""
-    import faulthandler
-
     faulthandler.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     lifetime.name_this_thread("ft-engine")
-    launch = msgspec.json.decode((stdin or sys.stdin).readline(), type=lifetime.Launch)
+    launch = msgspec.json.decode(sys.stdin.readline(), type=lifetime.Launch)
     listener = socket.socket(fileno=launch.listener)
     listener.set_inheritable(False)
     spec = msgspec.json.decode(launch.spec, type=EngineSpec)
@@ -276,7 +222,7 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine, stdin: TextIO | N
 
     generator = Generator(listener, timed_build)
 
-    def stop(reason: str) -> None:
+    def stop() -> None:
         if generator.loading:  # no request to end in order, and a library may be busy for minutes
             lifetime.end_now()
         generator.stop()

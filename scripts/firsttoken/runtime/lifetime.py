@@ -36,7 +36,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NAME = 15
 _OWNER_DIED = (
     signal.SIGHUP
-)  # the kernel also sends it when only the owner's starting *thread* ended: see `_owner_is_gone`
+)  # the kernel also sends it when only the owner's starting *thread* ended: see `_wait_for_end`
 
 
 class Launch(Record, frozen=True, kw_only=True):
@@ -170,8 +170,8 @@ def _wait_until_exit(pid: int, timeout_s: float) -> None:
 # ---------------------------------------------------------------- the generator's side
 
 
-def end_with_owner(launch: Launch, stop: Callable[[str], None]) -> None:
-    """From now on call `stop(reason)` once the owner is gone, closes the pipe, or a signal asks for the end.
+def end_with_owner(launch: Launch, stop: Callable[[], None]) -> None:
+    """From now on call `stop` once the owner is gone or closes the pipe, or SIGTERM or SIGINT asks for the end.
 
     To be called in the main thread. The process then has STOP_GRACE_S seconds left.
     """
@@ -186,14 +186,17 @@ def end_with_owner(launch: Launch, stop: Callable[[str], None]) -> None:
     start_thread("ft-lifetime", lambda: _watch(launch, ends, stop))
 
 
-def _watch(launch: Launch, ends: tuple[socket.socket, socket.socket], stop: Callable[[str], None]) -> None:
-    reason = _wait_for_end(launch.owner, ends[0])
+def _watch(launch: Launch, ends: tuple[socket.socket, socket.socket], stop: Callable[[], None]) -> None:
+    received = _wait_for_end(launch.owner, ends[0])
+    if received is not None:
+        print(f"generator: ends, since it received {received.name}", file=sys.stderr, flush=True)
     signal.alarm(STOP_GRACE_S)  # SIGALRM has no handler here: it ends the process whatever its threads do
     shutil.rmtree(launch.folder, ignore_errors=True)
-    stop(reason)
+    stop()
 
 
-def _wait_for_end(owner: int, signals: socket.socket) -> str:
+def _wait_for_end(owner: int, signals: socket.socket) -> signal.Signals | None:
+    """Returns the signal that asked for the end, or None when the owner is gone or closed the pipe."""
     stdin = sys.stdin.fileno()
     poll = select.poll()
     poll.register(stdin, select.POLLIN)
@@ -201,13 +204,13 @@ def _wait_for_end(owner: int, signals: socket.socket) -> str:
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == stdin and not os.read(stdin, 4096):
-                return "the owner closed the pipe"
+                return None
             if descriptor == signals.fileno():
                 for number in signals.recv(64):
                     if number != _OWNER_DIED:
-                        return f"received {signal.Signals(number).name}"
-                    if os.getppid() != owner:
-                        return "the owner is gone"
+                        return signal.Signals(number)
+                    if os.getppid() != owner:  # else only the thread that started us ended
+                        return None
 
 
 def end_now() -> NoReturn:
