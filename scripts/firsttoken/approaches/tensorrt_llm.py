@@ -96,7 +96,7 @@ class TensorRTLLM(Approach):
         return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
-        """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly the tokens asked for."""
+        """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly those asked for."""
         if len(prompt_ids) + max_new_tokens > self._plan.max_context:
             raise ValueError(
                 f"{len(prompt_ids)} prompt and {max_new_tokens} new tokens do not fit "

@@ -1,4 +1,4 @@
-"""The control of `tensorrt_llm`: the same engine and settings without CUDA graphs, as TensorRT-LLM's defaults have it."""
+"""The control of `tensorrt_llm`: the same engine and settings without CUDA graphs, TensorRT-LLM's own default."""
 
 from __future__ import annotations
 

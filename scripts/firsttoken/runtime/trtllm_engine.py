@@ -176,8 +176,8 @@ def copied_output(log: Path) -> Iterator[None]:
 def check_engine(engine_dir: Path, plan: Plan) -> EngineManifest:
     """The manifest of an engine that serves `plan` on this GPU with this version.
 
-    Raises `UnsupportedModel` where it could not be built, and RuntimeError with one line where it is missing or was built
-    for another GPU, version, dtype or size.
+    Raises `UnsupportedModel` where it could not be built, and RuntimeError with one line where it is missing or was
+    built for another GPU, version, dtype or size.
     """
     path = manifest_path(engine_dir)
     if not path.is_file():

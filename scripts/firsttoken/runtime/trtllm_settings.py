@@ -95,8 +95,8 @@ def build_arguments(plan: Plan) -> dict[str, Any]:
 def plugin_settings(plan: Plan) -> dict[str, Any]:
     """Attributes of `BuildConfig.plugin_config`, set one by one: its constructor ignores unknown names silently.
 
-    Paged context attention serves block reuse and chunked prefill, which are off, and the fused kernels that it needs exist
-    for half types only.
+    Paged context attention serves block reuse and chunked prefill, which are off, and the fused kernels that it needs
+    exist for half types only.
     """
     settings: dict[str, Any] = {"gemm_plugin": plan.tensorrt_llm.gemm_plugin, "tokens_per_block": TOKENS_PER_BLOCK}
     if plan.dtype == "float32":

@@ -50,7 +50,7 @@ class WorkerWatch:
     def guard(self, result: Any) -> Iterator[None]:
         """While the block waits for `result`, a death wakes it. Raises RuntimeError where the worker has died already.
 
-        The queue is set before the death is read, and the thread does it the other way round: one of them sees the other.
+        The queue is set before the death is read, and the thread does it the other way round: one sees the other.
         """
         self._queue = result.queue
         try:

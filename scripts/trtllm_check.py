@@ -1,0 +1,194 @@
+"""The first thing to run where TensorRT-LLM 1.2.1 and a GPU are: does our use of it work, and are its tokens right?
+
+Prints the versions and the real fields of every class that we pass keywords to, then builds a tiny random Llama in float16,
+streams from it with and without CUDA graphs, in a worker process and in one process, and holds each token against float32
+logits of the same weights. One table; exit status 1 if anything is wrong. A few minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from firsttoken.approaches.base import approach_class
+from firsttoken.records import Plan, TensorRTOptions
+from firsttoken.runtime.trtllm_engine import build_trtllm_engine, manifest_path, require_environment
+
+PROMPT_LENGTHS = (10, 50, 100)
+NEW_TOKENS = 16
+REQUESTS = 20
+# As config key equivalence.logit_gap for float16: the logits of a rounding may change the choice by this much.
+LOGIT_GAP = 0.05
+RUNS = [(name, single) for single in (False, True) for name in ("tensorrt_llm", "tensorrt_llm_nograph")]
+
+
+class Stamps:
+    """Tokens with the time of the first."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.first_ns = 0
+        self.chunks = 0
+
+    def push(self, token: int) -> None:
+        self.push_chunk([token])
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        self.first_ns = self.first_ns or time.perf_counter_ns()
+        self.tokens.extend(tokens)
+        self.chunks += 1
+
+
+def make_plan(engine_dir: Path, single_process: bool) -> Plan:
+    return Plan(
+        prompt_lengths=PROMPT_LENGTHS,
+        new_tokens=NEW_TOKENS,
+        max_context=max(PROMPT_LENGTHS) + NEW_TOKENS,
+        dtype="float16",
+        device="cuda",
+        engine_dir=str(engine_dir),
+        tensorrt_llm=TensorRTOptions(single_process=single_process),
+    )
+
+
+def make_model(folder: Path) -> None:
+    """A two-layer Llama with heads of 64, which the attention kernels have, and weights that make choices clear."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(1)
+    config = LlamaConfig(
+        vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, tie_word_embeddings=False,
+    )  # fmt: skip
+    LlamaForCausalLM(config).half().save_pretrained(folder)
+
+
+def prompt(length: int, index: int) -> list[int]:
+    return [(17 + 31 * position + 7 * position * position + 13 * index) % 512 for position in range(length)]
+
+
+def worst_gap(model_dir: Path, answers: Sequence[tuple[list[int], list[int]]]) -> float:
+    """The largest amount by which a float32 logit lies above that of the token that was chosen, prefix for prefix."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    model = LlamaForCausalLM.from_pretrained(model_dir).float().eval()
+    worst = 0.0
+    with torch.inference_mode():
+        for ids, tokens in answers:
+            logits = model(torch.tensor([ids + tokens])).logits[0, len(ids) - 1 : -1]
+            chosen = logits.gather(1, torch.tensor(tokens)[:, None])[:, 0]
+            worst = max(worst, float((logits.max(dim=1).values - chosen).max()))
+    return worst
+
+
+def print_fields() -> None:
+    """Every name that this version accepts, for whoever has to compare it with ours."""
+    from tensorrt_llm import BuildConfig, SamplingParams
+    from tensorrt_llm.llmapi import ExtendedRuntimePerfKnobConfig, KvCacheConfig, SchedulerConfig
+    from tensorrt_llm.llmapi.llm_args import TrtLlmArgs
+
+    plugins = type(BuildConfig().plugin_config)
+    for kind in (
+        TrtLlmArgs, BuildConfig, plugins, KvCacheConfig, ExtendedRuntimePerfKnobConfig, SchedulerConfig, SamplingParams,
+    ):  # fmt: skip
+        names = getattr(kind, "model_fields", None) or [field.name for field in dataclasses.fields(kind)]
+        print(f"{kind.__module__}.{kind.__name__}: {', '.join(names)}")
+
+
+def run_one(name: str, single: bool, folder: Path) -> dict[str, Any]:
+    """One approach in this process: tokens of every prompt length, median TTFT, counters."""
+    approach, ttft_ms, answers, chunks = approach_class(name)(), [], [], 0
+    with approach:
+        setup = approach.load(folder / "model", make_plan(folder / "engine", single))
+        for index in range(REQUESTS):
+            for length in PROMPT_LENGTHS:
+                sink, ids = Stamps(), prompt(length, index)
+                start_ns = time.perf_counter_ns()
+                approach.generate(ids, NEW_TOKENS, sink)
+                ttft_ms.append((sink.first_ns - start_ns) / 1e6)
+                chunks += sink.chunks
+                if index == 0:
+                    answers.append((ids, sink.tokens))
+        counters = approach.counters()
+    return {
+        "approach": name,
+        "process": "one" if single else "worker",
+        "load s": f"{setup.load_s:.1f}",
+        "TTFT ms": f"{statistics.median(ttft_ms):.3f}",
+        "executor TTFT ms": f"{counters.get('executor_ttft_ms', float('nan')):.3f}",
+        "tokens a chunk": f"{REQUESTS * len(PROMPT_LENGTHS) * NEW_TOKENS / chunks:.2f}",
+        "logit gap": worst_gap(folder / "model", answers),
+    }
+
+
+def in_fresh_process(*arguments: str) -> None:
+    """This script again: variables that are read at import, and MPI, can be set once a process."""
+    subprocess.run([sys.executable, __file__, *arguments], check=True, timeout=300)
+
+
+def check() -> int:
+    """Everything, one step a process. Returns the exit status."""
+    print("  ".join(f"{name} {version}" for name, version in require_environment().items()), flush=True)
+    with tempfile.TemporaryDirectory(prefix="firsttoken-trtllm-check-") as name:
+        folder, rows, failures = Path(name), [], []
+        try:
+            in_fresh_process("fields")
+            in_fresh_process("build", name)
+        except subprocess.SubprocessError as error:
+            print(f"FAILED: {error}")
+            return 1
+        for approach, single in RUNS:
+            try:
+                in_fresh_process("run", name, approach, str(int(single)))
+                rows.append(json.loads((folder / "row.json").read_text()))
+            except subprocess.SubprocessError as error:
+                failures.append(f"{approach}, {'one process' if single else 'worker process'}: {error}")
+        build_s = json.loads(manifest_path(folder / "engine").read_text())["build_s"]
+    print(f"\nbuilt in {build_s:.0f} s\n")
+    for row in rows:
+        if row["logit gap"] > LOGIT_GAP:
+            failures.append(f"{row['approach']}: a float32 logit lies {row['logit gap']:.3g} above the chosen one")
+    header = list(rows[0]) if rows else []
+    table = [header, *[[f"{row[k]:.4f}" if k == "logit gap" else str(row[k]) for k in header] for row in rows]]
+    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+    for failure in failures:
+        print("FAILED:", failure)
+    print("all right" if not failures else f"{len(failures)} of {len(RUNS)} failed")
+    return 1 if failures else 0
+
+
+def main(arguments: Sequence[str]) -> int:
+    if not arguments:
+        return check()
+    step, folder = arguments[0], Path(arguments[1]) if len(arguments) > 1 else Path()
+    if step == "fields":
+        print_fields()
+    elif step == "build":
+        make_model(folder / "model")
+        # Built without a worker process: whether one starts is what the runs find out.
+        plan = make_plan(folder / "engine", single_process=True)
+        manifest = build_trtllm_engine(folder / "model", plan, folder / "engine", manifest_path(folder / "engine"))
+        if manifest.status != "measured":
+            print(manifest.reason)
+            return 1
+    else:
+        row = run_one(arguments[2], arguments[3] == "1", folder)
+        (folder / "row.json").write_text(json.dumps(row))
+    return 0
+
+
+# MPI's workers import this file under another name, so nothing may run without the guard.
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

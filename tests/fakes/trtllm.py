@@ -1,0 +1,54 @@
+"""Puts the stand-in for TensorRT-LLM in place for one test: its package, the versions that it wants, a GPU."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from firsttoken.records import Gpu, Plan, TensorRTOptions
+from firsttoken.runtime import trtllm_engine, trtllm_settings
+
+GPU = Gpu(name="NVIDIA Test", uuid="GPU-1", memory_bytes=1 << 30, compute_capability="9.0")
+VERSIONS = {
+    "python": "3.12.3",
+    "tensorrt_llm": "1.2.1",
+    "torch": "2.9.1+cu130",
+    "transformers": "4.57.3",
+    "numpy": "1.26.4",
+}
+
+
+@contextmanager
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The stand-in's LLM class; all that a test made of it is shut down at the end."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setattr(trtllm_settings, "installed_versions", lambda: dict(VERSIONS))
+    monkeypatch.setattr(trtllm_engine, "current_gpu", lambda: GPU)
+    for name in ("NVIDIA_TF32_OVERRIDE", "TLLM_WORKER_USE_SINGLE_PROCESS", *trtllm_settings.LATENCY_TOOL_ENVIRONMENT):
+        monkeypatch.setenv(name, "before")  # recorded, so that monkeypatch restores what the code under test sets
+    from tensorrt_llm._tensorrt_engine import LLM
+
+    try:
+        yield LLM
+    finally:
+        for llm in LLM.instances:
+            llm.shutdown()
+        for name in [name for name in sys.modules if name.split(".")[0] == "tensorrt_llm"]:
+            del sys.modules[name]
+
+
+def plan(**changes: Any) -> Plan:
+    """Prompts of 5 and 9 tokens, 7 new ones, on a GPU."""
+    fields: dict[str, Any] = {
+        "prompt_lengths": (5, 9),
+        "new_tokens": 7,
+        "max_context": 16,
+        "dtype": "float32",
+        "device": "cuda",
+        "tensorrt_llm": TensorRTOptions(single_process=True),
+    }
+    return Plan(**{**fields, **changes})

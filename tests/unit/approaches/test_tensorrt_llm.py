@@ -1,0 +1,153 @@
+"""The approach against the stand-in: streaming, chunks, wrong counts, a dying worker, what is not there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from fakes import trtllm
+from firsttoken.approaches.base import Unsupported
+from firsttoken.approaches.tensorrt_llm import TensorRTLLM
+from firsttoken.approaches.tensorrt_llm_nograph import TensorRTLLMNoGraph
+from firsttoken.records import Plan, TensorRTOptions
+from firsttoken.runtime.eager_decode import greedy_decode
+from firsttoken.runtime.trtllm_engine import build_trtllm_engine, manifest_path
+from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
+
+
+class Chunks:
+    def __init__(self) -> None:
+        self.chunks: list[list[int]] = []
+
+    def push(self, token: int) -> None:
+        self.chunks.append([token])
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        self.chunks.append(list(tokens))
+
+
+@pytest.fixture
+def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    with trtllm.installed(monkeypatch) as fake:
+        yield fake
+
+
+@pytest.fixture
+def plan(tmp_path: Path, llm: Any) -> Plan:
+    folder = tmp_path / "engine"
+    model = save_tiny_model("llama_gqa", tmp_path / "model")
+    build_trtllm_engine(model, trtllm.plan(), folder, manifest_path(folder))
+    return trtllm.plan(engine_dir=str(folder))
+
+
+def test_streams_the_references_tokens_in_chunks_of_none_one_and_three(plan: Plan, llm: Any) -> None:
+    sink = Chunks()
+    with TensorRTLLM() as approach:
+        setup = approach.load(Path("unused"), plan)
+        approach.generate(prompt_ids(9), 7, sink)
+        counters, facts = approach.counters(), approach.facts()
+    assert [len(chunk) for chunk in sink.chunks] == [1, 3, 1, 2]
+    expected, _ = greedy_decode(build_tiny_model("llama_gqa"), prompt_ids(9), 7, False)
+    assert [token for chunk in sink.chunks for token in chunk] == expected
+    assert setup.load_s > 0 and setup.warm_up_s > 0
+    assert (counters["executor_requests"], counters["worker_processes"], counters["single_process"]) == (1, 0, 1)
+    assert counters["executor_ttft_ms"] == pytest.approx(3) and counters["executor_request_ms"] == pytest.approx(9)
+    assert "in this process, with CUDA graphs" in facts["attention"] and facts["tf32"] == "off"
+    assert llm.instances[-1].is_shut_down
+
+
+@pytest.mark.parametrize("approach_class, graphs", [(TensorRTLLM, True), (TensorRTLLMNoGraph, False)])
+def test_what_the_runtime_was_asked_for(plan: Plan, llm: Any, approach_class: type[TensorRTLLM], graphs: bool) -> None:
+    with approach_class() as approach:
+        approach.load(Path("unused"), plan)
+        args = llm.instances[-1].args
+    knobs = args.extended_runtime_perf_knob_config
+    assert (knobs.cuda_graph_mode, knobs.multi_block_mode) == (graphs, True)
+    assert (args.kv_cache_config.enable_block_reuse, args.kv_cache_config.enable_partial_reuse) == (False, False)
+    assert (args.kv_cache_config.max_tokens, args.kv_cache_config.dtype) == (64, "auto")
+    assert (args.max_batch_size, args.max_seq_len, args.enable_chunked_prefill) == (1, 32, False)
+
+
+@pytest.mark.parametrize("change, found", [("lost_tokens", 6), ("extra_tokens", 8)])
+def test_another_number_of_tokens_fails(
+    plan: Plan, llm: Any, monkeypatch: pytest.MonkeyPatch, change: str, found: int
+) -> None:
+    with TensorRTLLM() as approach:
+        approach.load(Path("unused"), plan)
+        monkeypatch.setattr(llm, change, 1)
+        with pytest.raises(RuntimeError, match=f"gave {found} tokens for 7"):
+            approach.generate(prompt_ids(5), 7, Chunks())
+
+
+def test_a_reused_block_fails(plan: Plan, llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TensorRTLLM() as approach:
+        approach.load(Path("unused"), plan)
+        monkeypatch.setattr(llm, "reused_blocks", 2)
+        with pytest.raises(RuntimeError, match="reused 2 KV blocks"):
+            approach.generate(prompt_ids(5), 7, Chunks())
+
+
+def test_an_error_of_the_executor_is_one_line(plan: Plan, llm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TensorRTLLM() as approach:
+        approach.load(Path("unused"), plan)
+        monkeypatch.setattr(llm, "error", "CUDA error:\n  out of memory")
+        with pytest.raises(RuntimeError, match=r"could not finish a request: CUDA error: out of memory$"):
+            approach.generate(prompt_ids(5), 7, Chunks())
+
+
+def test_a_worker_that_dies_ends_the_request_and_the_next(
+    plan: Plan, llm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = trtllm.plan(engine_dir=plan.engine_dir, tensorrt_llm=TensorRTOptions(single_process=False))
+    with TensorRTLLM() as approach:
+        approach.load(Path("unused"), several)
+        assert approach.counters()["worker_processes"] == 1
+        assert "in an MPI worker process" in approach.facts()["attention"]
+        worker = llm.instances[-1].worker
+        monkeypatch.setattr(llm, "stop_after_tokens", 4)
+
+        class KillsTheWorker(Chunks):
+            def push_chunk(self, tokens: Sequence[int]) -> None:
+                super().push_chunk(tokens)
+                worker.kill()
+
+        sink = KillsTheWorker()
+        with pytest.raises(RuntimeError, match=f"worker process {worker.pid} ended"):
+            approach.generate(prompt_ids(5), 7, sink)
+        assert sum(len(chunk) for chunk in sink.chunks) == 4
+        with pytest.raises(RuntimeError, match=f"worker process {worker.pid} ended"):
+            approach.generate(prompt_ids(5), 7, Chunks())
+    assert not psutil.pid_exists(worker.pid)
+
+
+def test_too_long_a_request_is_one_line(plan: Plan) -> None:
+    with TensorRTLLM() as approach:
+        approach.load(Path("unused"), plan)
+        with pytest.raises(ValueError, match="10 prompt and 7 new tokens do not fit the plan's max_context of 16"):
+            approach.generate(prompt_ids(10), 7, Chunks())
+
+
+def test_a_model_that_could_not_be_built_is_unsupported(tmp_path: Path, llm: Any) -> None:
+    folder = tmp_path / "engine"
+    model = save_tiny_model("mistral_window", tmp_path / "model")
+    build_trtllm_engine(model, trtllm.plan(), folder, manifest_path(folder))
+    with TensorRTLLM() as approach, pytest.raises(Unsupported, match="window of 8"):
+        approach.load(model, trtllm.plan(engine_dir=str(folder)))
+
+
+def test_availability_says_what_to_install() -> None:
+    on_cpu = TensorRTLLM.availability("cpu")
+    assert on_cpu.status == "unavailable" and "NVIDIA GPU" in on_cpu.reason and "--sdm apptainer" in on_cpu.reason
+    not_there = TensorRTLLMNoGraph.availability("cuda")
+    assert not_there.status == "unavailable" and "release:1.2.1" in not_there.reason
+
+
+def test_closing_twice_and_unloaded_is_fine(plan: Plan) -> None:
+    approach = TensorRTLLM()
+    approach.close()
+    approach.load(Path("unused"), plan)
+    approach.close()
+    approach.close()
