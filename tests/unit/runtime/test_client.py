@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from firsttoken.records import MemoryReport, Plan
 from firsttoken.runtime.client import GeneratorClient, GeneratorDied, GeneratorError
 from firsttoken.runtime.contract import EngineSpec, UnsupportedModel

@@ -6,16 +6,18 @@ import contextlib
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
 from firsttoken.runtime import outbox, wire
 from firsttoken.runtime.connection import MAX_WAITING_REQUESTS, Job
 from firsttoken.runtime.generator import Generator
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 PATIENCE_S = 20.0  # how long a test waits for what must happen
 
@@ -123,6 +125,14 @@ class _Queue:
         self.put = put
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Until it holds; fails after PATIENCE_S."""
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s, "still not so"
+        time.sleep(0.001)
+
+
 @contextlib.contextmanager
 def served() -> Iterator[Served]:
     with tempfile.TemporaryDirectory() as folder:
@@ -197,6 +207,20 @@ def test_a_client_that_does_not_read_stalls_nobody_and_gets_all_when_it_reads() 
         quick.read_until(wire.Done)  # comes although nobody has read the 5000
         slow.read_until(wire.Done)
         assert slow.tokens(1) == list(range(1, many + 1))
+
+
+def test_a_token_does_not_overtake_those_that_wait_for_a_slow_client() -> None:
+    """Seen to fail when a token is sent at once although older ones wait."""
+    with served() as running:
+        slow = Peer(running.address)
+        running.ask(slow, wire.Generate(1, [5], 4001))
+        running.engine.permits.release(4000)
+        wait_for(lambda: running.engine.token == 4000)  # most of them no longer fit the socket
+        for _ in range(20):
+            slow.read_until(wire.Token)  # room for a few, too little for the kernel to call it writable
+        running.engine.permits.release(1)
+        slow.read_until(wire.Done)
+        assert slow.tokens(1) == list(range(1, 4002))
 
 
 def test_a_client_too_far_behind_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:

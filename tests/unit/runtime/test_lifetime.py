@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from firsttoken.records import Plan
 from firsttoken.runtime.client import GeneratorClient, GeneratorDied
 from firsttoken.runtime.contract import EngineSpec
@@ -164,7 +165,7 @@ def test_a_killed_generator_leaves_no_folder_after_close() -> None:
 
 
 def test_the_generator_outlives_the_thread_that_started_it() -> None:
-    """The kernel's parent-death signal also comes when only that thread ends. Seen to fail without the look at getppid."""
+    """The parent-death signal also comes when only that thread ends. Seen to fail without the look at getppid."""
     box: list[GeneratorClient] = []
 
     def start() -> None:

@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
-from firsttoken.runtime import wire
 from hypothesis import given
 from hypothesis import strategies as st
+
+from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.runtime import wire
 
 ids = st.integers(0, 2**62 - 1)
 tokens = st.integers(0, 2**31 - 1)
