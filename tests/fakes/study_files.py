@@ -8,9 +8,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
+
 from firsttoken.analysis import schemas
 from firsttoken.files import write_json
-from firsttoken.records import MemoryRecord, RunRecord, SetupTimes, Status
+from firsttoken.records import (
+    Availability,
+    Environment,
+    Gpu,
+    MemoryRecord,
+    ModelManifest,
+    RunRecord,
+    SetupTimes,
+    Status,
+)
 
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm"]
 EMBEDDED = dict(zip(ORDER, ["measured", "emulated", "measured", "emulated", "unavailable"], strict=True))
@@ -23,6 +33,11 @@ FACTORS = {
     "tensorrt_llm": 0.6,
     "compiled_graph": 0.4,
 }
+MANIFEST = ModelManifest(
+    name="tiny-llama", source="synthetic", origin="synthetic: llama, seed 1", revision="", weights="random",
+    architecture="LlamaForCausalLM", parameters=3_400_000, weight_bytes=13_600_000, read_bytes_per_token=12_000_000,
+    kv_bytes_per_token=2048, flops_per_token=6_000_000, max_context=512, vocab_size=2048, files=(),
+)  # fmt: skip
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
 STATISTICS = ("mean", "median", "p90", "p95", "p99")
 
@@ -38,6 +53,8 @@ class StudyFiles:
     claims: Path
     pool: Path
     records: list[Path]
+    environment: Path
+    manifest: Path
 
 
 def make_study(
@@ -67,7 +84,11 @@ def make_study(
         claims=folder / "tables/claims.csv",
         pool=folder / "pool_memory.csv",
         records=[folder / f"raw/{name}/{repeat}.json" for name in statuses for repeat in range(1, repeats + 1)],
+        environment=folder / "environment.json",
+        manifest=folder / "model.json",
     )
+    write_json(files.environment, _environment(statuses, gpu))
+    write_json(files.manifest, MANIFEST)
     files.summary.parent.mkdir(parents=True, exist_ok=True)
     samples.to_parquet(files.samples, index=False)
     latency = _latency(samples, statuses, repeats)
@@ -264,4 +285,16 @@ def _record(rng: np.random.Generator, name: str, repeat: int, status: Status, gp
         approach=name, title=name, repeat=repeat, status=status, device="cuda" if gpu else "cpu", dtype="float32",
         setup=setup, ready_s=ready_s, cold_ttft_ms=1e3 * ready_s + 30, memory=memory,
         compile_cache="cached" if compile_s and repeat > 1 else "none",
+    )  # fmt: skip
+
+
+def _environment(statuses: dict[str, str], gpu: bool) -> Environment:
+    found = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=140 * 2**30, compute_capability="9.0") if gpu else None
+    return Environment(
+        fingerprint="f", device="cuda" if gpu else "cpu", gpu=found,
+        driver="575.1" if gpu else "", cuda="13.0" if gpu else "",
+        cpu="A CPU with <angles> & *stars*", cores=2, threads=2, memory_bytes=8 * 2**30, os="Linux", python="3.11.7",
+        packages={"torch": "2.13.0", "transformers": "5.23.0"}, deployment="", git_commit="0" * 40, git_dirty=False,
+        approaches={name: Availability(status=msgspec.convert(status, Status)) for name, status in statuses.items()},
+        recorded_at="2026-01-01T00:00:00Z",
     )  # fmt: skip

@@ -1,0 +1,95 @@
+"""The text that opens the report: the answer first, then the question, the results, machine, model and method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from firsttoken.analysis.pages import wording
+from firsttoken.files import read_json, write_text
+from firsttoken.records import Environment, ModelManifest
+
+HEADER = ("Approach", "Status", "TTFT, ms", "P99 TTFT, ms", "Token gap, ms", "Times as fast")
+SHOWN = ("measured", "emulated")
+
+
+def write_landing(
+    answer: Sequence[str],
+    summary_csv: Path,
+    claims_csv: Path,
+    environment_json: Path,
+    manifest_json: Path,
+    workload: Mapping[str, Any],
+    dtype: str,
+    out_rst: Path,
+) -> None:
+    """Write reStructuredText for `report/workflow.rst` to include; `answer` is the verdict, a sentence an item.
+
+    Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning stands above everything.
+    """
+    environment = read_json(environment_json, Environment)
+    manifest = read_json(manifest_json, ModelManifest)
+    summary = pd.read_csv(summary_csv)
+    rows = [{str(key): value for key, value in row.items()} for row in summary.to_dict("records")]
+    parts = [
+        _warning(rows, environment),
+        ".. container:: answer\n\n   " + "\n   ".join(escape(sentence) for sentence in answer),
+        _list_table(rows),
+        _claims(pd.read_csv(claims_csv)),
+        f"**Machine.** {escape(wording.machine(environment))}",
+        f"**Model.** {escape(wording.model(manifest, dtype))}",
+        f"**Method.** {escape(wording.method(workload, int(workload['repeats'])))}",
+    ]
+    write_text(out_rst, "\n\n".join(part for part in parts if part) + "\n")
+
+
+def escape(text: str) -> str:
+    """Text that reStructuredText takes as it stands."""
+    return "".join(f"\\{letter}" if letter in "\\*`_|<>" else letter for letter in text)
+
+
+def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str:
+    emulated = [str(row["approach"]) for row in rows if row["status"] == "emulated"]
+    if environment.device == "cuda" and not emulated:
+        return ""
+    said = "Nothing here was measured on a GPU. " if environment.device == "cpu" else ""
+    if emulated:
+        said += (
+            f"{', '.join(emulated)}: emulated, which means that each replay of a CUDA graph was replaced by the same "
+            "step run eagerly. Those numbers exercise the pipeline; they say nothing about CUDA graphs."
+        )
+    return f".. container:: warning\n\n   {escape(said.strip())}"
+
+
+def _list_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = [".. list-table:: Means over prompt lengths; in brackets the 95 % interval", "   :header-rows: 1", ""]
+    cells = [list(HEADER), *([_cell(text) for text in _row(row)] for row in rows)]
+    for row_cells in cells:
+        lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(row_cells)]
+    return "\n".join(lines)
+
+
+def _row(row: Mapping[str, Any]) -> list[str]:
+    name, status = str(row["approach"]), str(row["status"])
+    if status not in SHOWN:
+        reason = row.get("reason")
+        return [name, f"{status}: {reason}" if isinstance(reason, str) else status, *[wording.NO_VALUE] * 4]
+    latencies = [wording.with_interval(row, column, "_ms") for column in ("ttft_mean", "ttft_p99", "itl_request_mean")]
+    return [name, status, *latencies, wording.with_interval(row, "speedup_ttft")]
+
+
+def _cell(text: str) -> str:
+    return escape(text) or wording.NO_VALUE
+
+
+def _claims(claims: pd.DataFrame) -> str:
+    if claims.empty:
+        return ""
+    counts = claims["verdict"].value_counts()
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    broken = int((claims["verdict_from_source"] == "contradicts its own source").sum())
+    source = f" {broken} contradict the very figures of the source that makes them." if broken else ""
+    return f"**Published claims.** Of {len(claims)} claims put to the test here: {escape(verdicts)}.{source}"
