@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from safetensors.numpy import save_file
+
 from firsttoken import files
 from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.samples import pool_samples
@@ -25,7 +27,6 @@ from firsttoken.records import (
     TelemetrySummary,
     TokensRecord,
 )
-from safetensors.numpy import save_file
 
 VOCABULARY = 32
 NEW_TOKENS = 4

@@ -1,0 +1,183 @@
+"""The answer in three sentences: which approach gave the first token soonest, how surely, and what that means.
+
+Only approaches that were measured can win: no emulated, failed or unavailable one, and no control.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from firsttoken import files
+from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.schemas import read_table
+from firsttoken.analysis.statistics import Estimate
+from firsttoken.records import Environment, ModelManifest
+
+NO_GPU = "Nothing here was measured on a GPU, so that this says nothing about one"
+
+
+class Setting(NamedTuple):
+    """What the study was about."""
+
+    model: str
+    machine: str
+    gpu: bool
+
+
+def answer(
+    summary: Path | str,
+    latency_by_length: Path | str,
+    process_statistics: Path | str,
+    environment: Path | str,
+    manifest: Path | str,
+) -> list[str]:
+    """Three sentences from the tables of a study."""
+    table = read_table(summary, "summary")
+    lengths = read_table(latency_by_length, "latency_by_length")
+    setting = _setting(files.read_json(environment, Environment), files.read_json(manifest, ModelManifest))
+    contenders = table[(table["status"] == "measured") & ~table["control"] & table["ttft_mean_ms"].notna()]
+    contenders = contenders.sort_values("ttft_mean_ms", kind="stable")
+    if contenders.empty:
+        return _nothing(table, setting)
+    processes = ProcessTable.read(process_statistics)
+    names = [str(name) for name in contenders["approach"]]
+    ratios = {name: processes.ratio(name, names[0], "ttft", "mean", processes.lengths) for name in names[1:]}
+    return [
+        _who(contenders.iloc[0], names, ratios, setting),
+        _how_surely(contenders.iloc[0], names, ratios, lengths),
+        _meaning(table, contenders, setting),
+    ]
+
+
+def _setting(environment: Environment, manifest: ModelManifest) -> Setting:
+    machine = environment.gpu.name if environment.gpu else f"{environment.cpu} ({environment.threads} threads)"
+    weights = " with random weights" if manifest.weights == "random" else ""
+    return Setting(f"{manifest.name}{weights}", machine, environment.device == "cuda")
+
+
+def _nothing(table: pd.DataFrame, setting: Setting) -> list[str]:
+    """No contender: say what became of each instead."""
+    first = "" if setting.gpu else f"{NO_GPU}: "
+    became = [f"{row['approach']} is {row['status']}" for row in table.to_dict("records") if not row["control"]]
+    return [
+        f"{first}{'n' if first else 'N'}o approach was measured for {setting.model} on {setting.machine}, "
+        "so that none has won.",
+        f"What became of them: {', '.join(became) or 'the study has none'}.",
+        "There is no figure here to act on; the reasons are in the summary table.",
+    ]
+
+
+def _who(best: pd.Series, names: list[str], ratios: dict[str, Estimate], setting: Setting) -> str:
+    first = "" if setting.gpu else f"{NO_GPU}: "
+    where = f"for {setting.model} on {setting.machine}"
+    ttft = f"{best['ttft_mean_ms']:.3g} ms on average over the prompt lengths"
+    if len(names) == 1:
+        return f"{first}{names[0]} is the only approach that was measured {where}: first token after {ttft}."
+    sure = all(ratio.low > 1 for ratio in ratios.values())
+    verb = "gave the first token soonest" if sure else "had the lowest time to the first token, but not surely so,"
+    return f"{first}{names[0]} {verb} {where}: {ttft}."
+
+
+def _how_surely(best: pd.Series, names: list[str], ratios: dict[str, Estimate], lengths: pd.DataFrame) -> str:
+    n = int(best["n_processes"])
+    if len(names) == 1:
+        return "There was no second approach to compare it with, so that it has won nothing."
+    second = names[1]
+    ratio = ratios[second]
+    times = f"{second}, the next, took {ratio.value:.3g} times as long"
+    won = _lengths_won(names, lengths)
+    if np.isnan(ratio.low):
+        return f"{times}; there are too few processes ({n}) for an interval, so that this may be chance; {won}."
+    interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {n} processes)"
+    unsure = [name for name, other in ratios.items() if not other.low > 1]
+    if unsure:
+        return f"{interval}; no difference is shown from {' and '.join(unsure)}; {won}."
+    return f"{interval}, and every other measured approach was slower with its whole interval; {won}."
+
+
+def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
+    """At how many prompt lengths the winner's mean is the lowest."""
+    wide = lengths[lengths["approach"].isin(names)].pivot(
+        index="prompt_length", columns="approach", values="ttft_mean_ms"
+    )
+    wide = wide.dropna()
+    won = int((wide.idxmin(axis=1) == names[0]).sum()) if len(wide) else 0
+    return f"it was first at {won} of {len(wide)} prompt lengths"
+
+
+def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, setting: Setting) -> str:
+    best = contenders.iloc[0]
+    parts = []
+    speedup = best["speedup_ttft"]
+    if best["approach"] == "baseline":
+        parts.append("plain eager execution was not beaten by anything measured here")
+    elif not np.isnan(speedup):
+        base = best["ttft_mean_ms"] * speedup
+        parts.append(f"a person waits {best['ttft_mean_ms']:.3g} ms for the first token instead of {base:.3g} ms")
+    else:
+        parts.append("there is no baseline to say what it saves")
+    gaps = contenders.dropna(subset=["itl_request_mean_ms"]).sort_values("itl_request_mean_ms", kind="stable")
+    if len(gaps):
+        soonest = gaps.iloc[0]
+        parts.append(
+            f"later tokens came soonest from {soonest['approach']} ({soonest['itl_request_mean_ms']:.3g} ms each)"
+        )
+    out = [
+        f"{row['approach']} is {row['status']}"
+        for row in table.to_dict("records")
+        if not row["control"] and row["status"] != "measured"
+    ]
+    if out:
+        parts.append(f"{', '.join(out)} and could not win")
+    if not setting.gpu:
+        parts.append("only a study on a GPU can say which approach to use there")
+    return f"This means: {'; '.join(parts)}."
+
+
+def summary_table_text(summary: Path | str) -> str:
+    """The summary for a terminal, under 120 columns; emulated figures carry the word in their row."""
+    table = read_table(summary, "summary")
+    header = ["approach", "status", "TTFT ms (95 %)", "P99 ms", "gap ms", "speedup (95 %)", "memory", "ready s"]
+    rows = [header]
+    for row in table.to_dict("records"):
+        device, host = row["device_over_idle_gib"], row["host_peak_gib"]
+        memory = f"{device:.2f} GiB" if not np.isnan(device) else f"{host:.2f} GiB host" if not np.isnan(host) else "-"
+        rows.append(
+            [
+                f"{row['approach']} (control)" if row["control"] else str(row["approach"]),
+                str(row["status"]),
+                _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
+                _cell(row["ttft_p99_ms"]),
+                _cell(row["itl_request_mean_ms"]),
+                _cell(row["speedup_ttft"], row["speedup_ttft_low"], row["speedup_ttft_high"]),
+                memory,
+                _cell(row["ready_s"]),
+            ]
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    reasons = [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"
+
+
+def _cell(value: float, low: float = np.nan, high: float = np.nan) -> str:
+    if np.isnan(value):
+        return "-"
+    return f"{value:.3g}" if np.isnan(low) else f"{value:.3g} ({low:.3g} to {high:.3g})"
+
+
+def write_answer(
+    summary: Path | str,
+    latency_by_length: Path | str,
+    process_statistics: Path | str,
+    environment: Path | str,
+    manifest: Path | str,
+    out_txt: Path | str,
+) -> None:
+    """Write answer.txt: the summary table and the three sentences, as `make run` prints them."""
+    sentences = answer(summary, latency_by_length, process_statistics, environment, manifest)
+    files.write_text(out_txt, summary_table_text(summary) + "\n" + "\n".join(sentences) + "\n")

@@ -1,0 +1,209 @@
+"""Hoefler and Belli's twelve rules (Scientific Benchmarking of Parallel Computing Systems, SC'15) and this study.
+
+The rules are in our words; whether each is met, and the evidence, is computed from the study's own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from firsttoken import files
+from firsttoken.analysis.samples import read_records
+from firsttoken.analysis.schemas import read_table, write_table
+from firsttoken.analysis.statistics import MIN_PROCESSES
+from firsttoken.records import Ceilings, Environment, RunRecord
+
+Finding = tuple[str, str]  # yes, partly or no; evidence
+_DISTRIBUTION_FIGURES = ("latency_ecdf", "run_order")
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """The tables and records that the rules look at. `shown` are the rows of approaches whose latencies are shown."""
+
+    summary: pd.DataFrame
+    by_length: pd.DataFrame
+    processes: pd.DataFrame
+    instrument: pd.DataFrame
+    records: list[RunRecord]
+    environment: Environment
+    ceilings: Ceilings
+    figures: Sequence[str]
+
+    @property
+    def shown(self) -> pd.DataFrame:
+        return self.summary[self.summary["status"].isin(["measured", "emulated"])]
+
+    @property
+    def cells(self) -> pd.DataFrame:
+        return self.by_length[self.by_length["n_requests"] > 0]
+
+
+def write_checklist(
+    summary: Path | str,
+    latency_by_length: Path | str,
+    process_statistics: Path | str,
+    instrument: Path | str,
+    record_paths: Sequence[Path | str],
+    environment: Path | str,
+    ceilings: Path | str,
+    figures: Sequence[str],
+    out_csv: Path | str,
+) -> None:
+    """Write checklist.csv. `figures` are the names of the figures that the report shows, e.g. latency_ecdf."""
+    study = StudyFiles(
+        read_table(summary, "summary"),
+        read_table(latency_by_length, "latency_by_length"),
+        read_table(process_statistics, "process_statistics"),
+        read_table(instrument, "instrument"),
+        read_records(record_paths),
+        files.read_json(environment, Environment),
+        files.read_json(ceilings, Ceilings),
+        figures,
+    )
+    rows = []
+    for number, (asks, check) in enumerate(RULES, start=1):
+        met, evidence = check(study)
+        rows.append({"rule": number, "asks": asks, "met": met, "evidence": evidence})
+    write_table(pd.DataFrame(rows), "checklist", out_csv)
+
+
+def _base_case(study: StudyFiles) -> Finding:
+    base = study.shown[(study.shown["approach"] == "baseline") & study.shown["ttft_mean_ms"].notna()]
+    if base.empty:
+        return "no", "the baseline has no latencies, so that no speedup is shown"
+    ms = base["ttft_mean_ms"].iloc[0]
+    return "yes", f"the base of every speedup is the baseline, one eager process, with a TTFT of {ms:.4g} ms"
+
+
+def _left_out(study: StudyFiles) -> Finding:
+    absent = study.summary[study.summary["status"].isin(["unavailable", "failed"])]
+    silent = list(absent.loc[absent["reason"] == "", "approach"])
+    tainted, kept = int(study.summary["n_tainted"].sum()), int(study.summary["n_requests"].sum())
+    text = f"{len(absent)} approaches show no latencies; {tainted} tainted requests left out of {tainted + kept}"
+    return ("no", f"no reason given for {', '.join(silent)}; {text}") if silent else ("yes", text)
+
+
+def _means(study: StudyFiles) -> Finding:
+    values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
+    if values.empty:
+        return "no", "no means"
+    groups = values.groupby(["approach", "prompt_length", "metric"])["value"]
+    excess = float((groups.mean() / groups.apply(lambda part: np.exp(np.log(part).mean()))).max() - 1)
+    return "partly", (
+        "latencies are costs, averaged arithmetically within processes and over lengths; over processes the mean "
+        f"of logarithms, since the interval is about it; here it is at most {excess:.2%} below the arithmetic mean"
+    )
+
+
+def _ratios(study: StudyFiles) -> Finding:
+    shown = study.shown.dropna(subset=["speedup_ttft", "ttft_mean_ms"])
+    base = shown.loc[shown["approach"] == "baseline", "ttft_mean_ms"]
+    if shown.empty or base.empty:
+        return "no", "no speedups are shown"
+    off = float((shown["speedup_ttft"] / (base.iloc[0] / shown["ttft_mean_ms"]) - 1).abs().max())
+    text = f"each speedup is the ratio of two mean latencies, none a mean of ratios (largest deviation {off:.1g})"
+    return ("yes" if off < 1e-6 else "partly"), text
+
+
+def _intervals(study: StudyFiles) -> Finding:
+    values = study.shown[study.shown["ttft_mean_ms"].notna()]
+    with_interval = int(values["ttft_mean_low_ms"].notna().sum())
+    fewest = int(values["n_processes"].min()) if len(values) else 0
+    text = f"{with_interval} of {len(values)} mean TTFTs have a 95 % interval; the fewest processes are {fewest}"
+    if not len(values) or not with_interval:
+        return "no", f"{text}, {MIN_PROCESSES} are needed"
+    return ("yes" if with_interval == len(values) else "partly"), text
+
+
+def _normality(study: StudyFiles) -> Finding:
+    values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
+    groups = [np.log(part["value"]) for _, part in values.groupby(["approach", "prompt_length", "metric"])]
+    groups = [part for part in groups if len(part) >= MIN_PROCESSES and part.std() > 0]
+    if not groups:
+        return "no", "too few processes to look at the distribution of their means"
+    rejected = sum(float(stats.shapiro(part).pvalue) < 0.05 for part in groups)
+    text = (
+        f"intervals assume normal logarithms of process means; Shapiro-Wilk rejects it in {rejected} of {len(groups)} "
+        "cells at 5 %; the intervals within processes assume nothing"
+    )
+    # Chance alone rejects 5 %; with few processes the test sees little, so that "yes" would say too much.
+    enough = min(len(part) for part in groups) >= 10
+    return ("yes" if enough and rejected <= max(1, 0.1 * len(groups)) else "partly"), text
+
+
+def _comparison(study: StudyFiles) -> Finding:
+    compared = study.shown[(study.shown["approach"] != "baseline") & study.shown["speedup_ttft"].notna()]
+    tested = int(compared["speedup_ttft_low"].notna().sum())
+    text = f"{tested} of {len(compared)} speedups have an interval (paired t on log ratios of processes)"
+    if not tested:
+        return "no", text
+    return ("yes" if tested == len(compared) else "partly"), text
+
+
+def _purpose(study: StudyFiles) -> Finding:
+    with_p99 = int(study.cells["ttft_p99_ms"].notna().sum())
+    text = f"mean, median, P90, P95 and P99; the data carry a P99 of TTFT in {with_p99} of {len(study.cells)} cells"
+    if not with_p99:
+        return "no", text
+    return ("yes" if with_p99 == len(study.cells) else "partly"), text
+
+
+def _setup(study: StudyFiles) -> Finding:
+    environment = study.environment
+    device = environment.gpu.name if environment.gpu else environment.cpu
+    lengths = sorted(int(length) for length in study.by_length["prompt_length"].unique())
+    text = (
+        f"{device}, driver {environment.driver or 'none'}, Python {environment.python}, "
+        f"{len(environment.packages)} packages, commit {environment.git_commit[:12] or 'unknown'}"
+        f"{', changed' if environment.git_dirty else ''}; prompt lengths {lengths}"
+    )
+    complete = environment.git_commit and not environment.git_dirty and environment.packages
+    return ("yes" if complete else "partly"), text
+
+
+def _timing(study: StudyFiles) -> Finding:
+    text = "host clock when a token is an int on the client, no synchronisation but the approach's own"
+    null = study.instrument[study.instrument["approach"] == "null"]
+    if null.empty:
+        return "partly", f"{text}; the instrument's own price was not measured"
+    return "yes", f"{text}; the instrument costs {null['token_gap_us'].iloc[0]:.3g} us a token"
+
+
+def _bounds(study: StudyFiles) -> Finding:
+    shown = study.cells[study.cells["status"].isin(["measured", "emulated"])]
+    with_floor = int(shown["ttft_share_of_floor"].notna().sum())
+    text = f"{with_floor} of {len(shown)} cells show the share of the floor from measured ceilings"
+    if not with_floor:
+        return "no", text
+    if study.ceilings.weights_fit_in_cache:
+        return "partly", f"{text}; the weights fit in the cache, so that only operations bound it"
+    return ("yes" if with_floor == len(shown) else "partly"), text
+
+
+def _plots(study: StudyFiles) -> Finding:
+    present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
+    text = f"figures that show every sample: {', '.join(present) or 'none'}; raw samples are kept"
+    return ("yes" if len(present) == len(_DISTRIBUTION_FIGURES) else "partly" if present else "no"), text
+
+
+RULES: tuple[tuple[str, Callable[[StudyFiles], Finding]], ...] = (
+    ("Give the base case's absolute time beside any speedup.", _base_case),
+    ("Say what was left out, and why.", _left_out),
+    ("Average costs arithmetically and rates harmonically.", _means),
+    ("Do not average ratios.", _ratios),
+    ("Say whether a value is deterministic; if not, give its interval.", _intervals),
+    ("Do not assume normality without looking.", _normality),
+    ("Compare with a proper test.", _comparison),
+    ("Choose the statistic for the purpose; waiting needs percentiles.", _purpose),
+    ("Document all factors and the whole setup.", _setup),
+    ("Say how time was taken, synchronised and summarised.", _timing),
+    ("Show the bounds of the machine.", _bounds),
+    ("Plot enough to see the distribution.", _plots),
+)

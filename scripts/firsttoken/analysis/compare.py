@@ -1,0 +1,171 @@
+"""Two finished studies against each other: did a change of code, library or setting make an approach faster or slower?
+
+The two ran at different times, so that their processes are independent samples: Welch's interval on logarithms. Studies
+of another model, GPU, driver or workload are not compared, since the difference would have another cause.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import pandas as pd
+import yaml
+
+from firsttoken import files
+from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.schemas import read_table, write_table
+from firsttoken.analysis.statistics import NOTHING, Estimate, Floats, welch_ratio
+from firsttoken.records import Environment, Record, RunRecord
+
+METHOD = "ratio b / a, Welch's interval on logarithms of per-process values, 95 % each, not corrected"
+_MEASURES = (("ttft", "mean"), ("ttft", "p99"), ("itl_request_mean", "mean"), ("itl_token_gap", "p99"))
+
+
+class Comparison(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`results/compare/{a}_vs_{b}/comparison.json`: the verdict in one place, for a page and for the gate."""
+
+    a: str
+    b: str
+    threshold: float
+    verdict: Literal["regression", "no regression", "not comparable"]
+    reasons: tuple[str, ...]
+    regressions: tuple[str, ...]  # one line each
+    comparisons: int
+    faster: int
+    slower: int
+    method: str
+
+
+def compare_studies(a: Path | str, b: Path | str, threshold: float, out_csv: Path | str, out_json: Path | str) -> None:
+    """Compare two study folders; a slowdown of b beyond `threshold` (a share), by its interval, is a regression."""
+    first, second = Path(a), Path(b)
+    reasons = not_comparable(first, second)
+    table = _compare(first, second, reasons)
+    write_table(table, "comparison", out_csv)
+    comparisons = int(table["ratio_low"].notna().sum())
+    if not reasons and not comparisons:
+        reasons = ["nothing has an interval in both: no approach and prompt length in common, or too few processes"]
+    regressions = [] if reasons else [*_lost(first, second), *_regressions(table, threshold)]
+    counts = table["verdict"].value_counts()
+    verdict: Literal["regression", "no regression", "not comparable"] = (
+        "not comparable" if reasons else "regression" if regressions else "no regression"
+    )
+    files.write_json(
+        out_json,
+        Comparison(
+            a=first.name,
+            b=second.name,
+            threshold=threshold,
+            verdict=verdict,
+            reasons=tuple(reasons),
+            regressions=tuple(regressions),
+            comparisons=comparisons,
+            faster=int(counts.get("faster", 0)),
+            slower=int(counts.get("slower", 0)),
+            method=METHOD,
+        ),
+    )
+
+
+def not_comparable(a: Path, b: Path) -> list[str]:
+    """Why two studies cannot be compared: other model, device, GPU, driver or workload. Empty if they can."""
+    ours, theirs = _facts(a), _facts(b)
+    return [f"other {what}: {ours[what]} and {theirs[what]}" for what in ours if ours[what] != theirs[what]]
+
+
+def _facts(study: Path) -> dict[str, str]:
+    environment = files.read_json(study / "environment.json", Environment)
+    paths = [path for path in sorted((study / "raw").glob("*/*.json")) if not path.name.endswith(".tokens.json")]
+    records = [files.read_json(path, RunRecord) for path in paths]
+    models = sorted({record.model_hash for record in records if record.model_hash})
+    dtypes = sorted({record.dtype for record in records if record.status in ("measured", "emulated")})
+    config = study / "config.yaml"
+    workload = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("workload", {}) if config.exists() else {}
+    return {
+        "model": ", ".join(models) or "unknown",
+        "dtype": ", ".join(dtypes) or "unknown",
+        "device": environment.device,
+        "GPU": environment.gpu.name if environment.gpu else "none",
+        "driver": environment.driver or "none",
+        "processor": "any" if environment.gpu else environment.cpu,  # the model runs on it only where there is no GPU
+        "new_tokens": str(workload.get("new_tokens", "unknown")),
+        "sampling": msgspec.json.encode(workload.get("sampling", "greedy")).decode(),
+    }
+
+
+def _compare(a: Path, b: Path, reasons: list[str]) -> pd.DataFrame:
+    statuses = [_statuses(study) for study in (a, b)]
+    processes = [ProcessTable.read(study / "tables" / "process_statistics.csv") for study in (a, b)]
+    lengths = sorted({*processes[0].lengths, *processes[1].lengths})
+    rows = []
+    for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
+        for length in lengths:
+            why = "; ".join(reasons) or _unpaired(approach, length, statuses, processes)
+            for metric, statistic in _MEASURES:
+                logs = [table.logs(approach, metric, statistic, [length]).to_numpy(np.float64) for table in processes]
+                row = {"approach": approach, "prompt_length": length, "metric": metric, "statistic": statistic}
+                rows.append(row | _row(logs[0], logs[1], why))
+    return pd.DataFrame(rows)
+
+
+def _statuses(study: Path) -> dict[str, str]:
+    table = read_table(study / "tables" / "summary.csv", "summary")
+    return dict(zip(table["approach"].astype(str), table["status"].astype(str), strict=True))
+
+
+def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], processes: list[ProcessTable]) -> str:
+    """Why one approach at one length cannot be compared, or ""."""
+    for side, status, table in zip("ab", statuses, processes, strict=True):
+        if approach not in status:
+            return f"{side} has no {approach}"
+        if status[approach] not in ("measured", "emulated"):
+            return f"{approach} is {status[approach]} in {side}"
+        if length not in table.lengths:
+            return f"{side} has no prompt length {length}"
+    if statuses[0][approach] != statuses[1][approach]:
+        return f"{approach} is {statuses[0][approach]} in a and {statuses[1][approach]} in b"
+    return ""
+
+
+def _row(a: Floats, b: Floats, why: str) -> dict[str, Any]:
+    ratio: Estimate = welch_ratio(b, a) if not why else NOTHING
+    if why:
+        verdict = "not comparable"
+    elif np.isnan(ratio.low):
+        verdict, why = "no difference shown", ratio.note or "no samples"
+    else:
+        verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference shown"
+    return {
+        "a_ms": float(np.exp(a.mean())) if len(a) else np.nan,
+        "b_ms": float(np.exp(b.mean())) if len(b) else np.nan,
+        "ratio": ratio.value,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "n_a": len(a),
+        "n_b": len(b),
+        "verdict": verdict,
+        "reason": why,
+    }
+
+
+def _lost(a: Path, b: Path) -> list[str]:
+    """Approaches that had latencies in a and have none in b: no number would show that they got worse."""
+    before, after = _statuses(a), _statuses(b)
+    return [
+        f"{name} was {status} and is {after[name]}"
+        for name, status in before.items()
+        if status in ("measured", "emulated") and after.get(name) in ("failed", "unavailable")
+    ]
+
+
+def _regressions(table: pd.DataFrame, threshold: float) -> list[str]:
+    """Cells whose whole interval lies beyond the threshold."""
+    beyond = table[table["ratio_low"] > 1 + threshold]
+    return [
+        f"{row.approach} {row.metric} {row.statistic} at {row.prompt_length} tokens takes {row.ratio:.3f} times as "
+        f"long ({row.ratio_low:.3f} to {row.ratio_high:.3f})"
+        for row in beyond.itertuples()
+    ]

@@ -1,0 +1,126 @@
+"""What graphs, JIT and the second process each do, from the controls that differ in one thing at a time.
+
+Graphs x JIT is a 2 x 2 in one process (eager_loop, jit_only, cuda_graph_1p, jit_cuda_1p), the second process its own
+factor. An effect is a contrast of the logarithms within each repeat, in which all approaches ran next to each other,
+and its interval Student's t over repeats (a randomised block design: Box, Hunter and Hunter 2005, chapters 4 and 5).
+As a ratio, under 1 is faster; an interaction under 1 means that the two together save more than their product.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.schemas import read_table, write_table
+from firsttoken.analysis.statistics import difference_interval, mean_over_lengths, t_interval
+
+METHOD = "contrast of log means within repeats, Student's t over repeats"
+_MEASURES = (("ttft", "mean"), ("itl_request_mean", "mean"))
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Weights on the logarithms of approaches; those of a ratio sum to 0."""
+
+    name: str
+    what: str
+    weights: dict[str, float]
+
+
+CONTRASTS = (
+    Contrast("graphs_without_jit", "graphs, native dynamic work", {"cuda_graph_1p": 1, "eager_loop": -1}),
+    Contrast("graphs_with_jit", "graphs, compiled dynamic work", {"jit_cuda_1p": 1, "jit_only": -1}),
+    Contrast("jit_without_graphs", "JIT, eager forward pass", {"jit_only": 1, "eager_loop": -1}),
+    Contrast("jit_with_graphs", "JIT, replayed forward pass", {"jit_cuda_1p": 1, "cuda_graph_1p": -1}),
+    Contrast(
+        "graphs",
+        "main effect of graphs",
+        {"cuda_graph_1p": 0.5, "jit_cuda_1p": 0.5, "eager_loop": -0.5, "jit_only": -0.5},
+    ),
+    Contrast(
+        "jit", "main effect of JIT", {"jit_only": 0.5, "jit_cuda_1p": 0.5, "eager_loop": -0.5, "cuda_graph_1p": -0.5}
+    ),
+    Contrast(
+        "interaction",
+        "graphs with JIT over graphs without it",
+        {"jit_cuda_1p": 1, "jit_only": -1, "cuda_graph_1p": -1, "eager_loop": 1},
+    ),
+    Contrast("process_without_jit", "second process, native dynamic work", {"cuda_graph": 1, "cuda_graph_1p": -1}),
+    Contrast("process_with_jit", "second process, compiled dynamic work", {"jit_cuda": 1, "jit_cuda_1p": -1}),
+    Contrast(
+        "second_process",
+        "price of the second process",
+        {"cuda_graph": 0.5, "jit_cuda": 0.5, "cuda_graph_1p": -0.5, "jit_cuda_1p": -0.5},
+    ),
+)
+
+
+def estimate_effects(summary: Path | str, process_statistics: Path | str, out_csv: Path | str) -> None:
+    """Write effects.csv: a row an effect, metric and prompt length (0: the mean over them)."""
+    table = read_table(summary, "summary")
+    statuses = dict(zip(table["approach"].astype(str), table["status"].astype(str), strict=True))
+    processes = ProcessTable.read(process_statistics)
+    rows = []
+    for contrast in CONTRASTS:
+        missing = _missing(contrast, statuses)
+        for metric, statistic in _MEASURES:
+            for length in [0, *processes.lengths]:
+                lengths = processes.lengths if length == 0 else [length]
+                row: dict[str, object] = {
+                    "effect": contrast.name,
+                    "what": contrast.what,
+                    "metric": metric,
+                    "prompt_length": length,
+                }
+                rows.append(row | _estimate(contrast, processes, metric, statistic, lengths, missing))
+    write_table(pd.DataFrame(rows), "effects", out_csv)
+
+
+def _missing(contrast: Contrast, statuses: dict[str, str]) -> str:
+    """Which controls the contrast lacks, or ""."""
+    lacking = []
+    for name in contrast.weights:
+        status = statuses.get(name, "not in this study")
+        if status != "measured":
+            lacking.append(f"{name} is {status}")
+    return "; ".join(lacking)
+
+
+def _estimate(
+    contrast: Contrast, processes: ProcessTable, metric: str, statistic: str, lengths: Sequence[int], missing: str
+) -> dict[str, object]:
+    values = {name: processes.values(name, metric, statistic, lengths) for name in contrast.weights}
+    repeats = pd.Index(sorted(set.intersection(*(set(frame.index) for frame in values.values()))))
+    if not missing and repeats.empty:
+        missing = "no repeat in which all of them have samples"
+    if missing:
+        return dict.fromkeys(_NUMBERS, np.nan) | {
+            "status": "not identifiable",
+            "n_repeats": 0,
+            "method": METHOD,
+            "reason": missing,
+        }
+    arrays = {name: frame.loc[repeats].to_numpy(np.float64) for name, frame in values.items()}
+    logs = sum((weight * mean_over_lengths(arrays[name]) for name, weight in contrast.weights.items()), np.zeros(1))
+    ms = sum((weight * arrays[name].mean(axis=1) for name, weight in contrast.weights.items()), np.zeros(1))
+    ratio, difference = t_interval(logs), difference_interval(ms)
+    return {
+        "status": "measured",
+        "ratio": ratio.value,
+        "ratio_low": ratio.low,
+        "ratio_high": ratio.high,
+        "difference_ms": difference.value,
+        "difference_low_ms": difference.low,
+        "difference_high_ms": difference.high,
+        "n_repeats": len(repeats),
+        "method": METHOD,
+        "reason": ratio.note,
+    }
+
+
+_NUMBERS = ("ratio", "ratio_low", "ratio_high", "difference_ms", "difference_low_ms", "difference_high_ms")
