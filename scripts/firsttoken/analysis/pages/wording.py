@@ -66,7 +66,7 @@ def method(workload: Mapping[str, Any], processes: int) -> str:
     tokens = f"{workload['new_tokens']} new {sampling} tokens"
     return (
         f"Each approach ran in {processes} fresh processes, each of which answered {workload['requests']} warm "
-        f"requests at every prompt length ({lengths} tokens), one after another, batch size 1, {tokens} a request, end of sequence "
-        "ignored. A token counts from the moment the client can read it. "
+        f"requests at every prompt length ({lengths} tokens), one after another, batch size 1, {tokens} a request, end "
+        "of sequence ignored. A token counts from the moment the client can read it. "
         "Intervals are 95 % and take the process, not the request, as the unit."
     )
