@@ -69,3 +69,181 @@ rule summarise_latency:
         "Summarising the latencies"
     script:
         "../scripts/summarise_latency.py"
+
+
+rule judge_claims:
+    input:
+        published=STUDY.config["claims"]["file"],
+        summary=table("summary"),
+        processes=table("process_statistics"),
+        environment="results/{study}/environment.json",
+        experiments=experiment_files(),
+        sources=sources("analysis/claims.py", "study/job.py"),
+    output:
+        claims="results/{study}/tables/claims.csv",
+    log:
+        "results/{study}/logs/judge_claims.log",
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Judging the published claims"
+    script:
+        "../scripts/judge_claims.py"
+
+
+rule estimate_effects:
+    input:
+        summary=table("summary"),
+        processes=table("process_statistics"),
+        sources=sources("analysis/effects.py", "study/job.py"),
+    output:
+        effects="results/{study}/tables/effects.csv",
+    log:
+        "results/{study}/logs/estimate_effects.log",
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Separating the effects of graphs, JIT and the second process"
+    script:
+        "../scripts/estimate_effects.py"
+
+
+rule write_checklist:
+    input:
+        summary=table("summary"),
+        by_length=table("latency_by_length"),
+        processes=table("process_statistics"),
+        instrument=table("instrument"),
+        records=raw("json"),
+        environment="results/{study}/environment.json",
+        ceilings="results/{study}/ceilings.json",
+        sources=sources("analysis/checklist.py", "study/job.py"),
+    output:
+        checklist="results/{study}/tables/checklist.csv",
+    log:
+        "results/{study}/logs/write_checklist.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        figures=FIGURES,
+    message:
+        "Checking the study against the rules of honest benchmarking"
+    script:
+        "../scripts/write_checklist.py"
+
+
+rule write_answer:
+    input:
+        summary=table("summary"),
+        by_length=table("latency_by_length"),
+        processes=table("process_statistics"),
+        environment="results/{study}/environment.json",
+        manifest=MODEL_MANIFEST,
+        sources=sources("analysis/answer.py", "study/job.py"),
+    output:
+        answer="results/{study}/tables/answer.txt",
+    log:
+        "results/{study}/logs/write_answer.log",
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Writing the answer"
+    script:
+        "../scripts/write_answer.py"
+
+
+# Of two finished studies; neither is run from here.
+rule compare_studies:
+    input:
+        a="results/{a}/provenance.json",
+        b="results/{b}/provenance.json",
+        sources=sources("analysis/compare.py", "study/job.py"),
+    output:
+        table="results/compare/{a}_vs_{b}/comparison.csv",
+        verdict="results/compare/{a}_vs_{b}/comparison.json",
+    log:
+        "results/compare/{a}_vs_{b}/logs/compare_studies.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        threshold=compare_threshold,
+    message:
+        "Comparing {wildcards.b} with {wildcards.a}"
+    script:
+        "../scripts/compare_studies.py"
+
+
+# The gates run last: each ends the run with one line that names all offences, and by then the evidence lies on disk.
+
+
+rule gate_floors:
+    input:
+        table=table("latency_by_length"),
+        evidence="results/{study}/provenance.json",
+        sources=sources("analysis/gates.py", "study/job.py"),
+    output:
+        passed=touch("results/{study}/gates/floors"),
+    log:
+        "results/{study}/gates/floors.log",
+    priority: -1
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Gate: no median below its physical floor"
+    script:
+        "../scripts/gate.py"
+
+
+rule gate_equality:
+    input:
+        table=table("equivalence"),
+        evidence="results/{study}/provenance.json",
+        sources=sources("analysis/gates.py", "study/job.py"),
+    output:
+        passed=touch("results/{study}/gates/equality"),
+    log:
+        "results/{study}/gates/equality.log",
+    priority: -1
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Gate: every approach computes the same function"
+    script:
+        "../scripts/gate.py"
+
+
+rule gate_status:
+    input:
+        table=table("summary"),
+        evidence="results/{study}/provenance.json",
+        sources=sources("analysis/gates.py", "study/job.py"),
+    output:
+        passed=touch("results/{study}/gates/status"),
+    log:
+        "results/{study}/gates/status.log",
+    priority: -1
+    conda:
+        "../envs/base.yaml"
+    params:
+        on_unavailable=STUDY.config["on_unavailable"],
+    message:
+        "Gate: no approach failed"
+    script:
+        "../scripts/gate.py"
+
+
+rule gate_regression:
+    input:
+        table="results/compare/{a}_vs_{b}/comparison.json",
+        sources=sources("analysis/gates.py", "study/job.py"),
+    output:
+        passed=touch("results/compare/{a}_vs_{b}/no_regression"),
+    log:
+        "results/compare/{a}_vs_{b}/no_regression.log",
+    priority: -1
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Gate: {wildcards.b} is not slower than {wildcards.a}"
+    script:
+        "../scripts/gate.py"

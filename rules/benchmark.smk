@@ -111,3 +111,80 @@ rule benchmark_tensorrt_llm:
         "Measuring {wildcards.approach}, process {wildcards.repeat}"
     script:
         "../scripts/benchmark_approach.py"
+
+
+rule measure_ipc:
+    input:
+        sources=sources(
+            "measure/ipc.py",
+            "approaches/null.py",
+            "approaches/null_2p.py",
+            "study/job.py",
+        ),
+    output:
+        table="results/{study}/experiments/ipc.csv",
+    log:
+        "results/{study}/logs/measure_ipc.log",
+    conda:
+        "../envs/base.yaml"
+    resources:
+        gpu=1,
+    params:
+        plan=STUDY.plan(),
+        fingerprint=FINGERPRINT,
+    message:
+        "Measuring the price of two processes"
+    script:
+        "../scripts/measure_ipc.py"
+
+
+rule measure_pool_memory:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        corpus="config/corpus.txt",
+        sources=sources(
+            "measure/experiments.py", "approaches/jit_cuda.py", "study/job.py"
+        ),
+    output:
+        table="results/{study}/experiments/pool_memory.csv",
+    log:
+        "results/{study}/logs/measure_pool_memory.log",
+    conda:
+        "../envs/base.yaml"
+    resources:
+        gpu=1,
+    params:
+        plan=STUDY.plan(compile_cache_dir=f"results/{STUDY.name}/.cache"),
+        max_model_context=model_limits(STUDY.model) or 0,
+        fingerprint=FINGERPRINT,
+    message:
+        "Measuring device memory over many prompt lengths, rolling and unbounded"
+    script:
+        "../scripts/measure_pool_memory.py"
+
+
+rule measure_pool_misses:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        corpus="config/corpus.txt",
+        sources=sources(
+            "measure/experiments.py", "approaches/jit_cuda.py", "study/job.py"
+        ),
+    output:
+        table="results/{study}/experiments/pool_misses.csv",
+    log:
+        "results/{study}/logs/measure_pool_misses.log",
+    conda:
+        "../envs/base.yaml"
+    resources:
+        gpu=1,
+    params:
+        plan=STUDY.plan(compile_cache_dir=f"results/{STUDY.name}/.cache"),
+        max_model_context=model_limits(STUDY.model) or 0,
+        fingerprint=FINGERPRINT,
+    message:
+        "Measuring the price of a prompt length that was not captured beforehand"
+    script:
+        "../scripts/measure_pool_misses.py"

@@ -169,6 +169,19 @@ def table(name):
     return f"results/{STUDY.name}/tables/{name}.csv"
 
 
+def experiment_files():
+    """The tables of the further measurements that the config asks for."""
+    return [f"results/{STUDY.name}/experiments/{name}.csv" for name in EXPERIMENTS]
+
+
+def compare_threshold(wildcards):
+    """From which share on a slowdown of b is a regression."""
+    for pair in STUDY.config["compare"]:
+        if (pair["a"], pair["b"]) == (wildcards.a, wildcards.b):
+            return pair.get("threshold", 0.05)
+    return 0.05
+
+
 FIGURES = [
     "ttft_by_length", "latency_ecdf", "speedup", "token_time", "run_order", "setup_time", "break_even", "memory",
     *(["pool_memory"] if "pool_memory" in EXPERIMENTS else []),
@@ -183,7 +196,12 @@ def evidence_files():
         f"{results}/config.yaml",
         f"{results}/environment.json",
         f"{results}/ceilings.json",
-        *(table(name) for name in ("summary", "equivalence")),
+        *(
+            table(name)
+            for name in ("summary", "equivalence", "claims", "effects", "checklist")
+        ),
+        f"{results}/tables/answer.txt",
+        *experiment_files(),
         *(f"{results}/figures/{name}.svg" for name in FIGURES),
     ]
 
@@ -195,4 +213,8 @@ def study_outputs():
 
 def gate_outputs():
     """The last rules: each passes or ends the run with one line."""
-    return []
+    gates = [
+        f"results/{STUDY.name}/gates/{name}"
+        for name in ("floors", "equality", "status")
+    ]
+    return [*gates, *(f"results/compare/{pair}/no_regression" for pair in PAIRS)]

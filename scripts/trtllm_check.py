@@ -1,8 +1,8 @@
 """The first thing to run where TensorRT-LLM 1.2.1 and a GPU are: does our use of it work, and are its tokens right?
 
-Prints the versions and the real fields of every class that we pass keywords to, then builds a tiny random Llama in float16,
-streams from it with and without CUDA graphs, in a worker process and in one process, and holds each token against float32
-logits of the same weights. One table; exit status 1 if anything is wrong. A few minutes.
+Prints the versions and the real fields of every class that we pass keywords to, then builds a tiny random Llama in
+float16, streams from it with and without CUDA graphs, in a worker process and in one process, and holds each token
+against float32 logits of the same weights. One table; exit status 1 if anything is wrong. A few minutes.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ the job itself and does not depend on `.snakemake/`. Needs only the standard lib
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -34,10 +35,8 @@ class Trace(Record):
 def write_trace(snakemake: Any, target: Path, started_at: float) -> None:
     """Write the trace of the job that `snakemake` describes, once its outputs are complete."""
     sources = [str(path) for path in snakemake.input.get("sources", [])]
-    script = Path(snakemake.scriptdir) / f"{snakemake.rule}.py"
+    script = Path(sys.modules["__main__"].__file__ or "")  # Snakemake sets it to the rule's own script
     code = [*sources, *([str(_relative(script))] if script.is_file() else [])]
-    if snakemake.rule == "benchmark_tensorrt_llm":
-        code.append(str(_relative(Path(snakemake.scriptdir) / "benchmark_approach.py")))
     write_json(
         target,
         Trace(

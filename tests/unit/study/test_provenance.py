@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ class Files(list[str]):
 
 
 def run_job(rule: str, inputs: list[str], outputs: list[str], text: str = "result") -> None:
+    sys.modules["__main__"].__file__ = f"scripts/{rule}.py"
     snakemake = SimpleNamespace(
         rule=rule,
         input=Files(inputs),
@@ -27,7 +29,6 @@ def run_job(rule: str, inputs: list[str], outputs: list[str], text: str = "resul
         log=[f"results/demo/logs/{rule}.log"],
         wildcards={"study": "demo"},
         params={"seed": 1, "lengths": [1, 2]},
-        scriptdir=str(Path.cwd() / "scripts"),
     )
     with job(snakemake):
         for output in outputs:
@@ -38,6 +39,7 @@ def run_job(rule: str, inputs: list[str], outputs: list[str], text: str = "resul
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)  # and put back afterwards
     Path("scripts").mkdir()
     Path("scripts/module.py").write_text("x = 1\n")
     Path("scripts/first.py").write_text("y = 1\n")
