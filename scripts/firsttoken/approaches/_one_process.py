@@ -1,0 +1,77 @@
+"""An engine in this process, called directly: what the one-process engine approaches share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from firsttoken.approaches.base import Approach, TokenSink, Unsupported
+from firsttoken.records import MemoryReport, Plan, SetupTimes, TokenTiming
+
+if TYPE_CHECKING:
+    from firsttoken.runtime.contract import DynamicOperations, Engine, Forward
+
+
+def _never() -> bool:
+    return False
+
+
+class OneProcessApproach(Approach):
+    """Subclasses name the engine's `forward` and its dynamic operations."""
+
+    forward: ClassVar[Forward]
+
+    _engine: Engine | None = None
+
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        started_s = time.perf_counter()
+        from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
+        from firsttoken.runtime.engine import build_engine
+
+        operations: DynamicOperations = self.dynamic_operations  # type: ignore[assignment]  # "engine" is TensorRT-LLM's
+        spec = EngineSpec(model_dir=str(model_dir), plan=plan, forward=self.forward, dynamic_operations=operations)
+        imported_s = time.perf_counter() - started_s
+        try:
+            self._engine = build_engine(spec)
+        except UnsupportedModel as error:
+            raise Unsupported(str(error)) from error
+        setup = self._engine.setup
+        return SetupTimes(
+            imports_s=imported_s + setup.imports_s,
+            load_s=setup.load_s,
+            compile_s=setup.compile_s,
+            capture_s=setup.capture_s,
+            warm_up_s=setup.warm_up_s,
+        )
+
+    @property
+    def engine(self) -> Engine:
+        """The loaded engine. Raises RuntimeError before `load` and after `close`."""
+        if self._engine is None:
+            raise RuntimeError(f"{self.name}: not loaded")
+        return self._engine
+
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        self.engine.generate(prompt_ids, max_new_tokens, sink.push, _never)
+
+    def timings(self) -> Sequence[TokenTiming]:
+        return self.engine.timings()
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        return self.engine.save_logits(prompt_ids, continuation_ids, path)
+
+    def memory(self) -> MemoryReport:
+        return self.engine.memory()
+
+    def counters(self) -> dict[str, float]:
+        return self.engine.counters()
+
+    def facts(self) -> dict[str, str]:
+        return self.engine.facts()
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None

@@ -1,0 +1,14 @@
+"""The forward pass is Hugging Face's eager one; padding, positions and sampling are compiled, one call a step."""
+
+from __future__ import annotations
+
+from firsttoken.approaches._one_process import OneProcessApproach
+
+
+class JitOnly(OneProcessApproach):
+    """JIT without graphs."""
+
+    name = "jit_only"
+    title = "JIT-compiled dynamic operations"
+    forward = "eager"
+    dynamic_operations = "jit"

@@ -1,0 +1,315 @@
+"""An engine over Hugging Face's forward: prefill, then decode steps, each eager or a replayed graph; the loop is the same."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.runtime.capture_worker import CaptureWorker
+from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
+from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.device_form import device_form
+from firsttoken.runtime.dynamic_ops import DynamicOps, NativeOps, StepState
+from firsttoken.runtime.eager_decode import save_logits_file
+from firsttoken.runtime.masks import MaskPlan, use_ready_masks
+from firsttoken.runtime.model_loading import attention_name, load_model, tf32_state
+from firsttoken.runtime.model_steps import ModelSteps, refuse_unsupported, scratch_state, vocab_size
+from firsttoken.runtime.rolling_pool import RollingGraphPool
+from firsttoken.runtime.static_cache import allocate_storage, bucket_for_position, kv_buckets
+from firsttoken.runtime.step_graph import EagerStep, StepGraph
+
+WARM_TOKENS = 4  # of each warm-up request: a prefill, and decode steps with their hand-over one step late
+
+
+class ModelEngine:
+    """One model on one device. Subclasses may bring other steps (`make_steps`) and dynamic operations (`make_ops`)."""
+
+    def __init__(self, spec: EngineSpec, imports_s: float = 0.0) -> None:
+        self.spec, self.plan = spec, spec.plan
+        plan = spec.plan
+        jit = spec.dynamic_operations == "jit" or spec.forward == "compiled"
+        self._compile_cache = use_compile_cache(plan.compile_cache_dir) if jit else "none"
+        self._jit = jit
+        self._closed = False
+        moments = [time.perf_counter()]
+
+        def lap() -> None:
+            self.form.synchronize()
+            moments.append(time.perf_counter())
+
+        self.form = device_form(plan.device, getattr(torch, plan.dtype))
+        self.form.start_peaks()
+        self.worker = CaptureWorker()
+        try:
+            self._load()
+            lap()
+            self.ops = self.make_ops()
+            lap()
+            self._make_graphs()
+            lap()
+            self._warm_up()
+            lap()
+        except BaseException:
+            self.close()
+            raise
+        load_s, compile_s, capture_s, warm_up_s = (b - a for a, b in zip(moments, moments[1:], strict=False))
+        self.setup = SetupTimes(
+            imports_s=imports_s, load_s=load_s, compile_s=compile_s, capture_s=capture_s, warm_up_s=warm_up_s
+        )
+
+    # ------------------------------------------------------------ making
+
+    def make_steps(self) -> ModelSteps:
+        """What a prefill and a decode step are."""
+        return ModelSteps(self.model, self.masks)
+
+    def make_ops(self) -> DynamicOps:
+        """What happens around them."""
+        if self.spec.dynamic_operations == "jit":
+            from firsttoken.runtime.compiled_ops import CompiledOps
+
+            return CompiledOps(self.state, self.plan.sampling, self.plan.seed, self.plan.jit_backend)
+        return NativeOps(self.state, self.plan.sampling, self.plan.seed)
+
+    def _load(self) -> None:
+        plan = self.plan
+        self.model = load_model(self.spec.model_dir, plan.dtype, plan.device, threads=plan.threads)
+        refuse_unsupported(self.model, plan.max_context)
+        use_ready_masks(self.model)
+        self.masks = MaskPlan(self.model.config, self.model.dtype, self.form.device, plan.max_context)
+        self.storage = allocate_storage(self.model, plan.max_context, self.masks.prefill(1))
+        self.state = StepState(self.masks, vocab_size(self.model), plan.seed, pin=self.form.pinned)
+        self.ring = self.form.ring(self.state.token)
+        self.clock = self.form.clock(plan.max_context + 1)
+        self.steps = self.make_steps()
+        self._lookup_ns, self._launch_ns = (array("q", bytes(8 * plan.max_context)) for _ in range(2))
+        self._timed_tokens, self._hit = 0, False
+        self._reset_counters()
+
+    def _make_graphs(self) -> None:
+        plan, options = self.plan, self.plan.graphs
+        self._graphs_wanted = self.spec.forward != "eager"
+        self._scratch = scratch_state(self.state, self.masks), self.storage.scratch()
+        buckets = kv_buckets(plan.max_context, options.kv_buckets)
+        decode = {bucket: self._decode_step(bucket) for bucket in buckets}
+        self._decode_steps = tuple(decode.values())
+        self._decode_at = [decode[bucket_for_position(at, buckets)] for at in range(plan.max_context)]
+        self.pool = RollingGraphPool(
+            self._capture_prefill, self.worker.later, options.pool_capacity, options.pool_max_bytes, options.rolling
+        )
+        if self._graphs_wanted and options.capture_beforehand:
+            for key in dict.fromkeys(self._prefill_key(length) for length in plan.prompt_lengths):
+                self.worker.run(lambda key=key: self.pool.fill(key))  # type: ignore[misc]
+
+    def _decode_step(self, bucket: int) -> StepGraph:
+        live = self.steps.decode(self.state, self.storage, bucket)
+        if not self._graphs_wanted:
+            return EagerStep(live)
+        rehearsal = self.steps.decode(*self._scratch, bucket)
+        return self.worker.run(lambda: self.form.make_step(live, rehearsal))
+
+    def _capture_prefill(self, key: int) -> StepGraph:
+        live = self.steps.prefill(self.state, self.storage, key)
+        return self.form.make_step(live, self.steps.prefill(*self._scratch, key))
+
+    def _prefill_key(self, length: int) -> int:
+        """Tokens that a prompt is padded to: the next bucket, or nothing beyond its own length."""
+        return next((bucket for bucket in self._prefill_buckets if bucket >= length), length)
+
+    @property
+    def _prefill_buckets(self) -> list[int]:
+        return sorted(bucket for bucket in self.plan.graphs.prefill_buckets if bucket <= self.plan.max_context)
+
+    def _warm_up(self) -> None:
+        """Every prompt length through the whole loop, then every decode step on the scratch buffers' behalf."""
+        for length in self.plan.prompt_lengths:
+            for _ in range(2):
+                self.generate([0] * length, min(self.plan.new_tokens, WARM_TOKENS), lambda token: None, lambda: False)
+        self.ops.reseed(self.plan.seed)
+        self._compiled_before = compile_counters() if self._jit else 0
+        self._reset_counters()
+
+    def _reset_counters(self) -> None:
+        self.prefills = self.decode_steps = self.decode_replays = 0
+        self._pool_before = (self.pool.hits, self.pool.misses) if hasattr(self, "pool") else (0, 0)
+
+    # ------------------------------------------------------------ running
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        emit: Callable[[int], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """See `contract.Engine`."""
+        length = self._check_fit(prompt_ids, max_new_tokens)
+        self.worker.engine_busy()
+        try:
+            with torch.inference_mode(), self.form.stream():
+                self._prefill(prompt_ids, length)
+                self.ring.send(0)
+                emit(self.ring.receive(0))  # the first token never waits for a second step
+                self._decode(length, max_new_tokens, emit, cancelled)
+        finally:
+            self._finish()
+
+    def _prefill(self, prompt_ids: Sequence[int], length: int) -> None:
+        """The prompt to the first token, queued."""
+        clock, started_ns = self.clock, time.perf_counter_ns()
+        key = self._prefill_key(length)
+        graph = self.pool.acquire(key) if self._graphs_wanted else None
+        self._leased, self._hit = (key if graph else None), graph is not None
+        found_ns = time.perf_counter_ns()
+        clock.mark(0, 0)
+        self.ops.begin(prompt_ids)
+        clock.mark(0, 1)
+        clock.mark(1, 0)
+        ready_ns = time.perf_counter_ns()
+        if graph is not None:
+            graph.replay()
+        else:
+            self.steps.prefill(self.state, self.storage, key)()
+        self._launch_ns[0] = time.perf_counter_ns() - ready_ns
+        clock.mark(1, 1)
+        self.ops.advance()
+        clock.mark(1, 2)
+        self._lookup_ns[0] = found_ns - started_ns
+        self._timed_tokens = 1
+        self.prefills += 1
+
+    def _decode(self, length: int, tokens: int, emit: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
+        """Tokens 1 to `tokens - 1`; token i comes from the step at position length + i - 1."""
+        ring, clock, advance, lag, at = self.ring, self.clock, self.ops.advance, self.ring.lag, self._decode_at
+        lookup_ns, launch_ns, now_ns = self._lookup_ns, self._launch_ns, time.perf_counter_ns
+        for i in range(1, tokens):
+            if cancelled():
+                return
+            started_ns = now_ns()
+            step = at[length + i - 1]
+            found_ns = now_ns()
+            clock.mark(i + 1, 0)
+            step.replay()
+            clock.mark(i + 1, 1)
+            launched_ns = now_ns()
+            advance()
+            clock.mark(i + 1, 2)
+            ring.send(i)
+            lookup_ns[i], launch_ns[i] = found_ns - started_ns, launched_ns - found_ns
+            self._timed_tokens = i + 1
+            if i > lag:
+                emit(ring.receive(i - lag))
+        if lag and tokens > 1:
+            emit(ring.receive(tokens - 1))
+
+    def _finish(self) -> None:
+        """After a request, however it ended: nothing is in flight, nothing unread, nothing leased."""
+        self.form.synchronize()
+        self.ring.discard()
+        decoded = max(self._timed_tokens - 1, 0)
+        self.decode_steps += decoded
+        if self._graphs_wanted:
+            self.decode_replays += decoded
+        self._release()
+        self.worker.engine_idle()
+
+    def _release(self) -> None:
+        if self._leased is not None:
+            self.pool.release(self._leased)
+            self._leased = None
+
+    _leased: int | None = None
+
+    def _check_fit(self, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
+        """The prompt's length. Raises ValueError for a request that this engine cannot serve."""
+        length, most = len(prompt_ids), self.plan.max_context
+        if length < 1 or max_new_tokens < 1:
+            raise ValueError(f"a request needs a prompt and new tokens; got {length} and {max_new_tokens}")
+        if length + max_new_tokens > most:
+            raise ValueError(
+                f"{length} prompt tokens and {max_new_tokens} new ones do not fit the KV cache of {most} positions; "
+                "raise max_context"
+            )
+        return length
+
+    # ------------------------------------------------------------ reporting
+
+    def timings(self) -> Sequence[TokenTiming]:
+        """See `contract.Engine`. On a CPU the step runs within its launch, so that `launch_ns` is None."""
+        rows = []
+        for i in range(self._timed_tokens):
+            device_ns, sampling_ns = self.clock.spans_ns(i + 1)
+            if i == 0:
+                sampling_ns += self.clock.step_ns(0)
+            rows.append(
+                TokenTiming(
+                    device_ns=device_ns,
+                    sampling_ns=sampling_ns,
+                    lookup_ns=self._lookup_ns[i],
+                    launch_ns=self._launch_ns[i] if self.form.pinned else None,
+                    pool_hit=self._hit if i == 0 and self._graphs_wanted else None,
+                )
+            )
+        return rows
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        """Teacher-forced through this engine's own prefill and decode steps, one token at a time."""
+        length = self._check_fit(prompt_ids, len(continuation_ids))
+        rows: list[torch.Tensor] = []
+        self._timed_tokens = 0
+        self.worker.engine_busy()
+        try:
+            with torch.inference_mode(), self.form.stream():
+                self._prefill(prompt_ids, length)
+                rows.append(self.state.logits[0].to("cpu", torch.float32, copy=True))
+                for i, token in enumerate(continuation_ids[:-1], start=1):
+                    self.state.token.fill_(token)
+                    self._decode_at[length + i - 1].replay()
+                    rows.append(self.state.logits[0].to("cpu", torch.float32, copy=True))
+                    self.ops.advance()
+                    self._timed_tokens = i + 1
+        finally:
+            self._finish()
+        save_logits_file(torch.stack(rows), path)
+        return True
+
+    def memory(self) -> MemoryReport:
+        """See `contract.Engine`."""
+        return self.form.memory(self.pool.bytes + sum(step.bytes for step in self._decode_steps))
+
+    def counters(self) -> dict[str, float]:
+        """See `contract.Engine`."""
+        pool = self.pool
+        return {
+            "prefill_hits": pool.hits - self._pool_before[0],
+            "prefill_misses": pool.misses - self._pool_before[1],
+            "prefills": self.prefills,
+            "decode_steps": self.decode_steps,
+            "decode_replays": self.decode_replays,
+            "captures": pool.captures,
+            "evictions": pool.evictions,
+            "failed_captures": pool.failed_captures,
+            "recompiles": compile_counters() - self._compiled_before if self._jit else 0,
+        }
+
+    def facts(self) -> dict[str, str]:
+        """See `contract.Engine`."""
+        return {"attention": attention_name(self.model), "tf32": tf32_state(), "compile_cache": self._compile_cache}
+
+    def close(self) -> None:
+        """See `contract.Engine`."""
+        if self._closed:
+            return
+        self._closed = True
+        self.worker.close()
+        self.form.synchronize()
+        if hasattr(self, "pool"):
+            self.pool.close()
+            for step in self._decode_steps:
+                step.close()
+        self.form.close()

@@ -1,0 +1,61 @@
+"""Loading a causal language model from a local folder, the same way for every approach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DTYPES = ("float32", "float16", "bfloat16")
+
+
+def load_model(
+    model_dir: Path | str, dtype: str, device: str, attention: str = "sdpa", threads: int | None = None
+) -> PreTrainedModel:
+    """The model in `model_dir` in evaluation mode, weights in `dtype` on `device`.
+
+    Safetensors only, local files only, no code from the model's folder. Sets the process's TF32 state (off) and, when given,
+    its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the count is never left to the environment. A model that
+    caps its attention scores gets the eager attention, since sdpa cannot compute it; `attention_name` tells.
+    Raises ValueError for a folder or a dtype that cannot be used.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = Path(model_dir)
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model_dir: no config.json in {folder}; fetch the model first")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
+        attention = "eager"
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        config=config,
+        dtype=getattr(torch, dtype),
+        attn_implementation=attention,
+        use_safetensors=True,
+        local_files_only=True,
+        trust_remote_code=False,
+    )
+    return model.to(device).eval().requires_grad_(False)
+
+
+def attention_name(model: PreTrainedModel) -> str:
+    """The attention implementation in use, as transformers names it, e.g. `sdpa`."""
+    name = str(model.config.get_text_config()._attn_implementation)
+    return name.removeprefix("firsttoken_")
+
+
+def tf32_state() -> str:
+    """`on` or `off`: whether float32 matrix products may run in TF32."""
+    import torch
+
+    return "off" if torch.get_float32_matmul_precision() == "highest" else "on"
