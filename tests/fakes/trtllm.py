@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from firsttoken.records import Gpu, Plan, TensorRTOptions
 from firsttoken.runtime import trtllm_engine, trtllm_settings
 

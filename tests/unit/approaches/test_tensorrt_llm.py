@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from fakes import trtllm
 from firsttoken.approaches.base import Unsupported
 from firsttoken.approaches.tensorrt_llm import TensorRTLLM

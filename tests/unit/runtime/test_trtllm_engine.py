@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
+
 from fakes import trtllm
 from firsttoken.files import read_json
 from firsttoken.records import EngineManifest, Gpu, Sampling, TensorRTOptions
