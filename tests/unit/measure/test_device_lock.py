@@ -16,6 +16,7 @@ import firsttoken
 from firsttoken.measure import device_lock as module
 from firsttoken.measure.device_lock import device_lock
 
+LOG = logging.getLogger("tests.device_lock")
 HOLDER = textwrap.dedent(
     """
     import sys, time
@@ -56,7 +57,7 @@ def test_a_second_process_waits_and_names_the_holder(
             holder.wait()
 
     monkeypatch.setattr(module.time, "sleep", end_holder_at_second_poll)
-    with caplog.at_level(logging.INFO), device_lock("GPU-1", folder=tmp_path) as waited_ns:
+    with caplog.at_level(logging.INFO), device_lock("GPU-1", LOG, tmp_path) as waited_ns:
         assert waited_ns > 0
     assert len(polls) == 2, "it waited until the holder ended, and no longer"
     messages = [record.getMessage() for record in caplog.records]
