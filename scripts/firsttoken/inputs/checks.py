@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from firsttoken.inputs.model_files import model_files
+from firsttoken.inputs.model_files import CONTEXT_FIELDS, model_files
 
 
 def model_problem(section: dict[str, Any]) -> str | None:
@@ -46,8 +46,7 @@ def model_limits(section: dict[str, Any]) -> int | None:
     if section["source"] == "local":
         config = json.loads((Path(section["path"]).expanduser() / "config.json").read_text(encoding="utf-8"))
         text_config = config.get("text_config", config)
-        limit = text_config.get("max_position_embeddings") or text_config.get("n_positions")
-        return None if limit is None else int(limit)
+        return next((int(text_config[name]) for name in CONTEXT_FIELDS if text_config.get(name)), None)
     return None
 
 

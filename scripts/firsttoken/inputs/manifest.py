@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firsttoken.files import sha256_file
+from firsttoken.inputs.model_files import CONTEXT_FIELDS
 from firsttoken.records import FileEntry, ModelManifest
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
         flops_per_token=2 * multiplied,
         head_flops=_head_flops(model),
         attention_window=_attention_window(config),
-        max_context=config.max_position_embeddings,
+        max_context=_max_context(config),
         vocab_size=config.vocab_size,
         files=file_entries(folder),
     )
@@ -153,9 +154,19 @@ def _active_share(parameter: Any, config: PretrainedConfig) -> float:
     return 1.0
 
 
+def _max_context(config: PretrainedConfig) -> int:
+    """Positions that the model was made for. Raises ValueError where its config does not say."""
+    for name in CONTEXT_FIELDS:
+        if value := getattr(config, name, None):
+            return int(value)
+    raise ValueError(f"config.json of the {config.model_type} model: no {CONTEXT_FIELDS[0]}; add its context length")
+
+
 def _kv_values_per_token(config: PretrainedConfig) -> int:
-    """Keys and values that one position keeps in all layers."""
-    heads = config.num_attention_heads
+    """Keys and values that one position keeps in all layers. Raises ValueError for a model without attention."""
+    heads = getattr(config, "num_attention_heads", None)
+    if not heads:
+        raise ValueError(f"a {config.model_type} model has no attention heads, so no KV cache; it cannot be measured")
     kv_heads = getattr(config, "num_key_value_heads", None) or heads
     if getattr(config, "multi_query", False) and not getattr(config, "new_decoder_architecture", False):
         kv_heads = 1  # Falcon and GPT-BigCode say it with a flag

@@ -9,6 +9,8 @@ from pathlib import Path
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+# What configs call the number of positions: most models, GPT-2 and its kin, MPT, Bloom.
+CONTEXT_FIELDS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 _SMALL_FILES = (
     "config.json",
     "generation_config.json",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from firsttoken.inputs.fetch import fetch_model
 
 CORPUS = Path(__file__).parents[3] / "config" / "corpus.txt"

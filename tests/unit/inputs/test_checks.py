@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from firsttoken.inputs.checks import hub_access_problem, local_inputs, model_limits, model_problem
 from firsttoken.inputs.model_files import INDEX, weight_files
 from unit.inputs.conftest import synthetic

@@ -13,11 +13,12 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub import constants, file_download
+
 from firsttoken.files import sha256_file
 from firsttoken.inputs import checks
 from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.huggingface import access_problem
-from huggingface_hub import constants, file_download
 from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, read_folder
 
 SECTION: dict[str, Any] = {

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from firsttoken.inputs import local as module
 from firsttoken.inputs.fetch import fetch_model
 from unit.inputs.fake_hub import read_folder

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from firsttoken.inputs import manifest as module
 from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.manifest import describe_model
@@ -94,6 +95,24 @@ def test_a_model_that_cannot_be_served(tmp_path: Path, config: str, message: str
     with pytest.raises(ValueError, match=message) as caught:
         describe_model(section, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "message"),
+    [
+        ("mamba", {"num_hidden_layers": 1, "hidden_size": 8}, "mamba model has no attention heads"),
+        ("bloom", {"n_layer": 1, "hidden_size": 8, "n_head": 2}, "config.json of the bloom model: no max_position_emb"),
+    ],
+)
+def test_what_a_config_does_not_say_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model_type: str, fields: dict[str, int], message: str
+) -> None:
+    from transformers import AutoConfig
+
+    AutoConfig.for_model(model_type, vocab_size=300, **fields).save_pretrained(tmp_path)
+    monkeypatch.setattr(module, "_stored_values", lambda folder: 10**9)
+    with pytest.raises(ValueError, match=message):
+        describe_model({"name": "x", "source": "local", "path": "x", "dtype": "float32"}, tmp_path)
 
 
 def test_weights_that_are_cut_or_too_few_are_refused(llama_folder: Path, tmp_path: Path) -> None:

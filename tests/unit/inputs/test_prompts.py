@@ -8,9 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+
 from firsttoken.inputs.prompts import make_prompts
 from firsttoken.records import Prompt
-from tokenizers import Tokenizer
 
 LENGTHS = (1, 2, 10, 500)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from firsttoken.files import sha256_file
 from firsttoken.inputs import synthetic as module
 from firsttoken.inputs.fetch import fetch_model
@@ -48,6 +49,20 @@ def test_the_seed_and_nothing_else_decides_the_weights(
     assert digests["a"] == digests["b"]
     assert digests["a"]["model.safetensors"] != digests["c"]["model.safetensors"]
     assert digests["a"]["tokenizer.json"] == digests["c"]["tokenizer.json"]
+
+
+def test_no_two_matrices_and_no_two_parts_of_one_are_alike(
+    tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    monkeypatch.setattr(module, "CHUNK_VALUES", 1000)
+    fetch_model(synthetic(), tmp_path / "model", corpus)
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    starts = [part[:100] for values in weights.values() if values.dim() > 1 for part in values.view(-1).split(1000)]
+    starts = [start for start in starts if len(start) == 100]
+    assert len(torch.stack(starts).unique(dim=0)) == len(starts) > 800
 
 
 def test_values_follow_the_models_own_initialiser(llama_folder: Path) -> None:
