@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar
 
 R = TypeVar("R")
 
@@ -21,7 +21,7 @@ class CaptureWorker:
 
     def __init__(self, patience_s: float = 0.5) -> None:
         """`patience_s`: how long a background job waits for the engine to be idle before it runs beside it."""
-        self._jobs: queue.Queue[tuple[Callable[[], object], Future | None] | None] = queue.Queue()
+        self._jobs: queue.Queue[tuple[Callable[[], object], Future[Any] | None] | None] = queue.Queue()
         self._patience_s = patience_s
         self._idle = threading.Event()
         self._idle.set()
@@ -36,7 +36,7 @@ class CaptureWorker:
         self._put((job, future))
         return future.result()
 
-    def later(self, job: Callable[[], None]) -> None:
+    def later(self, job: Callable[[], object]) -> None:
         """Run `job` in the background; it handles its own failures."""
         self._put((job, None))
 
@@ -60,13 +60,15 @@ class CaptureWorker:
                 dropped = self._jobs.get_nowait()
             except queue.Empty:
                 break
-            if dropped is not None and dropped[1] is not None:
-                dropped[1].cancel()
+            if dropped is not None:
+                if dropped[1] is not None:
+                    dropped[1].cancel()
+                self._one_less()
         self._idle.set()
         self._jobs.put(None)
         self._thread.join()
 
-    def _put(self, item: tuple[Callable[[], object], Future | None]) -> None:
+    def _put(self, item: tuple[Callable[[], object], Future[Any] | None]) -> None:
         if not self._thread.is_alive():
             raise RuntimeError("the capture thread has ended")
         with self._changed:
@@ -91,6 +93,9 @@ class CaptureWorker:
                     future.set_result(result)
             finally:
                 sys.setswitchinterval(before_s)
-                with self._changed:
-                    self._pending -= 1
-                    self._changed.notify_all()
+                self._one_less()
+
+    def _one_less(self) -> None:
+        with self._changed:
+            self._pending -= 1
+            self._changed.notify_all()

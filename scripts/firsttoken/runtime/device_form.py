@@ -58,7 +58,7 @@ class DeviceForm(Protocol):
         """The engine's stream is current within."""
 
     def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None]) -> StepGraph:
-        """A graph where there are graphs, to be called on the capture thread; `rehearsal` is the step on scratch buffers."""
+        """A graph where there are graphs; called on the capture thread. `rehearsal` is the step on scratch buffers."""
 
     def ring(self, token: torch.Tensor) -> TokenRing: ...
 
@@ -66,6 +66,9 @@ class DeviceForm(Protocol):
 
     def synchronize(self) -> None:
         """Wait for what the engine's stream has been given."""
+
+    def settle(self) -> None:
+        """Wait for everything on the device, between the parts of the set-up, when nothing is captured."""
 
     def start_peaks(self) -> None: ...
 
@@ -132,6 +135,9 @@ class CpuForm:
     def synchronize(self) -> None:
         """Nothing runs behind the host's back."""
 
+    def settle(self) -> None:
+        """Nothing runs behind the host's back."""
+
     def start_peaks(self) -> None:
         """No allocator statistics on a CPU."""
 
@@ -147,12 +153,13 @@ class PinnedRing:
 
     lag = 1
 
-    def __init__(self, token: torch.Tensor, slots: int = RING_SLOTS) -> None:
+    def __init__(self, token: torch.Tensor, host: torch.Tensor, new_event: Callable[[], Any]) -> None:
+        """`token` `[1, 1]` on the device, `host` int64 `[slots]` in pinned memory, `new_event` makes a CUDA event."""
+        slots = host.shape[0]
         self._source = token.view(())
-        self._host = torch.zeros(slots, dtype=torch.int64, pin_memory=True)
-        self._values: np.ndarray = self._host.numpy()
-        self._cells = [self._host[i] for i in range(slots)]
-        self._events = [torch.cuda.Event() for _ in range(slots)]
+        self._values: np.ndarray = host.numpy()
+        self._cells = [host[i] for i in range(slots)]
+        self._events = [new_event() for _ in range(slots)]
         self._slots = slots
         self._sent = self._received = 0
 
@@ -217,13 +224,16 @@ class CudaForm:
         return self._capture.capture(live, rehearsal)
 
     def ring(self, token: torch.Tensor) -> TokenRing:
-        return PinnedRing(token)
+        return PinnedRing(token, torch.zeros(RING_SLOTS, dtype=torch.int64, pin_memory=True), torch.cuda.Event)
 
     def clock(self, steps: int) -> StepClock:
         return EventClock(steps)
 
     def synchronize(self) -> None:
         self._stream.synchronize()
+
+    def settle(self) -> None:
+        torch.cuda.synchronize(self.device)
 
     def start_peaks(self) -> None:
         torch.cuda.reset_peak_memory_stats(self.device)

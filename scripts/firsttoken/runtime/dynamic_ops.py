@@ -25,8 +25,8 @@ class StepState:
         self.rows = plan.decode_rows()
         self.windows = plan.windows
         self.hidden = plan.hidden
-        self.index = torch.arange(plan.max_context, device=device)
-        self.input_ids = torch.zeros(1, plan.max_context, dtype=torch.int64, device=device)
+        self.index = torch.arange(plan.capacity, device=device)
+        self.input_ids = torch.zeros(1, plan.capacity, dtype=torch.int64, device=device)
         self.last = torch.zeros(1, dtype=torch.int64, device=device)  # index of the prompt's last token
         self.token = torch.zeros(1, 1, dtype=torch.int64, device=device)
         self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of `token`, where its keys and values go
@@ -34,7 +34,7 @@ class StepState:
         self.vocab_index = torch.arange(vocab_size, device=device)
         self.noise_state = rng.new_state(seed, device)
         # [length, ids..., stale ids of earlier prompts...]: one transfer brings a request to the device
-        self.staging = torch.zeros(1 + plan.max_context, dtype=torch.int64, pin_memory=pin)
+        self.staging = torch.zeros(1 + plan.capacity, dtype=torch.int64, pin_memory=pin)
         self.staging_host: np.ndarray = self.staging.numpy()
         self.request = self.staging if not pin else torch.zeros_like(self.staging, device=device)
 

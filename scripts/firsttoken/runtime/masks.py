@@ -1,7 +1,7 @@
 """Ready-made additive attention masks, so that no mask code of transformers runs inside a step.
 
 A prompt needs no mask at all where sdpa's causal flag does the work: padding stands to the right of the prompt, where causality
-already hides it. Decode steps read one row `[1, 1, 1, max_context]` at a fixed address, cut to the KV bucket.
+already hides it. Decode steps read one row `[1, 1, 1, capacity]` at a fixed address, cut to the KV bucket.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def use_ready_masks(model: PreTrainedModel) -> None:
 class MaskPlan:
     """Which masks a model's layers need: one for all layers, or one for each layer type."""
 
-    def __init__(self, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, max_context: int) -> None:
+    def __init__(self, config: PreTrainedConfig, dtype: torch.dtype, device: torch.device, capacity: int) -> None:
         text = config.get_text_config()
         layer_types = getattr(text, "layer_types", None)
         window = getattr(text, "sliding_window", None)
@@ -42,9 +42,9 @@ class MaskPlan:
         if SLIDING in self.types and not window:
             raise UnsupportedModel("config.json: layers of type sliding_attention, but no sliding_window")
         # A window that the context never outgrows hides nothing.
-        self.windows = [int(window) if name == SLIDING and window < max_context else max_context for name in self.types]
+        self.windows = [min(int(window), capacity) if window and name == SLIDING else capacity for name in self.types]
         self.causal_flag = text._attn_implementation == SDPA_READY_MASKS
-        self.dtype, self.device, self.max_context = dtype, device, max_context
+        self.dtype, self.device, self.capacity = dtype, device, capacity
         self.hidden = torch.finfo(dtype).min
 
     def _pack(self, masks: list[torch.Tensor | None]) -> Any:
@@ -64,8 +64,8 @@ class MaskPlan:
         return mask.masked_fill_(~seen, self.hidden)[None, None]
 
     def decode_rows(self) -> list[torch.Tensor]:
-        """New decode rows, `[1, 1, 1, max_context]` for each type, that hide everything."""
-        shape = (1, 1, 1, self.max_context)
+        """New decode rows, `[1, 1, 1, capacity]` for each type, that hide everything."""
+        shape = (1, 1, 1, self.capacity)
         return [torch.full(shape, self.hidden, dtype=self.dtype, device=self.device) for _ in self.types]
 
     def decode(self, rows: list[torch.Tensor], bucket: int) -> Any:

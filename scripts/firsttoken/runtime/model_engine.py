@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -12,15 +13,15 @@ import torch
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
 from firsttoken.runtime.capture_worker import CaptureWorker
 from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
-from firsttoken.runtime.contract import EngineSpec
-from firsttoken.runtime.device_form import device_form
+from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
+from firsttoken.runtime.device_form import DeviceForm, device_form
 from firsttoken.runtime.dynamic_ops import DynamicOps, NativeOps, StepState
 from firsttoken.runtime.eager_decode import save_logits_file
 from firsttoken.runtime.masks import MaskPlan, use_ready_masks
 from firsttoken.runtime.model_loading import attention_name, load_model, tf32_state
 from firsttoken.runtime.model_steps import ModelSteps, refuse_unsupported, scratch_state, vocab_size
 from firsttoken.runtime.rolling_pool import RollingGraphPool
-from firsttoken.runtime.static_cache import allocate_storage, bucket_for_position, kv_buckets
+from firsttoken.runtime.static_cache import aligned, allocate_storage, bucket_for_position, kv_buckets
 from firsttoken.runtime.step_graph import EagerStep, StepGraph
 
 WARM_TOKENS = 4  # of each warm-up request: a prefill, and decode steps with their hand-over one step late
@@ -29,7 +30,8 @@ WARM_TOKENS = 4  # of each warm-up request: a prefill, and decode steps with the
 class ModelEngine:
     """One model on one device. Subclasses may bring other steps (`make_steps`) and dynamic operations (`make_ops`)."""
 
-    def __init__(self, spec: EngineSpec, imports_s: float = 0.0) -> None:
+    def __init__(self, spec: EngineSpec, imports_s: float = 0.0, form: DeviceForm | None = None) -> None:
+        """`form` is the device's own unless a test brings another."""
         self.spec, self.plan = spec, spec.plan
         plan = spec.plan
         jit = spec.dynamic_operations == "jit" or spec.forward == "compiled"
@@ -39,10 +41,10 @@ class ModelEngine:
         moments = [time.perf_counter()]
 
         def lap() -> None:
-            self.form.synchronize()
+            self.form.settle()
             moments.append(time.perf_counter())
 
-        self.form = device_form(plan.device, getattr(torch, plan.dtype))
+        self.form = form or device_form(plan.device, getattr(torch, plan.dtype))
         self.form.start_peaks()
         self.worker = CaptureWorker()
         try:
@@ -57,7 +59,7 @@ class ModelEngine:
         except BaseException:
             self.close()
             raise
-        load_s, compile_s, capture_s, warm_up_s = (b - a for a, b in zip(moments, moments[1:], strict=False))
+        load_s, compile_s, capture_s, warm_up_s = (b - a for a, b in pairwise(moments))
         self.setup = SetupTimes(
             imports_s=imports_s, load_s=load_s, compile_s=compile_s, capture_s=capture_s, warm_up_s=warm_up_s
         )
@@ -81,8 +83,9 @@ class ModelEngine:
         self.model = load_model(self.spec.model_dir, plan.dtype, plan.device, threads=plan.threads)
         refuse_unsupported(self.model, plan.max_context)
         use_ready_masks(self.model)
-        self.masks = MaskPlan(self.model.config, self.model.dtype, self.form.device, plan.max_context)
-        self.storage = allocate_storage(self.model, plan.max_context, self.masks.prefill(1))
+        self.capacity = aligned(plan.max_context)
+        self.masks = MaskPlan(self.model.config, self.model.dtype, self.form.device, self.capacity)
+        self.storage = allocate_storage(self.model, self.capacity, self.masks.prefill(1))
         self.state = StepState(self.masks, vocab_size(self.model), plan.seed, pin=self.form.pinned)
         self.ring = self.form.ring(self.state.token)
         self.clock = self.form.clock(plan.max_context + 1)
@@ -95,7 +98,7 @@ class ModelEngine:
         plan, options = self.plan, self.plan.graphs
         self._graphs_wanted = self.spec.forward != "eager"
         self._scratch = scratch_state(self.state, self.masks), self.storage.scratch()
-        buckets = kv_buckets(plan.max_context, options.kv_buckets)
+        buckets = kv_buckets(self.capacity, options.kv_buckets)
         decode = {bucket: self._decode_step(bucket) for bucket in buckets}
         self._decode_steps = tuple(decode.values())
         self._decode_at = [decode[bucket_for_position(at, buckets)] for at in range(plan.max_context)]
@@ -111,7 +114,13 @@ class ModelEngine:
         if not self._graphs_wanted:
             return EagerStep(live)
         rehearsal = self.steps.decode(*self._scratch, bucket)
-        return self.worker.run(lambda: self.form.make_step(live, rehearsal))
+        try:
+            return self.worker.run(lambda: self.form.make_step(live, rehearsal))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).partition("\n")[0]
+            raise UnsupportedModel(f"{type(self.model).__name__}: its decode step cannot be captured: {reason}") from error
 
     def _capture_prefill(self, key: int) -> StepGraph:
         live = self.steps.prefill(self.state, self.storage, key)
@@ -126,7 +135,7 @@ class ModelEngine:
         return sorted(bucket for bucket in self.plan.graphs.prefill_buckets if bucket <= self.plan.max_context)
 
     def _warm_up(self) -> None:
-        """Every prompt length through the whole loop, then every decode step on the scratch buffers' behalf."""
+        """Every prompt length through the whole loop; then the random stream and the counters start anew."""
         for length in self.plan.prompt_lengths:
             for _ in range(2):
                 self.generate([0] * length, min(self.plan.new_tokens, WARM_TOKENS), lambda token: None, lambda: False)

@@ -45,7 +45,8 @@ def load_model(
         local_files_only=True,
         trust_remote_code=False,
     )
-    return model.to(device).eval().requires_grad_(False)
+    loaded: PreTrainedModel = model.to(device).eval().requires_grad_(False)
+    return loaded
 
 
 def attention_name(model: PreTrainedModel) -> str:

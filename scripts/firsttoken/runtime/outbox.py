@@ -95,23 +95,30 @@ class Sender:
     def __init__(self, waiting: Callable[[], Iterable[Outbox]]) -> None:
         self._waiting = waiting
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake_lock = threading.Lock()
         self._slow: set[Outbox] = set()
         self._stopping = False
 
     def stalled(self, outbox: Outbox) -> None:
         """Take over what this outbox could not send; from any thread."""
         self._slow.add(outbox)
-        os.eventfd_write(self._wake, 1)
+        self._wake_up()
 
     def stop(self) -> None:
         """End `run` soon; from any thread, idempotent."""
-        if not self._stopping:
-            self._stopping = True
-            os.eventfd_write(self._wake, 1)
+        self._stopping = True
+        self._wake_up()
 
     def close(self) -> None:
-        """After `run` has returned and all outboxes are closed."""
-        os.close(self._wake)
+        """After `run` has returned."""
+        with self._wake_lock:
+            os.close(self._wake)
+            self._wake = -1
+
+    def _wake_up(self) -> None:
+        with self._wake_lock:
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def run(self) -> None:
         """Until `stop`: sleep until a backlog appears, a slow client reads, or a heartbeat is due."""

@@ -30,7 +30,7 @@ class RollingGraphPool(Generic[G]):
     def __init__(
         self,
         capture: Callable[[int], G],
-        later: Callable[[Callable[[], None]], None],
+        later: Callable[[Callable[[], object]], None],
         capacity: int,
         max_bytes: int = 0,
         rolling: bool = True,

@@ -16,17 +16,20 @@ from transformers.cache_utils import Cache
 from firsttoken.runtime.contract import UnsupportedModel
 
 SMALLEST_BUCKET = 128
+# Attention kernels read masks in aligned pieces; another length would be padded, and copied, in every layer of every step.
+ALIGNMENT = 64
 
 
 class KVStorage:
-    """Keys and values of every layer, each `[1, kv_heads, max_context, head_dim]`, zeroed once, never moved."""
+    """Keys and values of every layer, each `[1, kv_heads, capacity, head_dim]`, zeroed once, never moved."""
 
     def __init__(self, keys: list[torch.Tensor], values: list[torch.Tensor]) -> None:
         self.keys = keys
         self.values = values
 
     @property
-    def max_context(self) -> int:
+    def capacity(self) -> int:
+        """Positions that fit."""
         return self.keys[0].shape[2]
 
     @property
@@ -54,7 +57,9 @@ class _View(Cache):
         self.offloading = False
 
     def _refuse(self, *args: object, **kwargs: object) -> Any:
-        raise UnsupportedModel("the model keeps state besides keys and values, which the static KV cache does not hold")
+        raise UnsupportedModel(
+            "the model asks its cache for more than keys and values (other state, or a length that only the host knows)"
+        )
 
     update_conv_state = update_recurrent_state = update_indexer = _refuse
     get_conv_state = get_recurrent_state = get_seq_length = get_mask_sizes = get_query_offset = _refuse
@@ -105,7 +110,7 @@ class _ShapeProbe(_View):
         return key_states, value_states
 
 
-def allocate_storage(model: PreTrainedModel, max_context: int, mask: Any) -> KVStorage:
+def allocate_storage(model: PreTrainedModel, capacity: int, mask: Any) -> KVStorage:
     """Buffers for every layer, their shapes asked of the model itself by a forward of one token.
 
     `mask` is what a one-token prompt needs. Raises UnsupportedModel when a layer keeps no keys and values, or keeps more.
@@ -123,24 +128,29 @@ def allocate_storage(model: PreTrainedModel, max_context: int, mask: Any) -> KVS
 
     def buffer(state: torch.Tensor) -> torch.Tensor:
         _, heads, _, head_dim = state.shape
-        return state.new_zeros(1, heads, max_context, head_dim)
+        return state.new_zeros(1, heads, capacity, head_dim)
 
     # Outside inference_mode, so that these are ordinary tensors, which may be written in and out of it.
     ordered = [probe.shapes[i] for i in range(layers)]
     return KVStorage([buffer(k) for k, _ in ordered], [buffer(v) for _, v in ordered])
 
 
-def kv_buckets(max_context: int, wanted: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """Lengths of KV cache that decode steps read: the wanted ones or powers of two from 128; the last is `max_context`."""
+def aligned(positions: int) -> int:
+    """`positions` rounded up to what kernels read at once."""
+    return -(-positions // ALIGNMENT) * ALIGNMENT
+
+
+def kv_buckets(capacity: int, wanted: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """Lengths of KV cache that decode steps read: the wanted ones, or powers of two from 128; the last is all of it."""
     if wanted:
-        below = sorted({bucket for bucket in wanted if 0 < bucket < max_context})
+        below = sorted({bucket for bucket in wanted if 0 < bucket < capacity})
     else:
         below = []
         bucket = SMALLEST_BUCKET
-        while bucket < max_context:
+        while bucket < capacity:
             below.append(bucket)
             bucket *= 2
-    return (*below, max_context)
+    return (*below, capacity)
 
 
 def bucket_for_position(position: int, buckets: tuple[int, ...]) -> int:

@@ -41,15 +41,16 @@ class EagerStep:
 class CudaStepGraph:
     """A captured step."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, held_bytes: int) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, held_bytes: int, step: Callable[[], None]) -> None:
         self._graph: torch.cuda.CUDAGraph | None = graph
+        self._step: Callable[[], None] | None = step  # keeps alive what the graph reads, such as a prefill's mask
         self.replay = graph.replay  # bound once: nothing between the engine's loop and the launch
         self.bytes = held_bytes
 
     def close(self) -> None:
         if self._graph is not None:
             self._graph.reset()
-            self._graph = None
+            self._graph = self._step = None
             self.replay = _closed
 
 
@@ -91,6 +92,7 @@ class CudaCapture:
 
         `generators` are those that `live` draws from. Raises what the capture raised; the process can go on, and so can captures.
         """
+        torch.cuda.current_stream(self._device).synchronize()  # what the caller has just made for the steps, e.g. masks
         with torch.inference_mode():
             with torch.cuda.stream(self._rehearsal_stream):
                 for _ in range(WARM_UPS):
@@ -103,7 +105,7 @@ class CudaCapture:
             with torch.cuda.stream(self._capture_stream):
                 self._record(graph, live)
         free_after, _ = torch.cuda.mem_get_info(self._device)
-        return CudaStepGraph(graph, max(free_before - free_after, 0))
+        return CudaStepGraph(graph, max(free_before - free_after, 0), live)
 
     def _record(self, graph: torch.cuda.CUDAGraph, live: Callable[[], None]) -> None:
         graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
@@ -136,7 +138,6 @@ class CudaCapture:
         self._failed.append(graph)
         torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
         torch._C._cuda_releasePool(self._device.index, self._pool)
-        self._capture_stream = torch.cuda.Stream(self._device)
 
 
 def _warm_libraries(device: torch.device, dtype: torch.dtype, stream: torch.cuda.Stream) -> None:

@@ -1,0 +1,199 @@
+"""The prefill and decode steps of `compiled_graph`: everything that a token needs, over buffers that never move.
+
+Prefill: embedding, layers, head, sampling; leaves the first token and its position in the buffers. Decode: reads token and
+position, leaves the next ones. Neither reads anything from the host, so each can be captured whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from firsttoken.records import Sampling
+from firsttoken.runtime import rng
+from firsttoken.runtime.compiled_attention import DecodeView, attach_cache
+from firsttoken.runtime.compiled_regions import CompileOptions, Compiler, install_regions
+from firsttoken.runtime.contract import UnsupportedModel
+from firsttoken.runtime.dynamic_ops import choose_token
+from firsttoken.runtime.eager_decode import teacher_forced_logits
+from firsttoken.runtime.fused_projections import fuse_projections
+
+# How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
+LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
+CHECK_STEPS = 3
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """Choices of speed, none of which changes a result beyond rounding."""
+
+    decode: CompileOptions = CompileOptions()
+    # A prompt's products have many rows, where cuBLAS is good and tuning for one row has nothing to do.
+    prefill: CompileOptions = CompileOptions(tuned=False)
+    decode_attention: str = "plain"
+    fuse: bool = True
+
+
+class StepBuffers:
+    """What the steps read and write, at fixed addresses."""
+
+    def __init__(self, max_context: int, vocab_size: int, dtype: torch.dtype, device: torch.device, seed: int) -> None:
+        pinned = device.type == "cuda"
+        # [index of the last true token, ids...]: one transfer brings a prompt to the device
+        self.staging = torch.zeros(1 + max_context, dtype=torch.int64, pin_memory=pinned)
+        self.staging_host: np.ndarray = self.staging.numpy()
+        self.request = torch.zeros(1 + max_context, dtype=torch.int64, device=device)
+        self.index = torch.arange(max_context, device=device)[None]
+        self.token = torch.zeros(1, 1, dtype=torch.int64, device=device)
+        self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of `token`, where its keys and values go
+        self.logits = torch.zeros(1, vocab_size, dtype=dtype, device=device)
+        self.vocab_index = torch.arange(vocab_size, device=device)
+        self.noise_state = rng.new_state(seed, device)
+
+    def reseed(self, seed: int) -> None:
+        """Start the random stream anew."""
+        self.noise_state.copy_(rng.new_state(seed, self.noise_state.device))
+
+    def upload(self, prompt_ids: Sequence[int], padded_length: int) -> None:
+        """Queue the transfer of a prompt, zeros behind it up to `padded_length`; the transfer before must be over."""
+        length = len(prompt_ids)
+        self.staging_host[0] = length - 1
+        self.staging_host[1 : 1 + length] = prompt_ids
+        self.staging_host[1 + length : 1 + padded_length] = 0
+        self.request[: 1 + padded_length].copy_(self.staging[: 1 + padded_length], non_blocking=True)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """The steps under one compiler, or plain."""
+
+    compiler: Compiler | None
+    prefill: Callable[[torch.Tensor, torch.Tensor], None]
+    decode: Callable[[], None]
+
+
+class CompiledSteps:
+    """A model made ready: projections fused, cache attached, regions installed; gives the step functions.
+
+    Raises UnsupportedModel for a model whose logits come out differently, or whose layers cannot be reached.
+    """
+
+    def __init__(self, model: Any, max_context: int, sampling: Sampling, seed: int, options: StepOptions) -> None:
+        device = next(model.parameters()).device
+        vocab_size = model.config.get_text_config().vocab_size
+        self.model, self.max_context = model, max_context
+        self.buffers = StepBuffers(max_context, vocab_size, model.dtype, device, seed)
+        self._sampling = sampling
+        self._view = DecodeView(bucket=max_context, form=options.decode_attention)
+        ids, continuation = self._check_text()
+        expected = teacher_forced_logits(model, ids, continuation)
+        with torch.inference_mode():
+            self.kv_bytes = attach_cache(model, max_context, self.buffers.position, self._view)
+            self.fused_groups = fuse_projections(model) if options.fuse else 0
+            self._regions = install_regions(model)
+            self._plain = self._form(None)
+            self._decode_form = self._form(Compiler(options.decode, device))
+            self._prefill_form = self._form(Compiler(options.prefill, device))
+            self._check_logits(ids, continuation, expected)
+
+    def decode_step(self, bucket: int, plain: bool = False) -> Callable[[], None]:
+        """A step that reads the first `bucket` positions of the cache; `plain`: not compiled."""
+        form = self._plain if plain else self._decode_form
+
+        def step() -> None:
+            self._view.bucket = bucket
+            with self._regions.under(form.compiler):
+                form.decode()
+
+        return step
+
+    def prefill_step(self, padded_length: int, plain: bool = False) -> Callable[[], None]:
+        """A step over prompts of `padded_length` ids; `plain`: not compiled, for lengths that nobody prepared."""
+        form = self._plain if plain else self._prefill_form
+        request, index = self.buffers.request, self.buffers.index
+
+        def step() -> None:
+            with self._regions.under(form.compiler):
+                form.prefill(request[None, 1 : 1 + padded_length], index[:, :padded_length])
+
+        def step_of_one() -> None:  # a prompt of one token is a decode step at position 0
+            self.buffers.token.copy_(request[1:2, None])
+            self.buffers.position.zero_()
+            decode()
+
+        decode = self.decode_step(min(16, self.max_context), plain)
+        return step if padded_length > 1 else step_of_one
+
+    def teacher_forced(
+        self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], run: Callable[[int, int], None]
+    ) -> torch.Tensor:
+        """Logits as in `eager_decode.teacher_forced_logits`, through this object's steps.
+
+        `run(index, length)` runs the prefill (index 0) or the decode step that reads position `length`.
+        """
+        buffers = self.buffers
+        rows = []
+        for index, token in enumerate(continuation_ids):
+            run(index, len(prompt_ids) + index - 1)
+            rows.append(buffers.logits[0].to("cpu", torch.float32, copy=True))
+            buffers.token.fill_(token)
+        return torch.stack(rows)
+
+    def _form(self, compiler: Compiler | None) -> _Form:
+        buffers, model, sampling = self.buffers, self.model, self._sampling
+
+        def choose(logits: torch.Tensor, position: torch.Tensor) -> None:
+            """Choose the token that follows `position`, hand it over, move on. `logits` `[1, 1, vocab]`."""
+            noise = None
+            if sampling.method != "greedy":
+                noise = rng.exponential_noise(buffers.noise_state, buffers.vocab_index)
+                buffers.noise_state[1:].add_(1)
+            buffers.logits.copy_(logits[0])
+            buffers.token.copy_(choose_token(logits[0], sampling, noise))
+            buffers.position.copy_(position + 1)
+
+        whole = compiler is not None and compiler.options.regions == "whole"
+        finish = choose if compiler is None or whole else compiler.compile(choose)
+
+        def prefill(ids: torch.Tensor, positions: torch.Tensor) -> None:
+            last = buffers.request[:1]
+            finish(model(input_ids=ids, position_ids=positions, use_cache=False, logits_to_keep=last).logits, last)
+
+        def decode() -> None:
+            position = buffers.position
+            finish(model(input_ids=buffers.token, position_ids=position[None], use_cache=False).logits, position)
+
+        if compiler is None or not whole:
+            return _Form(compiler, prefill, decode)
+        return _Form(None, compiler.compile(prefill), compiler.compile(decode))
+
+    # -------------------------------------------------------------- proof that the steps compute the model
+
+    def _check_text(self) -> tuple[list[int], list[int]]:
+        """A prompt that is longer than the model's attention window, where the cache allows it, and a continuation."""
+        config = self.model.config.get_text_config()
+        window = getattr(config, "sliding_window", None) or 8
+        length = max(1, min(window + 8, self.max_context - CHECK_STEPS))
+        ids = [(7 + 13 * i + 5 * i * i) % config.vocab_size for i in range(length + CHECK_STEPS)]
+        return ids[:length], ids[length:]
+
+    def _check_logits(self, ids: list[int], continuation: list[int], expected: torch.Tensor) -> None:
+        def run(index: int, position: int) -> None:
+            (
+                self.prefill_step(len(ids), plain=True)
+                if index == 0
+                else self.decode_step(self.max_context, plain=True)
+            )()
+
+        self.buffers.upload(ids, len(ids))
+        found = self.teacher_forced(ids, continuation, run)
+        error = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+        if not error <= LARGEST_ERROR[self.model.dtype]:
+            raise UnsupportedModel(
+                f"{type(self.model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so its "
+                "attention is not what compiled_graph computes"
+            )

@@ -1,0 +1,79 @@
+"""One matrix product where a model has two or three over the same input: Q, K and V; gate and up.
+
+At batch 1 a decode step reads every weight once, so what counts is how few, large reads it makes. The weights of the
+projections are laid one below the other in one tensor; each projection stays where the model expects it. The first to be
+called computes the whole product, keeps it for its siblings, which the model calls next with the same input, and each takes its
+own rows. A compiler that traces this sees one product (Inductor would not merge three equal ones).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+
+
+class FusedWeight(nn.Module):
+    """The common weight `[rows of all siblings, in_features]` and bias of sibling projections."""
+
+    def __init__(self, projections: list[nn.Linear]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.cat([p.weight.data for p in projections]), requires_grad=False)
+        biases = [p.bias.data for p in projections if p.bias is not None]
+        self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def forward(self, hidden: torch.Tensor, last_sibling: bool) -> torch.Tensor:
+        kept, self._kept = self._kept, None
+        # Identity, not equality: the model hands the very same tensor to all siblings.
+        product = kept[1] if kept and kept[0] is hidden else functional.linear(hidden, self.weight, self.bias)
+        if not last_sibling:
+            self._kept = (hidden, product)
+        return product
+
+
+class ProjectionSlice(nn.Module):
+    """Stands where one of the siblings stood; `hidden` `[..., in_features]` -> its own rows `[..., stop - start]`."""
+
+    def __init__(self, fused: FusedWeight, start: int, stop: int, last_sibling: bool) -> None:
+        super().__init__()
+        self.fused = fused
+        self.start, self.stop, self.last_sibling = start, stop, last_sibling
+        self.in_features, self.out_features = fused.weight.shape[1], stop - start
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return self.fused(hidden, self.last_sibling)[..., self.start : self.stop]
+
+
+def fuse_projections(model: nn.Module) -> int:
+    """Fuse all sibling projections of `model` in place, one group at a time so that no second copy of the weights exists.
+
+    Returns how many groups were fused; 0 for a model that is fused already (GPT-2) or names its projections otherwise.
+    """
+    groups = 0
+    for parent in list(model.modules()):
+        for names in SIBLINGS:
+            projections = [parent._modules.get(name) for name in names]
+            if _can_fuse(projections):
+                _fuse(parent, names, [p for p in projections if isinstance(p, nn.Linear)])
+                groups += 1
+    return groups
+
+
+def _can_fuse(projections: list[nn.Module | None]) -> bool:
+    """Plain linear modules (no subclass, which may quantise or adapt) of one input size, all with a bias or none."""
+    linear = [p for p in projections if type(p) is nn.Linear]
+    if len(linear) != len(projections):
+        return False
+    return len({(p.in_features, p.bias is None, p.weight.dtype, p.weight.device) for p in linear}) == 1
+
+
+def _fuse(parent: nn.Module, names: tuple[str, ...], projections: list[nn.Linear]) -> None:
+    fused = FusedWeight(projections)
+    start = 0
+    for name, projection in zip(names, projections, strict=True):
+        stop = start + projection.out_features
+        setattr(parent, name, ProjectionSlice(fused, start, stop, last_sibling=name == names[-1]))
+        start = stop
