@@ -67,7 +67,7 @@ def make_model(folder: Path) -> None:
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=512, hidden_size=256, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.2, tie_word_embeddings=False,
+        num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.08, tie_word_embeddings=False,
     )  # fmt: skip
     LlamaForCausalLM(config).half().save_pretrained(folder)
 
