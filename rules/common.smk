@@ -12,7 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firsttoken.approaches.base import approach_class, approach_names
-from firsttoken.inputs.checks import hub_access_problem, model_limits, model_problem
+from firsttoken.inputs.checks import hub_access_problem, local_inputs, model_limits, model_problem
 from firsttoken.measure.environment import fingerprint, machine_facts, visible_gpu
 from firsttoken.records import Availability
 from firsttoken.study.config import ConfigError, Study, load_schema

@@ -8,6 +8,7 @@ Makes: results/models/{model}/ and its manifest, results/{study}/prompts.json, r
 rule fetch_model:
     input:
         corpus="config/corpus.txt",
+        originals=local_inputs(STUDY.model),
         sources=sources("inputs/fetch.py", "study/job.py"),
     output:
         model=directory(MODEL_DIR),
