@@ -1,0 +1,132 @@
+"""A result table as a page: sorted by a click, downloaded as CSV, readable where it is wide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from firsttoken.analysis.pages import documents, wording
+
+Cell = object
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column of the page shows: a value, and where the table has them its interval, unit and note."""
+
+    name: str
+    title: str
+    low: str | None = None
+    high: str | None = None
+    note: str | None = None
+
+
+def render_table(
+    csv: Path, out_html: Path, title: str, *, assets: Path, description: str = "", hidden: Sequence[str] = ()
+) -> None:
+    """Write `csv` as a sortable page. A value, its interval and its note share a cell; the download is the whole CSV."""
+    data = pd.read_csv(csv, keep_default_na=False, dtype=str)
+    numeric = pd.read_csv(csv)
+    shown = [name for name in data.columns if name not in hidden]
+    body = [f"<h1>{escape(title)}</h1>"]
+    if description:
+        body.append(f"<p>{escape(description)}</p>")
+    if data.empty:
+        body.append("<p>This table has no rows in this study.</p>")
+    else:
+        body.append(html_table(numeric[shown], csv.stem, raw=data.to_csv(index=False)))
+    documents.write_document(
+        out_html, assets=assets, title=title, description=description or title, body="\n".join(body)
+    )
+
+
+def html_table(
+    data: pd.DataFrame, name: str, *, raw: str | None = None, titles: Mapping[str, str] | None = None
+) -> str:
+    """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
+    columns = _columns(list(data.columns), titles or {})
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(column.title)}</button></th>'
+        for column in columns
+    )
+    rows = "".join(_row(row, columns) for row in data.to_dict("records"))
+    download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
+    return (
+        f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(name)} table"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody></table></div><button type="button" class="download">Download {escape(name)}.csv'
+        "</button>"
+        f'<script type="application/json">{download}</script></div>'
+    )
+
+
+def _columns(names: Sequence[str], titles: Mapping[str, str]) -> list[Column]:
+    """Columns of the page: intervals and notes go into the cell of the value that they belong to."""
+    taken: set[str] = set()
+    columns = []
+    for name in names:
+        if name in taken:
+            continue
+        stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
+        low, high, note = f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"
+        within = {f"{stem}_within_low{unit}", f"{stem}_within_high{unit}"}
+        has_interval = low in names and high in names
+        taken |= ({low, high} if has_interval else set()) | ({note} if note in names else set()) | (within & set(names))
+        columns.append(
+            Column(
+                name,
+                titles.get(name, _title(stem, unit)),
+                low if has_interval else None,
+                high if has_interval else None,
+                note if note in names else None,
+            )
+        )
+    return columns
+
+
+_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "gib": "GiB", "kl": "KL", "id": "id"}
+
+
+def _title(stem: str, unit: str) -> str:
+    words = [_WORDS.get(word, word) for word in stem.split("_") if word != "n"]
+    text = " ".join(words) + (", ms" if unit else "")
+    return text[:1].upper() + text[1:]
+
+
+def _row(row: Mapping[str, Cell] | Mapping[object, Cell], columns: Sequence[Column]) -> str:
+    values = {str(key): value for key, value in row.items()}
+    status = str(values.get("status", ""))
+    cells = [_cell(values, column, head=place == 0, status=status) for place, column in enumerate(columns)]
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -> str:
+    value = row[column.name]
+    tag = 'th scope="row"' if head else "td"
+    badge = f' <span class="badge {escape(status)}">{escape(status)}</span>' if head and status else ""
+    close = "th" if head else "td"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return f"<{tag}>{escape(_text(value))}{badge}</{close}>"
+    found = wording.interval(_float(row, column.low), _float(row, column.high))
+    small = found or _text(row.get(column.note, "") if column.note else "")
+    extra = f" <small>{escape(small)}</small>" if small else ""
+    shown = f"{value:,}" if isinstance(value, int) else wording.number(value, 4 if abs(value) >= 1000 else 3)
+    return f'<{tag} class="number" data-value="{value!r}">{escape(shown)}{extra}{badge}</{close}>'
+
+
+def _text(value: object) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _float(row: Mapping[str, Cell], name: str | None) -> float | None:
+    value = row.get(name) if name else None
+    return float(value) if isinstance(value, int | float) else None
