@@ -1,0 +1,144 @@
+"""From raw files to summary and latency tables: known effects are found, what must not be shown is not."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from firsttoken.analysis.schemas import read_table
+from fixtures_samples import ORDER, Known, Study, analyse, make_study
+
+APPROACHES = {
+    "jit_cuda": Known(7.0, processes=2),
+    "baseline": Known(28.0, tainted=0.05),
+    "cuda_graph": Known(120.0, status="emulated", reason="no CUDA device"),
+    "jit_only": Known(5.0, wrong_by=1.0),
+    "tensorrt_llm": Known(status="unavailable", reason="no engine"),
+    "eager_loop": Known(25.0),
+    "null": Known(0.005, 0.001, per_token_ms=0.0, process_sd=0.0),
+    "null_2p": Known(0.05, 0.03, per_token_ms=0.0, process_sd=0.0),
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return analyse(make_study(tmp_path_factory.mktemp("study"), APPROACHES, requests=100, repeats=6))
+
+
+@pytest.fixture(scope="module")
+def summary(study: Study) -> pd.DataFrame:
+    return read_table(study.table("summary"), "summary").set_index("approach")
+
+
+@pytest.fixture(scope="module")
+def by_length(study: Study) -> pd.DataFrame:
+    return read_table(study.table("latency_by_length"), "latency_by_length").set_index(["approach", "prompt_length"])
+
+
+def test_rows_are_in_the_given_order_without_the_instrument(summary: pd.DataFrame) -> None:
+    assert list(summary.index) == [name for name in ORDER if name in APPROACHES]
+    assert summary["control"].to_dict() == {name: name == "eager_loop" for name in summary.index}
+
+
+def test_known_latencies_lie_in_their_intervals(by_length: pd.DataFrame) -> None:
+    truth = {("baseline", 10): 28.2, ("baseline", 100): 30.0, ("jit_cuda", 10): 7.2, ("jit_cuda", 100): 9.0}
+    for cell, median in truth.items():
+        row = by_length.loc[cell]
+        assert row["ttft_median_low_ms"] < median < row["ttft_median_high_ms"], cell
+        assert row["ttft_median_within_low_ms"] < row["ttft_median_ms"] < row["ttft_median_within_high_ms"]
+        assert row["ttft_p99_low_ms"] < median * np.exp(2.326 * 0.05) < row["ttft_p99_high_ms"]
+        assert row["itl_token_gap_median_low_ms"] < 5.0 < row["itl_token_gap_median_high_ms"]
+        assert np.isnan(row["ttft_mean_within_low_ms"]), "order statistics say nothing about a mean"
+
+
+def test_speedup_is_the_ratio_of_the_shown_values(summary: pd.DataFrame, by_length: pd.DataFrame) -> None:
+    base, fast = by_length.loc[("baseline", 10)], by_length.loc[("jit_cuda", 10)]
+    assert fast["speedup_ttft"] == pytest.approx(base["ttft_mean_ms"] / fast["ttft_mean_ms"])
+    assert fast["speedup_ttft_low"] < 28.2 / 7.2 < fast["speedup_ttft_high"]
+    assert base["speedup_ttft"] == 1.0
+    for name in ("baseline", "jit_cuda"):
+        mean = by_length.loc[name]["ttft_mean_ms"].mean()
+        assert summary.loc[name, "ttft_mean_ms"] == pytest.approx(mean), (
+            "the mean over lengths of the per-length values"
+        )
+    ratio = summary.loc["baseline", "ttft_mean_ms"] / summary.loc["jit_cuda", "ttft_mean_ms"]
+    assert summary.loc["jit_cuda", "speedup_ttft"] == pytest.approx(ratio), "no mean of ratios"
+
+
+def test_a_failed_equality_shows_no_latency(summary: pd.DataFrame, by_length: pd.DataFrame) -> None:
+    row = summary.loc["jit_only"]
+    assert (row["status"], row["equivalence"]) == ("failed", "different")
+    assert row["reason"].startswith("computes another function: prompt 10/0 differs at token 2")
+    latencies = [name for name in summary.columns if name.endswith("_ms") or name.startswith("speedup")]
+    assert summary.loc["jit_only", latencies].isna().all()
+    numbers = [name for name in by_length.columns if "ttft_" in name and name.endswith("_ms") and "floor" not in name]
+    assert by_length.loc["jit_only"][numbers].isna().all(axis=None)
+
+
+def test_unavailable_and_emulated_say_so(summary: pd.DataFrame) -> None:
+    assert (summary.loc["tensorrt_llm", "status"], summary.loc["tensorrt_llm", "reason"]) == (
+        "unavailable",
+        "no engine",
+    )
+    assert np.isnan(summary.loc["tensorrt_llm", "ttft_mean_ms"]) and summary.loc["tensorrt_llm", "n_processes"] == 0
+    assert summary.loc["cuda_graph", "status"] == "emulated"
+    assert not np.isnan(summary.loc["cuda_graph", "ttft_mean_ms"])
+
+
+def test_taint_is_counted_and_left_out(summary: pd.DataFrame) -> None:
+    row = summary.loc["baseline"]
+    assert row["n_tainted"] > 0 and row["n_tainted"] + row["n_requests"] == 6 * 100 * 2
+    assert summary.loc["jit_cuda", "n_tainted"] == 0
+
+
+def test_costs(summary: pd.DataFrame) -> None:
+    row = summary.loc["jit_cuda"]
+    assert (row["device_over_idle_gib"], row["host_peak_gib"], row["processes"]) == (14.0, 14.0, 2)
+    assert (row["ready_s"], row["cold_ttft_ms"], row["energy_j_per_token"]) == (3.0, 4000.0, 1.5)
+    assert summary.loc["baseline", "source_lines"] > 100 and pd.isna(row["source_lines"])
+
+
+def test_floor_and_share(by_length: pd.DataFrame) -> None:
+    row = by_length.loc[("jit_cuda", 100)]
+    assert row["ttft_share_of_floor"] == pytest.approx(4.0 / row["ttft_median_ms"])
+    assert row["itl_share_of_floor"] == pytest.approx(3.0 / row["itl_request_mean_median_ms"])
+
+
+def test_the_instrument_has_a_table_of_its_own(study: Study) -> None:
+    table = read_table(study.table("instrument"), "instrument").set_index("approach")
+    assert table.loc["null", "token_gap_us"] == pytest.approx(1.0, rel=0.05)
+    assert table.loc["null_2p", "over_one_process_first_token_us"] == pytest.approx(45, rel=0.05)
+    assert table.loc["null_2p", "over_one_process_gap_us"] == pytest.approx(29, rel=0.05)
+    assert np.isnan(table.loc["null", "over_one_process_gap_us"])
+
+
+def test_too_few_processes_and_n_too_small_are_said(tmp_path: Path) -> None:
+    study = analyse(make_study(tmp_path, {"baseline": Known(), "jit_only": Known()}, requests=30, repeats=4))
+    table = read_table(study.table("latency_by_length"), "latency_by_length")
+    assert (table["ttft_mean_note"] == "too few processes").all() and table["ttft_mean_low_ms"].isna().all()
+    assert table["ttft_mean_ms"].notna().all(), "the value stands, only its interval is missing"
+    assert (table["ttft_p99_note"] == "n too small").all() and table["ttft_p99_ms"].isna().all()
+    summary = read_table(study.table("summary"), "summary")
+    assert (summary["ttft_mean_note"] == "too few processes").all() and (
+        summary["ttft_p99_note"] == "n too small"
+    ).all()
+    assert summary["speedup_ttft"].notna().all() and summary["speedup_ttft_low"].isna().all()
+
+
+def test_one_failed_process_fails_its_approach(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"baseline": Known()}, requests=10, repeats=2)
+    broken = make_study(
+        tmp_path / "broken", {"baseline": Known(status="failed", reason="out of memory")}, requests=10, repeats=3
+    )
+    for name in ("3.json", "3.parquet", "3.tokens.json"):
+        (study.root / "raw" / "baseline" / name).write_bytes((broken.root / "raw" / "baseline" / name).read_bytes())
+    row = read_table(analyse(study).table("summary"), "summary").iloc[0]
+    assert row["status"] == "failed" and row["reason"] == "1 of 3 processes, first repeat 3: out of memory"
+
+
+def test_a_study_in_which_nothing_ran(tmp_path: Path) -> None:
+    study = analyse(make_study(tmp_path, {"jit_cuda": Known(status="unavailable", reason="no")}, repeats=1))
+    assert list(read_table(study.table("summary"), "summary")["status"]) == ["unavailable"]
+    assert len(read_table(study.table("latency_by_length"), "latency_by_length")) == 2
+    assert read_table(study.table("process_statistics"), "process_statistics").empty
