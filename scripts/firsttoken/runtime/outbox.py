@@ -1,7 +1,7 @@
 """The sending end of each connection: a token goes out at once, and a client that does not read stalls nobody.
 
-The thread that has the token sends it itself, without blocking: handing it to another thread first costs two thread
-switches a token (`benchmarks/ipc.py` has the figures). Only what the socket does not take is left to the sender thread.
+The thread that has the token sends it itself, without blocking: handed to a sender thread first, a token arrives 23 us
+later (median, 2 cores, `benchmarks/ipc.py`). Only what the socket does not take is left to the sender thread.
 """
 
 from __future__ import annotations

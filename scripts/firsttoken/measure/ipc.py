@@ -1,0 +1,220 @@
+"""The price of two processes: the approach that does nothing, alone and behind a generator with 1, 2 and 4 clients.
+
+Every client is a fresh process of this module, so that no two share an interpreter, and all clients of a cell start
+together. Cells take turns over `rounds`, so that a drift of the machine meets all of them. With several clients,
+requests wait for each other in the generator's queue: the first token then includes that wait.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from itertools import pairwise
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Literal, Protocol, Self, cast
+
+import msgspec
+import numpy as np
+
+from firsttoken.approaches.base import Approach, approach_class
+from firsttoken.records import Plan, Record
+
+Form = Literal["one_process", "two_processes"]
+Metric = Literal["first_token", "token_gap"]
+
+TOKENS = 8  # a request
+WARM_UP_REQUESTS = 200  # a client; the first ones fault in pages and fill caches
+
+
+class IpcRow(Record, frozen=True, kw_only=True):
+    """One row of `results/{study}/experiments/ipc.csv`; microseconds."""
+
+    form: Form
+    clients: int
+    metric: Metric
+    n: int
+    mean_us: float
+    median_us: float
+    p99_us: float
+
+
+class ClientTask(Record, frozen=True, kw_only=True):
+    """What one client process is to do; `address` "" means: load the approach yourself."""
+
+    approach: str
+    address: str
+    plan: Plan
+    prompt_ids: tuple[int, ...]
+    requests: int
+
+
+class ClientSamples(Record, frozen=True, kw_only=True):
+    """What one client process saw, nanoseconds: one first token a request, `TOKENS - 1` gaps a request."""
+
+    first_token: list[int]
+    token_gap: list[int]
+
+
+class SharedApproach(Protocol):
+    """What an approach in two processes offers besides `Approach`: its generator takes further clients."""
+
+    @property
+    def address(self) -> Path: ...
+
+    @classmethod
+    def attach(cls, address: Path) -> Self: ...
+
+
+def measure_ipc(
+    plan: Plan,
+    requests: int = 1000,
+    rounds: int = 3,
+    clients: Sequence[int] = (1, 2, 4),
+    one_process: str = "null",
+    two_processes: str = "null_2p",
+) -> list[IpcRow]:
+    """A row a form, number of clients and metric: `requests` a client and round, with the plan's shortest prompt."""
+    length = min(plan.prompt_lengths)
+    plan = msgspec.structs.replace(plan, max_context=length + TOKENS)
+    alone = ClientTask(approach=one_process, address="", plan=plan, prompt_ids=tuple(range(length)), requests=requests)
+    samples: dict[tuple[Form, int], list[ClientSamples]] = {}
+    with approach_class(two_processes)() as owner:
+        owner.load(Path(), plan)
+        address = str(cast(SharedApproach, owner).address)
+        shared = msgspec.structs.replace(alone, approach=two_processes, address=address)
+        for _ in range(rounds):
+            samples.setdefault(("one_process", 1), []).extend(_run_clients(alone, 1))
+            for count in clients:
+                samples.setdefault(("two_processes", count), []).extend(_run_clients(shared, count))
+    return [row for (form, count), found in samples.items() for row in summarise(form, count, found)]
+
+
+def summarise(form: Form, clients: int, samples: Sequence[ClientSamples]) -> list[IpcRow]:
+    """The rows of one cell, all its clients and rounds pooled."""
+    metrics: dict[Metric, list[int]] = {
+        "first_token": [value for client in samples for value in client.first_token],
+        "token_gap": [value for client in samples for value in client.token_gap],
+    }
+    return [
+        IpcRow(
+            form=form,
+            clients=clients,
+            metric=metric,
+            n=len(values),
+            mean_us=float(np.mean(values)) / 1e3,
+            median_us=float(np.median(values)) / 1e3,
+            p99_us=float(np.quantile(values, 0.99)) / 1e3,
+        )
+        for metric, values in metrics.items()
+    ]
+
+
+def _run_clients(task: ClientTask, count: int) -> list[ClientSamples]:
+    """Start `count` client processes, let them go at once when all are warm, and collect what they saw."""
+    with ExitStack() as stack:
+        processes = [stack.enter_context(_start_client()) for _ in range(count)]
+        try:
+            for process in processes:
+                _tell(process, msgspec.json.encode(task))
+            for process in processes:
+                _hear(process)
+            for process in processes:
+                _tell(process, b"go")
+            return [msgspec.json.decode(_hear(process), type=ClientSamples) for process in processes]
+        except BaseException:
+            for process in processes:
+                process.kill()  # ExitStack waits for each
+            raise
+
+
+def _start_client() -> subprocess.Popen[bytes]:
+    """A process that runs `serve_task` with this very package."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "firsttoken.measure.ipc"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([package_root, *_inherited_path()])},
+    )
+
+
+def _inherited_path() -> list[str]:
+    known = os.environ.get("PYTHONPATH")
+    return [known] if known else []
+
+
+def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    process.stdin.write(line + b"\n")
+    process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[bytes]) -> bytes:
+    """The client's next line. Raises RuntimeError if it ended instead; its traceback is on stderr."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"a client of the IPC experiment ended with exit code {process.wait()}; see its stderr")
+    return line
+
+
+# ---------------------------------------------------------------- the client process
+
+
+class _Stamps:
+    """A sink that keeps times only."""
+
+    def __init__(self) -> None:
+        self.times_ns: list[int] = []
+
+    def push(self, token: int) -> None:
+        self.times_ns.append(perf_counter_ns())
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        self.times_ns += [perf_counter_ns()] * len(tokens)
+
+
+def serve_task() -> None:
+    """Task from stdin, `ready` to stdout, wait for `go`, samples to stdout."""
+    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=ClientTask)
+    with _open_approach(task) as approach:
+        _measure(approach, task, WARM_UP_REQUESTS)
+        print("ready", flush=True)
+        if not sys.stdin.buffer.readline():
+            return  # whoever started us is gone
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        samples = _measure(approach, task, task.requests)
+    print(msgspec.json.encode(samples).decode(), flush=True)
+
+
+def _open_approach(task: ClientTask) -> Approach:
+    kind = approach_class(task.approach)
+    if task.address:
+        return cast(Approach, cast(type[SharedApproach], kind).attach(Path(task.address)))
+    approach = kind()
+    approach.load(Path(), task.plan)
+    return approach
+
+
+def _measure(approach: Approach, task: ClientTask, requests: int) -> ClientSamples:
+    samples = ClientSamples(first_token=[], token_gap=[])
+    prompt_ids = list(task.prompt_ids)
+    for _ in range(requests):
+        sink = _Stamps()
+        started_ns = perf_counter_ns()
+        approach.generate(prompt_ids, TOKENS, sink)
+        times_ns = sink.times_ns
+        samples.first_token.append(times_ns[0] - started_ns)
+        samples.token_gap.extend(later - earlier for earlier, later in pairwise(times_ns))
+    return samples
+
+
+if __name__ == "__main__":
+    serve_task()

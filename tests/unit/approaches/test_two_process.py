@@ -1,0 +1,114 @@
+"""The approaches with a generator process, as the harness sees them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from firsttoken.approaches import _two_process
+from firsttoken.approaches.base import Approach, Unsupported, approach_class
+from firsttoken.approaches.cuda_graph import CudaGraph
+from firsttoken.approaches.jit_cuda import JitCuda
+from firsttoken.approaches.null import Null
+from firsttoken.approaches.null_2p import Null2p
+from firsttoken.records import MemoryReport, Plan
+from firsttoken.runtime.client import GeneratorClient
+from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.null_engine import CONSTANT_TOKEN
+
+PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
+SCRIPTED = Path(__file__).parents[1] / "runtime" / "scripted_generator.py"
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+
+    def push(self, token: int) -> None:
+        self.tokens.append(token)
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        raise AssertionError("these approaches hand over one token at a time")
+
+
+@pytest.fixture
+def specs(monkeypatch: pytest.MonkeyPatch) -> list[EngineSpec]:
+    """Let the approaches launch the scripted generator; gives the specs that they asked for."""
+    asked: list[EngineSpec] = []
+
+    class Scripted(GeneratorClient):
+        @classmethod
+        def launch(cls, spec: EngineSpec) -> GeneratorClient:  # type: ignore[override]
+            asked.append(spec)
+            return GeneratorClient.launch(spec, (sys.executable, "-P", str(SCRIPTED)))
+
+    monkeypatch.setattr(_two_process, "GeneratorClient", Scripted)
+    return asked
+
+
+@pytest.mark.parametrize(("kind", "processes"), [(Null, 1), (Null2p, 2)])
+def test_the_null_approaches_hand_over_constants_and_refuse_what_does_not_fit(
+    kind: type[Approach], processes: int
+) -> None:
+    assert kind.processes == processes
+    assert kind.control
+    assert approach_class(kind.name) is kind
+    assert kind.availability("cpu").status == "measured"
+    with kind() as approach:
+        approach.load(Path(), PLAN)
+        sink = Sink()
+        approach.generate(range(10), 6, sink)
+        assert sink.tokens == [CONSTANT_TOKEN] * 6
+        with pytest.raises(ValueError, match="60 tokens plus 5 new ones does not fit max_context 64"):
+            approach.generate(range(60), 5, sink)
+        assert approach.counters() == {"tokens": 6.0}
+        assert not approach.save_logits([1], [2], Path("unused"))
+        approach.close()
+    with pytest.raises((RuntimeError, ValueError), match=r"not loaded|closed"):
+        approach.generate([1], 1, Sink())
+
+
+@pytest.mark.parametrize(("kind", "dynamic"), [(CudaGraph, "native"), (JitCuda, "jit")])
+def test_the_graph_approaches_ask_for_their_engine_and_pass_everything_on(
+    kind: type[Approach], dynamic: str, specs: list[EngineSpec], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (kind.processes, kind.graphs, kind.dynamic_operations) == (2, True, dynamic)
+    assert kind.availability("cpu").status == "emulated"
+    assert kind.availability("cuda").status == "measured"
+    with kind() as approach:
+        assert approach.load(Path("model"), PLAN).load_s == 2.0
+        assert specs == [
+            EngineSpec(model_dir=str(tmp_path / "model"), plan=PLAN, forward="graph", dynamic_operations=dynamic)  # type: ignore[arg-type]
+        ]
+        sink = Sink()
+        approach.generate((7, 8), 3, sink)
+        assert sink.tokens == [7, 8, 9]
+        timings = approach.timings()
+        assert [row.launch_ns for row in timings] == [0, 1, 2]
+        assert all(row.ipc_ns is not None and row.queue_ns is not None for row in timings)
+        assert approach.save_logits([1], [2], Path("logits"))
+        assert (tmp_path / "logits").exists()
+        assert approach.memory() == MemoryReport(graph_bytes=7)
+        assert approach.counters() == {"captures": 3.0}
+        assert approach.facts() == {"attention": "sdpa"}
+
+
+@pytest.mark.usefixtures("specs")
+def test_a_model_that_the_engine_cannot_serve_is_unsupported() -> None:
+    with CudaGraph() as approach, pytest.raises(Unsupported, match="no static cache for this model"):
+        approach.load(Path("unsupported"), PLAN)
+
+
+def test_a_second_client_attaches_to_the_same_generator() -> None:
+    with Null2p() as owner:
+        owner.load(Path(), PLAN)
+        with Null2p.attach(owner.address) as guest:
+            sink = Sink()
+            guest.generate([1], 4, sink)
+            assert sink.tokens == [CONSTANT_TOKEN] * 4
+        owner.generate([1], 2, sink)  # the guest's end is not the generator's
+        assert owner.counters() == {"tokens": 6.0}

@@ -1,0 +1,58 @@
+"""The IPC experiment: its cells, its arithmetic, and that a client which fails is an error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from firsttoken.measure import ipc
+from firsttoken.records import Plan
+
+PLAN = Plan(prompt_lengths=(100, 10), new_tokens=4, max_context=104, dtype="float32", device="cpu")
+
+
+def test_each_form_and_number_of_clients_is_measured_with_every_request_counted() -> None:
+    rows = ipc.measure_ipc(PLAN, requests=5, rounds=2, clients=(1, 2))
+    assert [(row.form, row.clients, row.metric, row.n) for row in rows] == [
+        ("one_process", 1, "first_token", 10),
+        ("one_process", 1, "token_gap", 70),
+        ("two_processes", 1, "first_token", 10),
+        ("two_processes", 1, "token_gap", 70),
+        ("two_processes", 2, "first_token", 20),
+        ("two_processes", 2, "token_gap", 140),
+    ]
+    assert all(0 < row.median_us <= row.p99_us for row in rows)
+    by_cell = {(row.form, row.clients, row.metric): row.median_us for row in rows}
+    assert by_cell["two_processes", 1, "first_token"] > by_cell["one_process", 1, "first_token"]
+    assert psutil.Process().children() == []
+
+
+def test_the_statistics_are_over_all_clients() -> None:
+    samples = [
+        ipc.ClientSamples(first_token=[1000, 2000], token_gap=[10]),
+        ipc.ClientSamples(first_token=[3000, 10_000], token_gap=[30]),
+    ]
+    first, gap = ipc.summarise("two_processes", 2, samples)
+    assert (first.n, first.mean_us, first.median_us) == (4, 4.0, 2.5)
+    assert first.p99_us == pytest.approx(3 + 7 * 0.97)
+    assert (gap.n, gap.mean_us, gap.median_us) == (2, 0.02, 0.02)
+
+
+def test_a_client_that_fails_is_an_error_and_leaves_no_process(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        ipc.measure_ipc(PLAN, requests=2, rounds=1, clients=(1,), one_process="no_such_approach")
+    assert "unknown approach 'no_such_approach'" in capfd.readouterr().err
+    assert psutil.Process().children() == []
+
+
+def test_importing_the_experiment_brings_no_torch_and_no_approach() -> None:
+    code = (
+        "import sys, firsttoken.measure.ipc\n"
+        "print([n for n in sys.modules if n == 'torch' or n.startswith('firsttoken.approaches.')])"
+    )
+    path = ipc.__file__.removesuffix("firsttoken/measure/ipc.py")
+    ended = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, check=True)
+    assert ended.stdout.decode().strip() == "['firsttoken.approaches.base']"
