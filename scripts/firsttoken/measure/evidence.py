@@ -7,11 +7,29 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Literal
 
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
 from firsttoken.approaches.base import Approach
+from firsttoken.measure.memory import memory_record
+from firsttoken.measure.sampler import Readings
 from firsttoken.measure.samples import SampleBuffer
+from firsttoken.measure.summary import summarise
+from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
-from firsttoken.records import MemoryReport, Plan, Prompts, Record, RunRecord, SetupTimes, Status, TelemetrySummary
+from firsttoken.records import (
+    MemoryRecord,
+    MemoryReport,
+    Plan,
+    Prompts,
+    Record,
+    RunRecord,
+    SetupTimes,
+    Status,
+    TelemetrySummary,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,7 @@ class RunRequest:
     reference_path: Path | None = None  # safetensors with tokens/{length}/{index}; None: no logits
     logit_prompts_per_length: int = 0
     process_started_ns: int = field(default_factory=perf_counter_ns)  # at the script's first line
+    waited_ns: int = 0  # since then, for the device's lock: not the approach's time
     model_hash: str = ""
     code_sha256: str = ""
     fingerprint: str = ""
@@ -64,9 +83,26 @@ class Evidence:
     ready_s: float | None = None
     cold_ttft_ms: float | None = None
     memory: MemoryReport = field(default_factory=MemoryReport)
+    readings: Readings | None = None
     counters: dict[str, float] = field(default_factory=dict)
     facts: Facts = field(default_factory=Facts)
-    taint_all: list[str] = field(default_factory=list)
+    taint_all: list[str] = field(default_factory=list)  # reasons that concern every sample
+
+    def telemetry(self, threads: int) -> TelemetrySummary:
+        """What the machine did during the complete requests, and all reasons for which samples are tainted."""
+        requests = self.samples.requests
+        if self.readings is None or requests == 0:
+            summary = TelemetrySummary(source=self.readings.start.source if self.readings else "none")
+        else:
+            span = (int(self.samples.starts_ns[0]), int(self.samples.ends_ns[requests - 1]))
+            summary = summarise(self.readings, span, requests * self.samples.new_tokens, threads)
+        return msgspec.structs.replace(summary, taint_reasons=(*self.taint_all, *summary.taint_reasons))
+
+    def tainted(self, telemetry: TelemetrySummary) -> NDArray[np.bool_]:
+        """`[requests]`: all of them, or those that share time with a tainted window."""
+        n = self.samples.requests
+        windows = telemetry.tainted_windows
+        return overlapping(self.samples.starts_ns[:n], self.samples.ends_ns[:n], windows) | bool(self.taint_all)
 
 
 def run_record(
@@ -77,8 +113,10 @@ def run_record(
     reason: str,
     started_at: str,
     begun_ns: int,
+    telemetry: TelemetrySummary,
+    tainted_requests: int,
 ) -> RunRecord:
-    """The record of a run that is over; `tainted_requests` is the caller's to add."""
+    """The record of a run that is over."""
     plan, facts = request.plan, evidence.facts
     requests = evidence.samples.requests
     return RunRecord(
@@ -101,7 +139,9 @@ def run_record(
         ready_s=evidence.ready_s,
         cold_ttft_ms=evidence.cold_ttft_ms,
         counters=evidence.counters,
-        telemetry=TelemetrySummary(source="none", taint_reasons=tuple(evidence.taint_all)),
+        telemetry=telemetry,
+        tainted_requests=tainted_requests,
+        memory=memory_record(evidence.memory, evidence.readings) if evidence.readings else MemoryRecord(),
         compile_cache=facts.compile_cache,
         model_hash=request.model_hash,
         code_sha256=request.code_sha256,

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from time import perf_counter_ns
 
 import msgspec
-import numpy as np
 
 from firsttoken.approaches.base import Approach, Unsupported
 from firsttoken.files import write_json
@@ -24,6 +23,7 @@ from firsttoken.measure.clocks import StampingSink, process_start_ns
 from firsttoken.measure.evidence import Evidence, Facts, RunOutputs, RunRequest, run_record
 from firsttoken.measure.progress import Progress
 from firsttoken.measure.samples import SampleBuffer, write_samples
+from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import TokenLog, save_logits
 from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
 from firsttoken.records import Prompt, RunRecord, SetupTimes, Status
@@ -55,10 +55,10 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     status, reason = availability.status, availability.reason
     if status in ("measured", "emulated"):
         status, reason = _attempt(request, approach_class, outputs, evidence, status, reason)
-    tainted = np.full(evidence.samples.requests, bool(evidence.taint_all), dtype=np.bool_)
-    record = msgspec.structs.replace(
-        run_record(request, approach_class, evidence, status, reason, started_at, begun_ns),
-        tainted_requests=int(tainted.sum()),
+    telemetry = evidence.telemetry(plan.threads)
+    tainted = evidence.tainted(telemetry)
+    record = run_record(
+        request, approach_class, evidence, status, reason, started_at, begun_ns, telemetry, int(tainted.sum())
     )
     write_samples(outputs.samples, evidence.samples.table(request.approach, request.repeat, tainted))
     write_json(outputs.tokens, evidence.tokens.record(request.approach, request.repeat))
@@ -77,12 +77,18 @@ def _attempt(
     progress = Progress(request.approach, request.repeat, len(evidence.samples.starts_ns))
     try:
         by_length = prompts_by_length(request.prompts, request.plan.prompt_lengths)
-        with approach_class() as approach:
+        with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, approach_class() as approach:
+            check_gpu(request.expected_gpu, telemetry.start.gpu_name)
             progress.note("loading, compiling, capturing")
-            _start_cold(request, approach, by_length, evidence)
+            _start_cold(request, approach, by_length, evidence, telemetry.starting_ns)
             progress.note("warming")
             _warm(request, approach, by_length)
-            _measure(request, approach, by_length, evidence, progress)
+            telemetry.measuring()
+            try:
+                _measure(request, approach, by_length, evidence, progress)
+            finally:
+                evidence.readings = telemetry.stop()
+            evidence.memory = approach.memory()
             evidence.facts = msgspec.convert(approach.facts(), Facts)
             progress.note("logits for the equality check")
             save_logits(
@@ -104,10 +110,17 @@ def _attempt(
 
 
 def _start_cold(
-    request: RunRequest, approach: Approach, by_length: dict[int, list[Prompt]], evidence: Evidence
+    request: RunRequest,
+    approach: Approach,
+    by_length: dict[int, list[Prompt]],
+    evidence: Evidence,
+    instrument_ns: int,
 ) -> None:
-    """Load, then the first request: from the start of the process until ready, and until the first token."""
-    process_ns = min(request.process_started_ns, process_start_ns())
+    """Load, then the first request: from the start of the process until ready, and until the first token.
+
+    The wait for the device and the start of the telemetry are left out of both.
+    """
+    process_ns = min(request.process_started_ns, process_start_ns()) + request.waited_ns + instrument_ns
     before_load_s = (perf_counter_ns() - process_ns) / 1e9
     setup = approach.load(request.model_dir, request.plan)
     evidence.ready_s = (perf_counter_ns() - process_ns) / 1e9
@@ -122,6 +135,12 @@ def add_time_before_load(setup: SetupTimes, ready_s: float, before_load_s: float
     """Count the interpreter's start and the script's own imports as imports, unless the approach already did."""
     unattributed_s = ready_s - sum(msgspec.structs.astuple(setup))
     return msgspec.structs.replace(setup, imports_s=setup.imports_s + max(0.0, min(before_load_s, unattributed_s)))
+
+
+def check_gpu(expected: str, found: str) -> None:
+    """Raise RuntimeError where this job runs on another GPU than the config says; "" matches any."""
+    if expected and found and found != expected:
+        raise RuntimeError(f"config key hardware.gpu: expected {expected!r}, this job has {found!r}; ask for that GPU")
 
 
 def _warm(request: RunRequest, approach: Approach, by_length: dict[int, list[Prompt]]) -> None:
@@ -154,7 +173,6 @@ def _measure(
     after = approach.counters()
     evidence.counters = after | {f"measured.{name}": value - before.get(name, 0) for name, value in after.items()}
     evidence.taint_all += grown_counters(before, after)
-    evidence.memory = approach.memory()
 
 
 def grown_counters(before: dict[str, float], after: dict[str, float]) -> list[str]:

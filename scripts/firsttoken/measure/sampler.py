@@ -1,0 +1,261 @@
+"""The process that watches the machine while another measures: `python -m firsttoken.measure.sampler DEVICE UUID
+INTERVAL`.
+
+Writes JSON lines to its standard output: one `SamplerStart`, then a `Sample` every interval. Lines on its standard
+input say whether requests run ("measuring", "idle"); "stop", the end of the input, or the parent's death end it. The
+tree that it watches is its parent's. Memory of the tree is read only while no requests run, since reading it holds
+the watched process's memory lock.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, perf_counter_ns
+from typing import Any, Literal
+
+import msgspec
+import psutil
+
+from firsttoken.measure.environment import nvml, visible_gpu
+from firsttoken.records import Record
+
+TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
+NVML_NOT_HERE = (3, 4, 13)  # nvml.h: NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND
+
+
+class SamplerStart(Record, frozen=True, kw_only=True):
+    """What is watched. `reference_clock_mhz` is the application clock, or the highest where there is none."""
+
+    source: Literal["nvml", "cpu"]
+    cores: int
+    interval_s: float
+    gpu_name: str = ""
+    reference_clock_mhz: float | None = None
+
+
+class GpuProcess(Record, frozen=True, kw_only=True):
+    """A compute process on the GPU, by the pid that the driver gives (in a container it may be the host's)."""
+
+    pid: int
+    bytes: int | None
+    own: bool
+
+
+class GpuReading(Record, frozen=True, kw_only=True):
+    """One look at the GPU; None where this device or driver does not tell."""
+
+    sm_clock_mhz: float | None
+    memory_clock_mhz: float | None
+    temperature_c: float | None
+    power_w: float | None
+    energy_j: float | None  # since the driver was loaded
+    reasons: int | None  # nvmlClocksEventReasons bits
+    utilization: float | None  # 0 to 1, over the driver's own window
+    used_bytes: int | None
+    processes: tuple[GpuProcess, ...] | None
+
+
+class Sample(Record, frozen=True, kw_only=True):
+    """One look at the machine. CPU seconds are cumulative over the cores that we may use."""
+
+    t_ns: int  # CLOCK_MONOTONIC
+    cpu_busy_s: float  # by anybody, and taken by the hypervisor
+    tree_cpu_s: float  # by the measured process tree and this sampler
+    cpu_mhz: float | None = None
+    host_bytes: int | None = None
+    gpu: GpuReading | None = None
+
+
+@dataclass(frozen=True)
+class Readings:
+    """All that a sampler wrote; the first sample is the idle state before anything was loaded."""
+
+    start: SamplerStart
+    samples: tuple[Sample, ...]
+
+
+class ProcessTree:
+    """The sampler's parent and all that descends from it."""
+
+    def __init__(self, root_pid: int) -> None:
+        self._root = psutil.Process(root_pid)
+        self._members: dict[int, psutil.Process] = {}
+        self._last_cpu_s: dict[int, float] = {}
+        self._cpu_s = 0.0
+        self._found_s = -TREE_INTERVAL_S
+
+    def pids(self) -> set[int]:
+        """Who belongs to the tree, found anew every `TREE_INTERVAL_S`."""
+        if perf_counter() - self._found_s >= TREE_INTERVAL_S:
+            self._found_s = perf_counter()
+            found = [self._root, *self._root.children(recursive=True)]
+            self._members = {process.pid: self._members.get(process.pid, process) for process in found}
+        return set(self._members)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of all processes that were ever seen in the tree; it never falls when one ends."""
+        for pid in self.pids():
+            times = _unless_gone(self._members[pid].cpu_times)
+            if times is not None:
+                now_s = times.user + times.system
+                self._cpu_s += max(0.0, now_s - self._last_cpu_s.get(pid, 0.0))
+                self._last_cpu_s[pid] = now_s
+        return self._cpu_s
+
+    def host_bytes(self) -> int:
+        """Proportional set size (PSS) summed over the tree, without this sampler, so that shared pages count once.
+
+        At least the largest peak of one process (VmHWM), which also sees what was freed between two looks.
+        """
+        self._found_s = -TREE_INTERVAL_S
+        total = peak = 0
+        for pid in self.pids() - {os.getpid()}:
+            full = _unless_gone(self._members[pid].memory_full_info)
+            total += full.pss if full is not None else 0
+            peak = max(peak, peak_resident_bytes(pid))
+        return max(total, peak)
+
+
+def _unless_gone(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended since the tree was found, or changed its user
+        return None
+
+
+def peak_resident_bytes(pid: int) -> int:
+    """VmHWM of /proc/{pid}/status; 0 for a process that has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+
+
+def cpu_busy_s(cores: set[int]) -> float:
+    """Seconds that these cores were not free, steal included: what the hypervisor took nobody here could use."""
+    per_core = psutil.cpu_times(percpu=True)
+    return float(sum(sum(times) - times.idle - times.iowait - times.guest - times.guest_nice
+                     for core, times in enumerate(per_core) if core in cores))  # fmt: skip
+
+
+class GpuReader:
+    """Reads one GPU through NVML (`pynvml`, handed in so that a test can hand in a fake)."""
+
+    def __init__(self, driver: Any, uuid: str) -> None:
+        self._driver = driver
+        self._handle = driver.nvmlDeviceGetHandleByUUID(uuid)
+        name = driver.nvmlDeviceGetName(self._handle)
+        self.name: str = name.decode() if isinstance(name, bytes) else name
+
+    def _ask(self, function: str, *arguments: Any) -> Any:
+        """The answer, or None where this device, user or driver does not give one; other errors end the sampler."""
+        try:
+            return getattr(self._driver, function)(self._handle, *arguments)
+        except self._driver.NVMLError as error:
+            if error.value not in NVML_NOT_HERE:
+                raise
+            return None
+
+    def reference_clock_mhz(self) -> float | None:
+        """The clock that a busy GPU is meant to hold: the application clock, else the highest."""
+        sm_clock = self._driver.NVML_CLOCK_SM
+        clock_mhz = self._ask("nvmlDeviceGetApplicationsClock", sm_clock)
+        clock_mhz = clock_mhz or self._ask("nvmlDeviceGetMaxClockInfo", sm_clock)
+        return float(clock_mhz) if clock_mhz else None
+
+    def read(self, tree: set[int]) -> GpuReading:
+        """One look; `tree` are the pids that count as ours."""
+        driver = self._driver
+        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if reasons is None:  # drivers before 535 know it by its old name
+            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        power_mw = self._ask("nvmlDeviceGetPowerUsage")
+        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        utilization = self._ask("nvmlDeviceGetUtilizationRates")
+        memory = self._ask("nvmlDeviceGetMemoryInfo")
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        return GpuReading(
+            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_SM),
+            memory_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_MEM),
+            temperature_c=self._ask("nvmlDeviceGetTemperature", driver.NVML_TEMPERATURE_GPU),
+            power_w=None if power_mw is None else power_mw / 1e3,
+            energy_j=None if energy_mj is None else energy_mj / 1e3,
+            reasons=reasons,
+            utilization=None if utilization is None else utilization.gpu / 100,
+            used_bytes=None if memory is None else memory.used,
+            processes=None
+            if processes is None
+            else tuple(GpuProcess(pid=p.pid, bytes=p.usedGpuMemory, own=p.pid in tree) for p in processes),
+        )
+
+
+def sample_until_told(parent: int, reader: GpuReader | None, interval_s: float) -> None:
+    """Write the start and then samples until "stop", the end of the input, or the parent's death."""
+    cores = os.sched_getaffinity(0)
+    encoder = msgspec.json.Encoder()
+
+    def write(record: Record) -> None:
+        sys.stdout.buffer.write(encoder.encode(record) + b"\n")
+        sys.stdout.buffer.flush()
+
+    clock_mhz = reader.reference_clock_mhz() if reader else None
+    source: Literal["nvml", "cpu"] = "nvml" if reader else "cpu"
+    name = reader.name if reader else ""
+    write(SamplerStart(
+        source=source, cores=len(cores), interval_s=interval_s, gpu_name=name, reference_clock_mhz=clock_mhz
+    ))  # fmt: skip
+    tree = ProcessTree(parent)
+    measuring, ending, memory_due_s = False, False, 0.0
+    while os.getppid() == parent:
+        look_at_memory = ending or (not measuring and perf_counter() >= memory_due_s)
+        if look_at_memory:
+            memory_due_s = perf_counter() + TREE_INTERVAL_S
+        write(
+            Sample(
+                t_ns=perf_counter_ns(),
+                cpu_busy_s=cpu_busy_s(cores),
+                tree_cpu_s=tree.cpu_s(),
+                cpu_mhz=None if reader else _cpu_mhz(),
+                host_bytes=tree.host_bytes() if look_at_memory else None,
+                gpu=reader.read(tree.pids()) if reader else None,
+            )
+        )
+        if ending:
+            return
+        for command in _commands(interval_s):
+            measuring = command == "measuring"
+            ending = ending or command == "stop"
+
+
+def _cpu_mhz() -> float | None:
+    frequency = psutil.cpu_freq()
+    return frequency.current if frequency else None
+
+
+def _commands(timeout_s: float) -> list[str]:
+    """The lines that the parent wrote within the time; its end of file is a "stop"."""
+    if not select.select([0], [], [], timeout_s)[0]:
+        return []
+    data = os.read(0, 4096)
+    return data.decode().split() if data else ["stop"]
+
+
+def main(device: str, uuid: str, interval_s: float) -> None:
+    """Watch the GPU `uuid` ("" takes the first that CUDA sees) or, without NVML or on a CPU, the CPU."""
+    parent = os.getppid()
+    with nvml() as driver:
+        reader = None
+        if device == "cuda" and driver is not None:
+            gpu = None if uuid else visible_gpu()[0]
+            reader = GpuReader(driver, uuid or (gpu.uuid if gpu else ""))
+        sample_until_told(parent, reader, interval_s)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]))

@@ -1,0 +1,151 @@
+"""When the machine was not the one that we mean to measure: from the sampler's readings to windows of time.
+
+A sample in a tainted window is kept, flagged and left out of the statistics. The rules:
+
+* **GPU throttled**: a hardware slowdown, a thermal slowdown (hardware or software) or a power brake was in force. A
+  power cap alone is not: running at its power limit is what this GPU does for everybody; it is recorded, and if it
+  takes the clock below the next rule's share, that rule taints.
+* **GPU clock**: below 75 % of its application clock (of its highest where it has none) while busy. The share is
+  NVBench's.
+* **Another compute process** on the GPU.
+* **CPU** (where there is no NVML): others used so much of our cores that, over half a second, fewer than half of our
+  threads could have run. A shared machine is never quite free, so that less than that is noise, and it shows in the
+  intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firsttoken.measure.sampler import GpuReading, Sample, SamplerStart
+from firsttoken.records import Record
+
+# nvml.h, nvmlClocksEventReasons
+GPU_IDLE = 0x1
+THROTTLED = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+RECORDED_ONLY = {
+    0x02: "application clocks setting",
+    0x04: "power cap",
+    0x10: "sync boost",
+    0x100: "display clock setting",
+}
+LEAST_CLOCK_SHARE = 0.75
+CPU_WINDOW_NS = 500_000_000  # kernel ticks of 10 ms are too coarse for one sample's 100 ms
+LATEST_NS = 1_000_000_000  # a sampler that is silent for longer than this before the end has ended
+
+
+class Window(Record, frozen=True, kw_only=True):
+    """A stretch of CLOCK_MONOTONIC and what was wrong in it."""
+
+    start_ns: int
+    end_ns: int
+    reason: str
+
+
+def reason_names(bits: int) -> tuple[str, ...]:
+    """The clock event reasons that are set, but for idling."""
+    return tuple(name for bit, name in (THROTTLED | RECORDED_ONLY).items() if bits & bit)
+
+
+def tainted_windows(
+    start: SamplerStart, samples: Sequence[Sample], span: tuple[int, int], threads: int
+) -> tuple[Window, ...]:
+    """All windows that touch the measured span, ns from the first request's start to the last one's end."""
+    windows = gpu_windows(start, samples, span[0]) if start.source == "nvml" else cpu_windows(start, samples, threads)
+    last_ns = samples[-1].t_ns if samples else span[0]
+    if span[1] - last_ns > LATEST_NS:
+        windows.append(Window(start_ns=last_ns, end_ns=span[1], reason="the telemetry ended before the requests did"))
+    return tuple(window for window in windows if window.start_ns < span[1] and window.end_ns > span[0])
+
+
+def gpu_windows(start: SamplerStart, samples: Sequence[Sample], span_start_ns: int) -> list[Window]:
+    """A reading speaks for the time from the sample before it to the one after it."""
+    foreign = foreign_pids(samples, span_start_ns)
+    windows = []
+    for index, sample in enumerate(samples):
+        if sample.gpu is None:
+            continue
+        begin = samples[max(index - 1, 0)].t_ns
+        end = samples[min(index + 1, len(samples) - 1)].t_ns
+        reasons = [f"GPU throttled: {name}" for bit, name in THROTTLED.items() if (sample.gpu.reasons or 0) & bit]
+        if clock_too_low(sample.gpu, start.reference_clock_mhz):
+            reasons.append(f"SM clock under {LEAST_CLOCK_SHARE:.0%} of {start.reference_clock_mhz:.0f} MHz")
+        if any(process.pid in foreign for process in sample.gpu.processes or ()):
+            reasons.append("another compute process on the GPU")
+        windows += [Window(start_ns=begin, end_ns=end, reason=reason) for reason in reasons]
+    return windows
+
+
+def clock_too_low(reading: GpuReading, reference_mhz: float | None) -> bool:
+    """Whether a busy GPU runs below its share of the reference clock; idle GPUs rest at any clock."""
+    if reading.sm_clock_mhz is None or not reference_mhz:
+        return False
+    idle = bool((reading.reasons or 0) & GPU_IDLE) or reading.utilization == 0
+    return not idle and reading.sm_clock_mhz < LEAST_CLOCK_SHARE * reference_mhz
+
+
+def foreign_pids(samples: Sequence[Sample], span_start_ns: int) -> set[int]:
+    """Compute processes that are not ours.
+
+    Where the driver's pids are ours to read, that is everybody outside our tree. In a container they are the host's
+    or hidden, so that our own process looks foreign: then it is who was there before the model was loaded (the first
+    sample) or who came after the first request started; who came in between counts as ours.
+    """
+    seen = [(sample.t_ns, process) for sample in samples if sample.gpu for process in sample.gpu.processes or ()]
+    if any(process.own for _, process in seen):
+        return {process.pid for _, process in seen if not process.own}
+    first = samples[0].gpu if samples else None
+    before_load = {process.pid for process in (first.processes or () if first else ())}
+    before_span = {process.pid for t_ns, process in seen if t_ns <= span_start_ns}
+    return before_load | ({process.pid for _, process in seen} - before_span)
+
+
+def cpu_windows(start: SamplerStart, samples: Sequence[Sample], threads: int) -> list[Window]:
+    """Stretches of at least half a second in which others left fewer than half of our threads a core."""
+    most_others = start.cores - min(threads, start.cores) / 2
+    windows = []
+    base = 0
+    for index, sample in enumerate(samples):
+        if sample.t_ns - samples[base].t_ns < CPU_WINDOW_NS:
+            continue
+        others = others_cores(samples[base], sample)
+        if others > most_others:
+            reason = f"other work used more than {most_others:g} of {start.cores} cores"
+            windows.append(Window(start_ns=samples[base].t_ns, end_ns=sample.t_ns, reason=reason))
+        base = index
+    return windows
+
+
+def others_cores(before: Sample, after: Sample) -> float:
+    """How many of our cores others kept busy between two samples, on average."""
+    seconds = (after.t_ns - before.t_ns) / 1e9
+    return max(0.0, (after.cpu_busy_s - before.cpu_busy_s) - (after.tree_cpu_s - before.tree_cpu_s)) / seconds
+
+
+def overlapping(
+    starts_ns: NDArray[np.int64], ends_ns: NDArray[np.int64], windows: Sequence[tuple[int, int]]
+) -> NDArray[np.bool_]:
+    """`[requests]`: which requests share time with a window."""
+    tainted = np.zeros(len(starts_ns), dtype=np.bool_)
+    for start_ns, end_ns in windows:
+        tainted |= (starts_ns < end_ns) & (ends_ns > start_ns)
+    return tainted
+
+
+def merge(windows: Sequence[Window]) -> tuple[tuple[int, int], ...]:
+    """The union of the windows as disjoint stretches in order of time."""
+    merged: list[tuple[int, int]] = []
+    for window in sorted(windows, key=lambda window: window.start_ns):
+        if merged and window.start_ns <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], window.end_ns))
+        else:
+            merged.append((window.start_ns, window.end_ns))
+    return tuple(merged)
