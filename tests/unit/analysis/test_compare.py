@@ -1,0 +1,122 @@
+"""Two studies: what became faster or slower, what cannot be compared, and what counts as a regression."""
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from firsttoken import files
+from firsttoken.analysis.compare import Comparison, compare_studies
+from firsttoken.analysis.schemas import read_table
+from firsttoken.records import Environment, Gpu, RunRecord
+from fixtures_samples import H200, Known, Study, analyse, make_study
+
+FIRST = {"baseline": Known(28.0, per_token_ms=0), "jit_cuda": Known(15.0, per_token_ms=0)}
+
+
+def made(root: Path, approaches: dict[str, Known], **options: object) -> Study:
+    return analyse(make_study(root, approaches, **({"requests": 80} | options)))  # type: ignore[arg-type]
+
+
+def compared(root: Path, a: Study, b: Study, threshold: float = 0.05) -> tuple[pd.DataFrame, Comparison]:
+    out = root / "comparison.csv", root / "comparison.json"
+    compare_studies(a.root, b.root, threshold, *out)
+    return read_table(out[0], "comparison"), files.read_json(out[1], Comparison)
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return made(tmp_path_factory.mktemp("first"), FIRST)
+
+
+def test_the_same_again_shows_no_regression(first: Study, tmp_path: Path) -> None:
+    table, found = compared(tmp_path, first, made(tmp_path / "b", FIRST, seed=7))
+    assert found.verdict == "no regression" and found.comparisons == 2 * 2 * 4
+    assert (table["ratio"].between(0.9, 1.1)).all()
+
+
+def test_faster_and_slower_are_seen_with_their_ratio(first: Study, tmp_path: Path) -> None:
+    changed = {"baseline": Known(22.4, per_token_ms=0), "jit_cuda": Known(18.0, per_token_ms=0)}
+    table, found = compared(tmp_path, first, made(tmp_path / "b", changed, seed=7))
+    ttft = table[table["metric"] == "ttft"].set_index(["approach", "statistic", "prompt_length"])
+    row = ttft.loc[("baseline", "mean", 10)]
+    assert row["verdict"] == "faster" and row["ratio_low"] < 0.8 < row["ratio_high"]
+    assert ttft.loc[("jit_cuda", "mean", 10), "verdict"] == "slower"
+    assert found.verdict == "regression" and found.slower >= 2
+    assert all("jit_cuda ttft" in line for line in found.regressions), "gaps and the baseline did not get slower"
+
+
+def test_a_slowdown_within_the_threshold_is_no_regression(first: Study, tmp_path: Path) -> None:
+    changed = FIRST | {"jit_cuda": Known(18.0, per_token_ms=0)}
+    b = made(tmp_path / "b", changed, seed=7)
+    assert compared(tmp_path, first, b, threshold=0.3)[1].verdict == "no regression"
+    assert compared(tmp_path, first, b, threshold=0.1)[1].verdict == "regression"
+
+
+def test_an_approach_that_no_longer_runs_is_a_regression(first: Study, tmp_path: Path) -> None:
+    changed = FIRST | {"jit_cuda": Known(status="failed", reason="broke")}
+    table, found = compared(tmp_path, first, made(tmp_path / "b", changed))
+    assert found.verdict == "regression" and found.regressions == ("jit_cuda was measured and is failed",)
+    lost = table[table["approach"] == "jit_cuda"]
+    assert (lost["verdict"] == "not comparable").all() and (lost["reason"] == "jit_cuda is failed in b").all()
+
+
+def other_gpu(study: Study) -> None:
+    gpu = Gpu(name="NVIDIA H100", uuid="x", memory_bytes=1, compute_capability="9.0")
+    change_environment(study, gpu=gpu)
+
+
+def change_environment(study: Study, **changes: object) -> None:
+    path = study.root / "environment.json"
+    files.write_json(path, msgspec.structs.replace(files.read_json(path, Environment), **changes))  # type: ignore[type-var]
+
+
+def other_model(study: Study) -> None:
+    for path in study.records:
+        files.write_json(path, msgspec.structs.replace(files.read_json(path, RunRecord), model_hash="m2"))
+
+
+def other_workload(study: Study) -> None:
+    files.write_text(study.root / "config.yaml", "workload: {new_tokens: 99}\n")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (other_gpu, "other GPU: NVIDIA H200 and NVIDIA H100"),
+        (lambda study: change_environment(study, driver="580.2"), "other driver: 570.1 and 580.2"),
+        (other_model, "other model: m1 and m2"),
+        (other_workload, "other new_tokens: unknown and 99"),
+    ],
+)
+def test_other_models_gpus_and_drivers_are_not_comparable(first: Study, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    b = made(tmp_path / "b", FIRST | {"jit_cuda": Known(90.0)}, requests=5)
+    change(b)
+    table, found = compared(tmp_path, first, b)
+    assert found.verdict == "not comparable" and found.reasons == (message,)
+    assert (table["verdict"] == "not comparable").all() and (table["reason"] == message).all()
+    assert table["ratio"].isna().all() and table["a_ms"].notna().any(), "the figures are shown, but no ratio"
+
+
+def test_the_same_gpu_model_of_another_host_is_comparable(first: Study, tmp_path: Path) -> None:
+    b = made(tmp_path / "b", FIRST, requests=5)
+    change_environment(b, gpu=msgspec.structs.replace(H200, uuid="other"), cpu="Another CPU")
+    assert compared(tmp_path, first, b)[1].verdict == "no regression"
+
+
+def test_nothing_in_common_is_not_a_pass(first: Study, tmp_path: Path) -> None:
+    table, found = compared(tmp_path, first, made(tmp_path / "b", FIRST, lengths=(20,), requests=5))
+    assert found.verdict == "not comparable" and "in common" in found.reasons[0]
+    assert set(table["prompt_length"]) == {10, 20, 100}
+    _, few = compared(tmp_path, first, made(tmp_path / "c", FIRST, requests=5, repeats=3))
+    assert few.verdict == "not comparable"
+
+
+def test_an_emulated_approach_is_not_compared_with_a_measured_one(first: Study, tmp_path: Path) -> None:
+    changed = FIRST | {"jit_cuda": Known(15.0, status="emulated", reason="no graphs")}
+    table, _ = compared(tmp_path, first, made(tmp_path / "b", changed, requests=5))
+    row = table[table["approach"] == "jit_cuda"].iloc[0]
+    assert row["verdict"] == "not comparable" and row["reason"] == "jit_cuda is measured in a and emulated in b"
+    assert np.isnan(row["ratio"])

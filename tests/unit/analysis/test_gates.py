@@ -1,0 +1,93 @@
+"""Each gate is seen to pass, to fail with one line that names all offences, and to leave its evidence."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from firsttoken.analysis.compare import compare_studies
+from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_regression, gate_status
+from fixtures_samples import Known, Study, analyse, make_study
+
+
+def refused(gate: Callable[[], None], evidence: Path) -> str:
+    before = evidence.read_bytes()
+    with pytest.raises(GateFailed) as error:
+        gate()
+    assert evidence.read_bytes() == before
+    text = str(error.value)
+    assert "\n" not in text and text.endswith(f"see {evidence}")
+    return text
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    known = {"baseline": Known(28.0), "jit_cuda": Known(15.0), "jit_only": Known(wrong_by=0.0005)}
+    return analyse(make_study(tmp_path_factory.mktemp("good"), known, requests=10))
+
+
+def test_a_good_study_passes_all(good: Study, tmp_path: Path) -> None:
+    gate_floors(good.table("latency_by_length"))
+    gate_equality(good.table("equivalence"))
+    gate_status(good.table("summary"), "fail")
+    compare_studies(good.root, good.root, 0.05, tmp_path / "c.csv", tmp_path / "c.json")
+    gate_regression(tmp_path / "c.json")
+
+
+def test_floors(tmp_path: Path) -> None:
+    """3.5 ms is under 0.9 of the floor of 4 ms, 3.7 is not; 2.5 ms a token is under 0.9 of 3."""
+    known = {"baseline": Known(3.7), "jit_cuda": Known(3.5, per_token_ms=0), "jit_only": Known(20.0, itl_ms=2.5)}
+    study = analyse(make_study(tmp_path, known, requests=40))
+    table = study.table("latency_by_length")
+    text = refused(lambda: gate_floors(table), table)
+    assert text.count("median TTFT") == 2 and "jit_cuda at 10 tokens" in text and "jit_cuda at 100 tokens" in text
+    assert text.count("median request mean ITL") == 2 and "jit_only at 100 tokens" in text
+    assert "baseline" not in text
+
+
+def test_single_short_gaps_are_no_offence(tmp_path: Path) -> None:
+    """Gaps near zero (chunks, rings) are fine as long as the request's mean is not."""
+    study = analyse(make_study(tmp_path, {"baseline": Known(itl_ms=4.0, request_sd=0.5)}, requests=40))
+    gate_floors(study.table("latency_by_length"))
+
+
+def test_equality(tmp_path: Path) -> None:
+    known = {"baseline": Known(), "jit_cuda": Known(wrong_by=1.0), "jit_only": Known(wrong_by=1.0)}
+    table = analyse(make_study(tmp_path, known, requests=2)).table("equivalence")
+    text = refused(lambda: gate_equality(table), table)
+    assert "jit_cuda: prompt 10/0 differs" in text and "jit_only: prompt 10/0" in text and "baseline" not in text
+
+
+def test_status(tmp_path: Path) -> None:
+    known = {"baseline": Known(), "jit_cuda": Known(status="failed", reason="out of memory")}
+    table = analyse(make_study(tmp_path, known, requests=2)).table("summary")
+    assert "jit_cuda is failed: out of memory" in refused(lambda: gate_status(table), table)
+
+
+def test_unavailable_only_fails_where_the_study_says_so(tmp_path: Path) -> None:
+    known = {"baseline": Known(), "tensorrt_llm": Known(status="unavailable", reason="no engine")}
+    table = analyse(make_study(tmp_path, known, requests=2)).table("summary")
+    gate_status(table, "record")
+    assert "tensorrt_llm is unavailable: no engine" in refused(lambda: gate_status(table, "fail"), table)
+
+
+def test_emulated_is_no_offence(tmp_path: Path) -> None:
+    known = {"cuda_graph": Known(status="emulated", reason="no CUDA device")}
+    gate_status(analyse(make_study(tmp_path, known, requests=2)).table("summary"), "fail")
+
+
+def test_regression(good: Study, tmp_path: Path) -> None:
+    slow = {"baseline": Known(28.0), "jit_cuda": Known(30.0)}
+    other = analyse(make_study(tmp_path / "slow", slow, requests=10))
+    out = tmp_path / "c.json"
+    compare_studies(good.root, other.root, 0.05, tmp_path / "c.csv", out)
+    text = refused(lambda: gate_regression(out), out)
+    assert "jit_cuda ttft mean at 10 tokens takes" in text and "beyond 5%" in text and "baseline" not in text
+
+
+def test_what_cannot_be_compared_does_not_pass(good: Study, tmp_path: Path) -> None:
+    known = {"baseline": Known(28.0), "jit_cuda": Known(15.0)}
+    other = analyse(make_study(tmp_path / "cpu", known, requests=10, gpu=None))
+    out = tmp_path / "c.json"
+    compare_studies(good.root, other.root, 0.05, tmp_path / "c.csv", out)
+    assert "cannot be compared: other device: cuda and cpu" in refused(lambda: gate_regression(out), out)
