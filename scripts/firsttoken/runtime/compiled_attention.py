@@ -1,8 +1,9 @@
 """Attention with its own KV cache, written so that a compiler can fuse it into the step.
 
-Registered in transformers under `ATTENTION`. It has no mask function there, so no mask is built or read: at decode the
-function compares positions itself, at prefill it is causal. The cache hangs on each attention module as `LayerKV` and is
-written here, so that every decoder layer is the same code over its own tensors and one compilation serves them all.
+Registered in transformers under `ATTENTION`. It has no mask function there, so no mask is built or read: at decode
+the function compares positions itself, at prefill it is causal. The cache hangs on each attention module as `LayerKV`
+and is written here, so that every decoder layer is the same code over its own tensors: one compilation serves them
+all.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class DecodeView:
 
 
 class LayerKV:
-    """Keys and values of one layer, `[1, kv_heads, positions, head_dim]`, and the position that decode writes, int64 `[1]`."""
+    """Keys and values of one layer, `[1, kv_heads, positions, head_dim]`, and where decode writes, int64 `[1]`."""
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, position: torch.Tensor, view: DecodeView) -> None:
         self.keys, self.values, self.position, self.view = keys, values, position, view
@@ -57,7 +58,7 @@ def attend(
     softcap: float | None = None,
     **others: Any,
 ) -> tuple[torch.Tensor, None]:
-    """`query` `[1, heads, L, d]`, `key` and `value` `[1, kv_heads, L, d]` -> `[1, L, heads, d]`; L = 1 is a decode step."""
+    """`query` `[1, heads, L, d]`, `key`, `value` `[1, kv_heads, L, d]` -> `[1, L, heads, d]`; L = 1: a decode step."""
     for name, given in others.items():
         if name not in IGNORED and given is not None:
             raise UnsupportedModel(
@@ -150,7 +151,7 @@ def attach_cache(model: Any, max_context: int, position: torch.Tensor, view: Dec
     layers = model.config.get_text_config().num_hidden_layers
     if len(modules) != layers:
         raise UnsupportedModel(
-            f"{type(model).__name__} has {layers} layers, but {len(modules)} of them use transformers' attention interface"
+            f"{type(model).__name__}: {len(modules)} of {layers} layers use transformers' attention interface"
         )
     total = 0
     for module in modules:

@@ -1,8 +1,9 @@
 """Which parts of a model are compiled, and how.
 
-`regional`: every decoder layer by one compilation that all share (their weights and caches are inputs), and every other
-module of the step by its own. What is lost is fusion across the regions' borders; what is won is a compile time that does not
-grow with the layers. `whole`: the step as one graph. `none`: nothing, for a look at the same code without a compiler.
+`regional`: every decoder layer by one compilation that all share (their weights and caches are inputs), and every
+other module of the step by its own. What is lost is fusion across the regions' borders; what is won is a compile time
+that does not grow with the layers. `whole`: the step as one graph. `none`: nothing, for a look at the same code
+without a compiler.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ class Compiler:
 
 
 class RegionFunctions:
-    """The compiled form of each kind of module under the compiler in force; one instance serves all regions of a model."""
+    """The compiled form of each kind of module under the compiler in force; one instance serves a whole model."""
 
     def __init__(self) -> None:
         self._compiler: Compiler | None = None

@@ -1,13 +1,13 @@
 """The prefill and decode steps of `compiled_graph`: everything that a token needs, over buffers that never move.
 
-Prefill: embedding, layers, head, sampling; leaves the first token and its position in the buffers. Decode: reads token and
-position, leaves the next ones. Neither reads anything from the host, so each can be captured whole.
+Prefill: embedding, layers, head, sampling; leaves the first token and its position in the buffers. Decode: reads
+token and position, leaves the next ones. Neither reads anything from the host, so each can be captured whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,9 +31,9 @@ CHECK_STEPS = 3
 class StepOptions:
     """Choices of speed, none of which changes a result beyond rounding."""
 
-    decode: CompileOptions = CompileOptions()
+    decode: CompileOptions = field(default_factory=CompileOptions)
     # A prompt's products have many rows, where cuBLAS is good and tuning for one row has nothing to do.
-    prefill: CompileOptions = CompileOptions(tuned=False)
+    prefill: CompileOptions = field(default_factory=lambda: CompileOptions(tuned=False))
     decode_attention: str = "plain"
     fuse: bool = True
 
@@ -194,6 +194,6 @@ class CompiledSteps:
         error = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
         if not error <= LARGEST_ERROR[self.model.dtype]:
             raise UnsupportedModel(
-                f"{type(self.model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so its "
-                "attention is not what compiled_graph computes"
+                f"{type(self.model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
+                "its attention is not what compiled_graph computes"
             )

@@ -1,9 +1,9 @@
 """One matrix product where a model has two or three over the same input: Q, K and V; gate and up.
 
 At batch 1 a decode step reads every weight once, so what counts is how few, large reads it makes. The weights of the
-projections are laid one below the other in one tensor; each projection stays where the model expects it. The first to be
-called computes the whole product, keeps it for its siblings, which the model calls next with the same input, and each takes its
-own rows. A compiler that traces this sees one product (Inductor would not merge three equal ones).
+projections are laid one below the other in one tensor; each projection stays where the model expects it. The first to
+be called computes the whole product and keeps it for its siblings, which the model calls next with the same input;
+each takes its own rows. A compiler that traces this sees one product (Inductor would not merge three equal ones).
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class ProjectionSlice(nn.Module):
         self.in_features, self.out_features = fused.weight.shape[1], stop - start
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        return self.fused(hidden, self.last_sibling)[..., self.start : self.stop]
+        rows: torch.Tensor = self.fused(hidden, self.last_sibling)[..., self.start : self.stop]
+        return rows
 
 
 def fuse_projections(model: nn.Module) -> int:
-    """Fuse all sibling projections of `model` in place, one group at a time so that no second copy of the weights exists.
+    """Fuse all sibling projections of `model` in place, one group at a time: no second copy of the weights exists.
 
     Returns how many groups were fused; 0 for a model that is fused already (GPT-2) or names its projections otherwise.
     """

@@ -1,0 +1,282 @@
+"""The engine of `compiled_graph`: compiled steps, captured whole, queued ahead of the tokens that are read."""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from firsttoken.records import GraphOptions, MemoryReport, Plan, SetupTimes, TokenTiming
+from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
+from firsttoken.runtime.compiled_step import CompiledSteps, StepOptions
+from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.device_form import DeviceForm, device_form
+from firsttoken.runtime.eager_decode import save_logits_file
+from firsttoken.runtime.model_loading import load_model, tf32_state
+from firsttoken.runtime.step_graph import EagerStep, StepGraph
+
+QUEUED_AHEAD = 2  # decode steps that wait on the device while a token is read, so that it never waits for the host
+SMALLEST_KV_BUCKET = 128
+
+
+def build_compiled_engine(spec: EngineSpec) -> CompiledEngine:
+    """Load, compile, capture and warm. Raises UnsupportedModel for a model that the compiled steps do not compute."""
+    started_s = time.perf_counter()
+    use_cache = use_compile_cache(spec.plan.compile_cache_dir)
+    imported_s = time.perf_counter()
+    model = load_model(spec.model_dir, spec.plan.dtype, spec.plan.device, threads=spec.plan.threads)
+    loaded_s = time.perf_counter()
+    setup = SetupTimes(imports_s=imported_s - started_s, load_s=loaded_s - imported_s)
+    return CompiledEngine(model, spec.plan, StepOptions(), setup, use_cache)
+
+
+def kv_buckets(plan: Plan) -> list[int]:
+    """Numbers of cache positions that decode graphs read; the largest holds the plan's whole context."""
+    wanted = sorted(plan.graphs.kv_buckets)
+    if not wanted:
+        size = SMALLEST_KV_BUCKET
+        while size < plan.max_context:
+            wanted.append(size)
+            size *= 2
+    return [size for size in wanted if size < plan.max_context] + [plan.max_context]
+
+
+def buckets_in_use(plan: Plan) -> list[int]:
+    """Of `kv_buckets`, those that the plan's requests reach, and the largest, which serves all others."""
+    buckets = kv_buckets(plan)
+    positions = {p for n in plan.prompt_lengths for p in range(n + 1, n + plan.new_tokens)}
+    reached = {next(size for size in buckets if size >= count) for count in positions if count <= plan.max_context}
+    return sorted(reached | {buckets[-1]})
+
+
+def prefill_lengths(plan: Plan) -> list[int]:
+    """Padded prompt lengths that are captured: the plan's, or the buckets that hold them, as many as the pool may."""
+    if not plan.graphs.capture_beforehand:
+        return []
+    wanted = sorted({padded_length(plan.graphs, n, plan.max_context) for n in plan.prompt_lengths})
+    return wanted[: plan.graphs.pool_capacity]
+
+
+def padded_length(options: GraphOptions, length: int, max_context: int) -> int:
+    """`length` itself, or the next bucket above it where there are buckets."""
+    fitting = [size for size in options.prefill_buckets if length <= size <= max_context]
+    return min(fitting, default=length)
+
+
+class CompiledEngine:
+    """One request at a time, all calls from one thread. See `contract.Engine`."""
+
+    def __init__(self, model: torch.nn.Module, plan: Plan, options: StepOptions, setup: SetupTimes, cache: str) -> None:
+        self._plan, self._options, self._compile_cache = plan, options, cache
+        self._form: DeviceForm = device_form(plan.device, getattr(torch, plan.dtype))
+        self._prefills: dict[int, StepGraph] = {}
+        self._decodes: dict[int, StepGraph] = {}
+        self._counts = {"prefills": 0, "prefill_hits": 0, "prefill_misses": 0, "decode_steps": 0, "decode_replays": 0}
+        started_s = time.perf_counter()
+        with self._form.stream():
+            self._steps = CompiledSteps(model, plan.max_context, plan.sampling, plan.seed, options)
+            self._ring = self._form.ring(self._steps.buffers.token)
+            self._clock = self._form.clock(plan.max_context)
+            self._host_ns = array("q", bytes(8 * 2 * plan.max_context))  # lookup and launch of each token
+            self._last_request = (0, False)
+            self._compile()
+            compiled_s = time.perf_counter()
+            self._capture()
+        captured_s = time.perf_counter()
+        self._warm_up()
+        self.setup = SetupTimes(
+            imports_s=setup.imports_s,
+            load_s=setup.load_s,
+            compile_s=compiled_s - started_s,
+            capture_s=captured_s - compiled_s,
+            warm_up_s=time.perf_counter() - captured_s,
+        )
+
+    # -------------------------------------------------------------- making ready
+
+    def _compile(self) -> None:
+        """Run each step once, which compiles and tunes it."""
+        with torch.inference_mode():
+            for length in prefill_lengths(self._plan):
+                self._rehearsal(self._steps.prefill_step(length))()
+            for bucket in buckets_in_use(self._plan):
+                self._rehearsal(self._steps.decode_step(bucket))()
+        self._form.synchronize()
+
+    def _capture(self) -> None:
+        for length in prefill_lengths(self._plan):
+            step = self._steps.prefill_step(length)
+            self._prefills[length] = self._form.make_step(step, self._rehearsal(step))
+        for bucket in buckets_in_use(self._plan):
+            step = self._steps.decode_step(bucket)
+            self._decodes[bucket] = self._form.make_step(step, self._rehearsal(step))
+
+    def _rehearsal(self, step: Callable[[], None]) -> Callable[[], None]:
+        """The step from position 0 and for a prompt of one token, so that none runs past the end of a buffer."""
+
+        def rehearse() -> None:
+            self._steps.buffers.position.zero_()
+            self._steps.buffers.request.zero_()
+            step()
+
+        return rehearse
+
+    def _warm_up(self) -> None:
+        """Two requests of each length, then a clean slate: random stream, counters, peaks."""
+        for length in sorted(set(self._plan.prompt_lengths)):
+            for _ in range(2):
+                self.generate([1] * length, self._plan.new_tokens, _ignore, _never)
+        self._steps.buffers.reseed(self._plan.seed)
+        self._form.synchronize()
+        self._counts = dict.fromkeys(self._counts, 0)
+        self._compiled_at_start = compile_counters()
+        self._form.start_peaks()
+
+    # -------------------------------------------------------------- serving
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        emit: Callable[[int], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        length = len(prompt_ids)
+        self._check_fits(length, max_new_tokens)
+        ahead = QUEUED_AHEAD if self._ring.lag else 0
+        with torch.inference_mode(), self._form.stream():
+            hit = self._start(prompt_ids)
+            queued = received = 1
+            for index in range(max_new_tokens):
+                while queued < min(max_new_tokens, index + 1 + ahead):
+                    self._queue_decode(queued, length + queued - 1)
+                    queued += 1
+                token = self._ring.receive(index)
+                received = index + 1
+                emit(token)
+                if cancelled():
+                    break
+            self._ring.discard()
+        self._last_request = (received, hit)
+
+    def _start(self, prompt_ids: Sequence[int]) -> bool:
+        """Queue the prompt's transfer and its prefill; returns whether a captured one was there."""
+        before_ns = time.perf_counter_ns()
+        step, padded, hit = self._find_prefill(len(prompt_ids))
+        found_ns = time.perf_counter_ns()
+        self._clock.mark(0, 0)
+        self._steps.buffers.upload(prompt_ids, padded)
+        step.replay()
+        self._finish_queueing(0, before_ns, found_ns)
+        self._counts["prefills"] += 1
+        self._counts["prefill_hits" if hit else "prefill_misses"] += 1
+        return hit
+
+    def _queue_decode(self, index: int, position: int) -> None:
+        """Queue the step that reads the token at `position` and chooses token `index` of the request."""
+        before_ns = time.perf_counter_ns()
+        step = self._find_decode(position)
+        found_ns = time.perf_counter_ns()
+        self._clock.mark(index, 0)
+        step.replay()
+        self._finish_queueing(index, before_ns, found_ns)
+        self._counts["decode_steps"] += 1
+        self._counts["decode_replays"] += 1
+
+    def _finish_queueing(self, index: int, before_ns: int, found_ns: int) -> None:
+        self._clock.mark(index, 1)
+        self._clock.mark(index, 2)
+        self._ring.send(index)
+        self._host_ns[2 * index] = found_ns - before_ns
+        self._host_ns[2 * index + 1] = time.perf_counter_ns() - found_ns
+
+    def _find_prefill(self, length: int) -> tuple[StepGraph, int, bool]:
+        padded = padded_length(self._plan.graphs, length, self._plan.max_context)
+        graph = self._prefills.get(padded)
+        if graph is not None:
+            return graph, padded, True
+        return EagerStep(self._steps.prefill_step(length, plain=True)), length, False
+
+    def _find_decode(self, position: int) -> StepGraph:
+        for bucket, graph in self._decodes.items():  # in ascending order, a handful
+            if position < bucket:
+                return graph
+        raise ValueError(f"position {position} is past the end of the KV cache ({self._plan.max_context} positions)")
+
+    def _check_fits(self, length: int, new_tokens: int) -> None:
+        if length < 1 or new_tokens < 1:
+            raise ValueError(f"a request needs a prompt and new tokens; got {length} and {new_tokens}")
+        if length + new_tokens > self._plan.max_context:
+            raise ValueError(
+                f"prompt of {length} plus {new_tokens} new tokens does not fit the KV cache of "
+                f"{self._plan.max_context} positions"
+            )
+
+    # -------------------------------------------------------------- looking back
+
+    def timings(self) -> Sequence[TokenTiming]:
+        tokens, hit = self._last_request
+        return [
+            TokenTiming(
+                device_ns=self._clock.spans_ns(index)[0],
+                lookup_ns=self._host_ns[2 * index],
+                launch_ns=self._host_ns[2 * index + 1],
+                pool_hit=hit if index == 0 else True,
+            )
+            for index in range(tokens)
+        ]
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        self._check_fits(len(prompt_ids), len(continuation_ids))
+        with torch.inference_mode(), self._form.stream():
+            step, padded, _ = self._find_prefill(len(prompt_ids))
+            self._steps.buffers.upload(prompt_ids, padded)
+
+            def run(index: int, position: int) -> None:
+                (step if index == 0 else self._find_decode(position)).replay()
+
+            logits = self._steps.teacher_forced(prompt_ids, continuation_ids, run)
+        save_logits_file(logits, path)
+        return True
+
+    def memory(self) -> MemoryReport:
+        graphs = [*self._prefills.values(), *self._decodes.values()]
+        return self._form.memory(sum(graph.bytes for graph in graphs))
+
+    def counters(self) -> dict[str, float]:
+        return {
+            **self._counts,
+            "captures": len(self._prefills) + len(self._decodes),
+            "evictions": 0,
+            "failed_captures": 0,
+            "recompiles": compile_counters() - self._compiled_at_start,
+        }
+
+    def facts(self) -> dict[str, str]:
+        decode = "Inductor" if self._options.decode_attention == "plain" else "sdpa"
+        return {
+            "attention": f"sdpa (prefill), {decode} (decode)",
+            "tf32": tf32_state(),
+            "compile_cache": self._compile_cache,
+        }
+
+    def close(self) -> None:
+        if not self._decodes:
+            return
+        self._form.synchronize()
+        for graph in (*self._prefills.values(), *self._decodes.values()):
+            graph.close()
+        self._prefills.clear()
+        self._decodes.clear()
+        self._form.close()
+
+
+def _ignore(token: int) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
