@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
+from safetensors.numpy import save_file
+
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.measure.harness import RunOutputs, RunRequest
-from firsttoken.records import Plan, Prompt, Prompts, SetupTimes, TokenTiming
-from safetensors.numpy import save_file
+from firsttoken.measure.sampler import GpuProcess, GpuReading, Readings, Sample, SamplerStart
+from firsttoken.records import Device, Plan, Prompt, Prompts, SetupTimes, TokenTiming
 
 LENGTHS = (3, 5)
 NEW_TOKENS = 4
@@ -98,3 +100,49 @@ def make_outputs(tmp_path: Path) -> RunOutputs:
     return RunOutputs(
         samples=raw / "1.parquet", record=raw / "1.json", tokens=raw / "1.tokens.json", logits=raw / "1.logits"
     )
+
+
+class QuietTelemetry:
+    """A machine on which nothing happens, however busy the one under the test is."""
+
+    starting_ns = 0
+
+    def __init__(self, device: Device, gpu_uuid: str | None = None) -> None:
+        self.start = SamplerStart(source="cpu", cores=2, interval_s=0.1)
+        self.told: list[str] = []
+
+    def measuring(self) -> None:
+        self.told.append("measuring")
+
+    def stop(self) -> Readings:
+        return Readings(self.start, ())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.told.append("closed")
+
+
+def sample(seconds: float, busy_s: float = 0.0, tree_s: float = 0.0, gpu: GpuReading | None = None) -> Sample:
+    """A sample at a time in seconds."""
+    return Sample(t_ns=round(seconds * 1e9), cpu_busy_s=busy_s, tree_cpu_s=tree_s, gpu=gpu)
+
+
+def gpu_reading(**changes: object) -> GpuReading:
+    """A busy, cool, unthrottled GPU that only we use."""
+    values: dict[str, object] = {
+        "sm_clock_mhz": 1980,
+        "memory_clock_mhz": 3201,
+        "temperature_c": 40,
+        "power_w": 400.0,
+        "energy_j": 1000.0,
+        "reasons": 0,
+        "utilization": 0.9,
+        "used_bytes": 20 << 30,
+        "processes": (GpuProcess(pid=7, bytes=15 << 30, own=True),),
+    }
+    return GpuReading(**(values | changes))  # type: ignore[arg-type]
+
+
+GPU_START = SamplerStart(source="nvml", cores=16, interval_s=0.1, gpu_name="NVIDIA H200", reference_clock_mhz=1980.0)

@@ -9,15 +9,33 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
+
 from firsttoken.approaches.base import Approach, TokenSink, Unsupported
 from firsttoken.files import read_json
+from firsttoken.measure import evidence, harness
 from firsttoken.measure.harness import RunOutputs, add_time_before_load, grown_counters, run_benchmark
+from firsttoken.measure.sampler import Readings
 from firsttoken.measure.samples import SAMPLES_SCHEMA
-from firsttoken.records import Availability, Device, Plan, RunRecord, SetupTimes, TokensRecord
-from safetensors.numpy import load_file, save_file
-from unit.measure.fakes import LENGTHS, NEW_TOKENS, Constant, Split, WithLogits, make_outputs, make_request
+from firsttoken.records import Availability, Device, Plan, RunRecord, SetupTimes, TelemetrySummary, TokensRecord
+from unit.measure.fakes import (
+    GPU_START,
+    LENGTHS,
+    NEW_TOKENS,
+    Constant,
+    QuietTelemetry,
+    Split,
+    WithLogits,
+    make_outputs,
+    make_request,
+)
 
 REQUESTS = 6 * len(LENGTHS)
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(harness, "Telemetry", QuietTelemetry)
 
 
 def run(tmp_path: Path, approach: type[Approach], **changes: object) -> tuple[RunRecord, RunOutputs]:
@@ -277,3 +295,45 @@ def test_time_before_load_is_counted_once() -> None:
     assert add_time_before_load(own, ready_s=3.5, before_load_s=0.5).imports_s == pytest.approx(2.5)
     counted = SetupTimes(imports_s=2.5, load_s=1.0)
     assert add_time_before_load(counted, ready_s=3.5, before_load_s=0.5).imports_s == pytest.approx(2.5)
+
+
+def test_another_gpu_than_the_config_says_fails_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnH200(QuietTelemetry):
+        def __init__(self, device: Device, gpu_uuid: str | None = None) -> None:
+            super().__init__(device, gpu_uuid)
+            self.start = GPU_START
+
+    monkeypatch.setattr(harness, "Telemetry", OnH200)
+    record, _ = run(tmp_path / "a", Constant, expected_gpu="NVIDIA A100")
+    assert record.status == "failed"
+    assert "hardware.gpu: expected 'NVIDIA A100', this job has 'NVIDIA H200'" in record.reason
+    assert run(tmp_path / "b", Constant, expected_gpu="NVIDIA H200")[0].status == "measured"
+
+
+def test_requests_in_a_tainted_window_are_flagged_and_the_others_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The middle third of the run is tainted: its requests are, and only those."""
+    seen: dict[str, tuple[int, int]] = {}
+
+    def summarise(readings: Readings, span: tuple[int, int], tokens: int, threads: int) -> TelemetrySummary:
+        third = (span[1] - span[0]) // 3
+        seen["window"] = (span[0] + third, span[0] + 2 * third)
+        return TelemetrySummary(source="cpu", tainted_windows=(seen["window"],), taint_reasons=("noise",))
+
+    monkeypatch.setattr(evidence, "summarise", summarise)
+    record, outputs = run(tmp_path, Constant, pause_ms=1.0, requests_per_length=15)
+    frame = pq.read_table(outputs.samples).to_pandas()
+    flagged = frame.groupby("order")["tainted"].agg(["min", "max"])
+    assert (flagged["min"] == flagged["max"]).all(), "a request is tainted as a whole"
+    tainted = flagged["max"]
+    assert 0 < tainted.sum() < len(tainted) and tainted.sum() == record.tainted_requests
+    assert tainted.astype(int).diff().abs().sum() <= 2, "one stretch of the run"
+    assert not tainted.iloc[0] and not tainted.iloc[-1]
+
+
+def test_the_wait_for_the_device_is_not_the_approachs(tmp_path: Path) -> None:
+    without, _ = run(tmp_path / "a", Constant)
+    waited, _ = run(tmp_path / "b", Constant, waited_ns=10**12)
+    assert without.ready_s is not None and waited.ready_s is not None
+    assert waited.ready_s < without.ready_s
