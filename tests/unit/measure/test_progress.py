@@ -1,0 +1,80 @@
+"""The progress line: live on a terminal, quiet in a log, and never more often than its interval."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from firsttoken.measure import progress as module
+from firsttoken.measure.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(module, "perf_counter", found)
+    return found
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten(clock: Clock) -> None:
+    terminal = Terminal()
+    progress = Progress("jit_cuda", 3, total=40, stream=terminal)
+    progress.note("loading")
+    progress.begin()
+    for ttft_ns in (2_000_000, 4_000_000, 9_000_000, 3_000_000):
+        clock.now_s += 0.5
+        progress.update(100, ttft_ns)
+    progress.close()
+    text = terminal.getvalue()
+    assert "\n" not in text and "jit_cuda #3: loading" in text
+    last = text.split("\r\x1b[K")[-2]
+    assert last == "jit_cuda #3: 4/40 requests, now 100 tokens, median TTFT 3.50 ms, 18 s left"
+    assert text.endswith("\r\x1b[K"), "the line is cleared at the end"
+
+
+def test_a_log_gets_a_line_every_ten_seconds_and_no_control_codes(clock: Clock) -> None:
+    log = io.StringIO()
+    progress = Progress("baseline", 1, total=250, stream=log)
+    progress.note("loading")
+    progress.begin()
+    for _ in range(250):
+        clock.now_s += 0.125
+        progress.update(10, 1_000_000)
+    progress.close()
+    lines = log.getvalue().splitlines()
+    assert len(lines) == 3 and "\x1b" not in log.getvalue()
+    assert lines[0].startswith("baseline #1: 80/250 requests") and lines[0].endswith("21 s left")
+
+
+def test_a_short_run_is_silent_in_a_log(clock: Clock) -> None:
+    log = io.StringIO()
+    progress = Progress("baseline", 1, total=5, stream=log)
+    for _ in range(5):
+        clock.now_s += 1.0
+        progress.update(10, 1_000_000)
+    progress.close()
+    assert log.getvalue() == ""
+
+
+def test_requests_between_two_lines_write_nothing(clock: Clock) -> None:
+    terminal = Terminal()
+    progress = Progress("baseline", 1, total=5, stream=terminal)
+    progress.begin()
+    for _ in range(5):
+        clock.now_s += 0.01
+        progress.update(10, 1_000_000)
+    assert terminal.getvalue() == ""
