@@ -97,6 +97,7 @@ class Generator:
         engine: Engine | None = None
         try:
             engine = self._build()
+            lifetime.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
             gc.collect()
             gc.freeze()  # the engine's objects stay: no collection should walk them during a request
             self._greet(wire.Ready(engine.setup))
@@ -208,7 +209,6 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
     """The whole life of the process: launch line from stdin, serve, end."""
     faulthandler.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    lifetime.name_this_thread("ft-engine")
     launch = msgspec.json.decode(sys.stdin.readline(), type=lifetime.Launch)
     listener = socket.socket(fileno=launch.listener)
     listener.set_inheritable(False)

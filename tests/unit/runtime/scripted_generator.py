@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.runtime import lifetime
 from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
 from firsttoken.runtime.generator import main
 
@@ -19,6 +20,7 @@ class CountingEngine:
 
     def __init__(self, spec: EngineSpec) -> None:
         self.setup = SetupTimes(imports_s=1.0, load_s=2.0)
+        self._stubborn = spec.model_dir.endswith("stubborn")
         self._paced = spec.model_dir.endswith("paced")
 
     def generate(
@@ -57,6 +59,8 @@ class CountingEngine:
         return {"attention": "sdpa"}
 
     def close(self) -> None:
+        if self._stubborn:
+            time.sleep(1000)
         print("engine closed", file=sys.stderr, flush=True)
 
 
@@ -73,6 +77,8 @@ def build(spec: EngineSpec) -> CountingEngine:
         child = subprocess.Popen(["sleep", "1000"])
         print(f"child {child.pid}", file=sys.stderr, flush=True)
         time.sleep(1000)
+    if behaviour == "stubborn":  # does not close; a second is enough to see that the kernel's alarm ends it
+        lifetime.STOP_GRACE_S = 1
     return CountingEngine(spec)
 
 

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from firsttoken.records import Plan
+from firsttoken.runtime import lifetime
 from firsttoken.runtime.client import GeneratorClient, GeneratorDied
 from firsttoken.runtime.contract import EngineSpec
 
@@ -28,6 +29,7 @@ OWNER = """
 import os, sys, time
 from pathlib import Path
 from firsttoken.records import Plan
+from firsttoken.runtime import lifetime
 from firsttoken.runtime.client import GeneratorClient
 from firsttoken.runtime.contract import EngineSpec
 plan = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
@@ -125,6 +127,27 @@ def test_a_load_that_nobody_can_interrupt_ends_with_its_children_too() -> None:
         wait_for(lambda: not folder.exists())
     finally:
         finish(owner)
+
+
+def test_an_engine_that_does_not_close_is_ended_by_the_alarm() -> None:
+    """Seen to fail without the alarm."""
+    owner, pid, folder = start_owner("stubborn", "time.sleep(1000)")
+    try:
+        owner.kill()
+        wait_for(lambda: is_gone(pid))
+        assert not folder.exists()
+    finally:
+        finish(owner)
+
+
+def test_an_engine_that_does_not_close_is_killed_by_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = GeneratorClient.launch(spec("stubborn"), COMMAND)
+    client.wait_until_ready()
+    monkeypatch.setattr(lifetime, "STOP_GRACE_S", 0.2)  # before its own alarm, which rings after a second
+    pid, folder = client.pid, client.address.parent
+    client.close()
+    assert pid is not None and not psutil.pid_exists(pid)
+    assert not folder.exists()
 
 
 def test_closing_during_the_load_leaves_nothing() -> None:
