@@ -179,6 +179,9 @@ def _reference(study: Study, lengths: Sequence[int], rng: np.random.Generator) -
             if index == 0:
                 logits[2, VOCABULARY - 2], logits[2, VOCABULARY - 1] = -0.0005, -1.0
             tensors[f"tokens/{length}/{index}"] = tokens.astype(np.int64)
+            best = np.argsort(-logits, axis=1)[:, :8]
+            tensors[f"top_tokens/{length}/{index}"] = best.astype(np.int64)
+            tensors[f"top_logits/{length}/{index}"] = np.take_along_axis(logits, best, axis=1)
             tensors[f"logits/{length}/{index}"] = logits
     study.root.mkdir(parents=True, exist_ok=True)
     save_file(tensors, study.root / "reference.safetensors")

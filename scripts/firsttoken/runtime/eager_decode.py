@@ -9,27 +9,22 @@ if TYPE_CHECKING:
     import torch
 
 
-def greedy_decode(
-    model: Any, prompt_ids: Sequence[int], new_tokens: int, keep_logits: bool
-) -> tuple[list[int], torch.Tensor | None]:
+def greedy_decode(model: Any, prompt_ids: Sequence[int], new_tokens: int) -> tuple[list[int], torch.Tensor]:
     """One prefill and `new_tokens - 1` one-token steps.
 
-    Returns the greedy tokens (end-of-sequence ignored) and, if `keep_logits`, the logits that chose them: float32
-    `[new_tokens, vocab]` on the CPU.
+    Returns the greedy tokens (end-of-sequence ignored) and the logits that chose them: float32 `[new_tokens, vocab]` on the CPU.
     """
-    return _decode(model, prompt_ids, new_tokens, None, keep_logits)
+    return _decode(model, prompt_ids, new_tokens, None)
 
 
 def teacher_forced_logits(model: Any, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> torch.Tensor:
     """Float32 logits `[len(continuation_ids), vocab]` on the CPU; row i is what predicts `continuation_ids[i]`."""
-    _, logits = _decode(model, prompt_ids, len(continuation_ids), continuation_ids, True)
-    assert logits is not None
-    return logits
+    return _decode(model, prompt_ids, len(continuation_ids), continuation_ids)[1]
 
 
 def _decode(
-    model: Any, prompt_ids: Sequence[int], new_tokens: int, forced: Sequence[int] | None, keep_logits: bool
-) -> tuple[list[int], torch.Tensor | None]:
+    model: Any, prompt_ids: Sequence[int], new_tokens: int, forced: Sequence[int] | None
+) -> tuple[list[int], torch.Tensor]:
     import torch
     from transformers import DynamicCache
 
@@ -41,11 +36,10 @@ def _decode(
         for index in range(new_tokens):
             output = model(input_ids=step_input, past_key_values=cache, use_cache=True, logits_to_keep=1)
             logits = output.logits[0, -1].float()
-            if keep_logits:
-                rows.append(logits.cpu())
+            rows.append(logits.cpu())
             tokens.append(int(logits.argmax()) if forced is None else int(forced[index]))
             step_input = torch.tensor([[tokens[-1]]], device=model.device)
-    return tokens, torch.stack(rows) if keep_logits else None
+    return tokens, torch.stack(rows)
 
 
 def save_logits_file(logits: torch.Tensor, path: Any) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from firsttoken.files import atomic_path
 from firsttoken.records import Prompts
 
+CANDIDATES = 8  # of each choice; a token that is none of them is no near-tie
+
 
 def make_reference(
     model_dir: Path,
@@ -23,8 +25,9 @@ def make_reference(
 ) -> None:
     """Decode every prompt eagerly in float32 and write `out` (safetensors).
 
-    Keys: `tokens/{length}/{index}` int64 `[new_tokens]` for every prompt, `logits/{length}/{index}` float32
-    `[new_tokens, vocab]` for the first `logit_prompts_per_length` prompts of each length; metadata as strings.
+    Keys, for every prompt: `tokens/{length}/{index}` int64 `[new_tokens]`; `top_tokens/...` int64 and `top_logits/...` float32
+    `[new_tokens, 8]`, the best candidates in falling order, which tell how undecided each choice was. For the first
+    `logit_prompts_per_length` prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as strings.
     """
     import torch
     from safetensors.torch import save_file
@@ -38,11 +41,13 @@ def make_reference(
         model = load_model(model_dir, "float32", device)
         started = time.monotonic()
         for done, prompt in enumerate(prompts.prompts):
-            keep_logits = prompt.index < logit_prompts_per_length
-            tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens, keep_logits)
-            tensors[f"tokens/{prompt.length}/{prompt.index}"] = torch.tensor(tokens, dtype=torch.int64)
-            if logits is not None:
-                tensors[f"logits/{prompt.length}/{prompt.index}"] = logits
+            tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens)
+            key = f"{prompt.length}/{prompt.index}"
+            best = logits.topk(min(CANDIDATES, logits.shape[1]))
+            tensors[f"tokens/{key}"] = torch.tensor(tokens, dtype=torch.int64)
+            tensors[f"top_tokens/{key}"], tensors[f"top_logits/{key}"] = best.indices, best.values
+            if prompt.index < logit_prompts_per_length:
+                tensors[f"logits/{key}"] = logits
             _show_progress(done + 1, len(prompts.prompts), time.monotonic() - started)
     metadata = {
         "architecture": type(model).__name__,

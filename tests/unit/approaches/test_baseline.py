@@ -54,7 +54,7 @@ def test_tokens_are_those_of_plain_greedy_decoding(model_dir: Path) -> None:
         with approach_class("baseline")() as approach:
             approach.load(model_dir, plan())
             for length in LENGTHS:
-                assert tokens(approach, length) == greedy_decode(model, prompt_ids(length), NEW_TOKENS, False)[0]
+                assert tokens(approach, length) == greedy_decode(model, prompt_ids(length), NEW_TOKENS)[0]
             counters = approach.counters()
     assert counters["prefills"] == len(LENGTHS)
     assert counters["decode_steps"] == len(LENGTHS) * (NEW_TOKENS - 1)

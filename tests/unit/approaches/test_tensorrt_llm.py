@@ -51,7 +51,7 @@ def test_streams_the_references_tokens_in_chunks_of_none_one_and_three(plan: Pla
         approach.generate(prompt_ids(9), 7, sink)
         counters, facts = approach.counters(), approach.facts()
     assert [len(chunk) for chunk in sink.chunks] == [1, 3, 1, 2]
-    expected, _ = greedy_decode(build_tiny_model("llama_gqa"), prompt_ids(9), 7, False)
+    expected, _ = greedy_decode(build_tiny_model("llama_gqa"), prompt_ids(9), 7)
     assert [token for chunk in sink.chunks for token in chunk] == expected
     assert setup.load_s > 0 and setup.warm_up_s > 0
     assert (counters["executor_requests"], counters["worker_processes"], counters["single_process"]) == (1, 0, 1)

@@ -238,7 +238,7 @@ class _TrtLLM:
 
         if not hasattr(self, "_model"):
             self._model = AutoModelForCausalLM.from_pretrained(self._weights)
-        return greedy_decode(self._model, prompt, new_tokens, False)[0]
+        return greedy_decode(self._model, prompt, new_tokens)[0]
 
     def shutdown(self) -> None:
         self.is_shut_down = True
