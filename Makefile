@@ -4,13 +4,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
-VENV := .venv
-# By its own name and not through an activated shell, so that clone paths with spaces work.
+# The C++ compiler that torch.compile calls cannot read headers below a path with a space: then the environment lies elsewhere.
+NULL :=
+SPACE := $(NULL) $(NULL)
+VENV := $(if $(findstring $(SPACE),$(CURDIR)),$(HOME)/.cache/firsttoken/venv-$(shell pwd | cksum | cut -d' ' -f1),.venv)
 PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare test lint unit workflow browser gpu-check trtllm-check wheelhouse clean
+.PHONY: help run summary report verify compare ship test lint gpu-check trtllm-check wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,3 +41,21 @@ lint: $(VENV)/.installed  ## style, types, workflow lint
 	$(PY) -m mypy
 	$(PY) -m snakefmt --check Snakefile rules
 	$(PY) -m snakemake --lint
+
+gpu-check: $(VENV)/.installed  ## everything that needs a GPU: traps, equality, a short study
+	$(PY) scripts/gpu_check.py
+
+trtllm-check:  ## TensorRT-LLM alone, in its own environment: make trtllm-check TRTLLM_PYTHON=python3
+	$(or $(TRTLLM_PYTHON),python3) scripts/trtllm_check.py
+
+wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: make wheelhouse PYTHON=3.12
+	$(PY) scripts/wheelhouse.py --python $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON)) $(if $(HOST),--host '$(HOST)')
+
+ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
+	$(PY) scripts/ship_study.py '$(STUDY)'
+
+compare: $(VENV)/.installed  ## two finished studies: make compare A=base B=changed
+	$(PY) scripts/run.py --compare '$(A)' '$(B)' $(ARGS)
+
+report: $(VENV)/.installed  ## the report of a finished or shipped study again: make report STUDY=results/reference/NAME
+	$(PY) scripts/run.py --report-only '$(STUDY)'

@@ -155,7 +155,7 @@ rule measure_pool_memory:
     resources:
         gpu=1,
     params:
-        plan=STUDY.plan(compile_cache_dir=f"results/{STUDY.name}/.cache"),
+        plan=STUDY.plan(compile_cache_dir=compile_cache_dir()),
         max_model_context=model_limits(STUDY.model) or 0,
         fingerprint=FINGERPRINT,
     message:
@@ -181,7 +181,7 @@ rule measure_pool_misses:
     resources:
         gpu=1,
     params:
-        plan=STUDY.plan(compile_cache_dir=f"results/{STUDY.name}/.cache"),
+        plan=STUDY.plan(compile_cache_dir=compile_cache_dir()),
         max_model_context=model_limits(STUDY.model) or 0,
         fingerprint=FINGERPRINT,
     message:

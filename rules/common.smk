@@ -4,6 +4,7 @@ Needs: config/config.yaml (and what --configfile lays over it), config/config.sc
 Makes: STUDY, the grid and the functions that the other rule files use. Ends with one line when the config is wrong.
 """
 
+import hashlib
 import os
 import re
 import sys
@@ -119,6 +120,15 @@ def engine_input(wildcards):
     return [f"results/{STUDY.name}/engine", f"results/{STUDY.name}/engine.json"]
 
 
+def compile_cache_dir():
+    """One private folder of compiled code a study; outside the clone where its path has a space, which Inductor cannot compile in."""
+    inside = Path(f"results/{STUDY.name}/.cache")
+    if " " not in str(inside.absolute()):
+        return str(inside)
+    place = hashlib.sha256(str(inside.absolute()).encode()).hexdigest()[:12]
+    return str(Path.home() / ".cache" / "firsttoken" / place)
+
+
 def run_params(wildcards):
     """Everything of the config that decides what one benchmark run does."""
     workload = STUDY.config["workload"]
@@ -129,7 +139,7 @@ def run_params(wildcards):
     )
     return {
         "plan": STUDY.plan(
-            compile_cache_dir=f"results/{STUDY.name}/.cache", engine_dir=engine_dir
+            compile_cache_dir=compile_cache_dir(), engine_dir=engine_dir
         ),
         "requests": workload["requests"],
         "pause_ms": workload["pause_ms"],
