@@ -156,7 +156,7 @@ rule measure_pool_memory:
         gpu=1,
     params:
         plan=STUDY.plan(compile_cache_dir=compile_cache_dir()),
-        max_model_context=model_limits(STUDY.model) or 0,
+        lengths=spread_lengths(4 * STUDY.config["graphs"]["pool_capacity"]),
         fingerprint=FINGERPRINT,
     message:
         "Measuring device memory over many prompt lengths, rolling and unbounded"
@@ -182,7 +182,7 @@ rule measure_pool_misses:
         gpu=1,
     params:
         plan=STUDY.plan(compile_cache_dir=compile_cache_dir()),
-        max_model_context=model_limits(STUDY.model) or 0,
+        lengths=spread_lengths(8),
         fingerprint=FINGERPRINT,
     message:
         "Measuring the price of a prompt length that was not captured beforehand"

@@ -13,7 +13,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firsttoken.approaches.base import approach_class, approach_names
-from firsttoken.inputs.checks import hub_access_problem, local_inputs, model_limits, model_problem
+from firsttoken.inputs.checks import (
+    hub_access_problem,
+    local_inputs,
+    model_limits,
+    model_problem,
+)
 from firsttoken.measure.environment import fingerprint, machine_facts, visible_gpu
 from firsttoken.records import Availability
 from firsttoken.study.config import ConfigError, Study, load_schema
@@ -177,6 +182,13 @@ SOURCE_FILES = {name: approach_files(name) for name in APPROACHES}
 def table(name):
     """One of the study's tables, e.g. `table("summary")`."""
     return f"results/{STUDY.name}/tables/{name}.csv"
+
+
+def spread_lengths(number):
+    """Prompt lengths that no config names: `number` of them, evenly spread up to the longest prompt of the study."""
+    longest = max(STUDY.config["workload"]["prompt_lengths"])
+    step = max(1, longest // number)
+    return [step * (place + 1) - 1 for place in range(number) if step * (place + 1) > 1]
 
 
 def experiment_files():

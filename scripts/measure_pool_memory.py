@@ -1,0 +1,30 @@
+"""In: the model and the corpus. Out: pool_memory.csv: device memory after each of many prompt lengths, with a rolling and an unbounded pool."""
+
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+
+from firsttoken.analysis.schemas import write_table
+from firsttoken.approaches.base import approach_class
+from firsttoken.inputs.prompts import make_prompts
+from firsttoken.measure.device_lock import device_lock
+from firsttoken.measure.environment import visible_gpu
+from firsttoken.measure.experiments import measure_pool_memory
+from firsttoken.records import Plan
+from firsttoken.study.job import job, require_gpu_slot
+
+APPROACH = "jit_cuda"
+
+if __name__ == "__main__":
+    with job(snakemake) as log:
+        require_gpu_slot(snakemake)
+        plan = msgspec.convert(snakemake.params.plan, Plan)
+        model, corpus = Path(snakemake.input.model), Path(snakemake.input.corpus)
+        prompts = make_prompts(model, corpus, snakemake.params.lengths, 1, plan.seed).prompts
+        gpu = visible_gpu()[0] if plan.device == "cuda" else None
+        with device_lock(gpu.uuid if gpu else "cpu"):
+            rows = measure_pool_memory(
+                approach_class(APPROACH), model, plan, [prompt.token_ids for prompt in prompts], log.info
+            )
+        write_table(pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "pool_memory", snakemake.output.table)
