@@ -1,0 +1,25 @@
+"""In: the model's folder. Out: the TensorRT-LLM engine and its manifest, with every option and version that made it."""
+
+from pathlib import Path
+
+import msgspec
+
+from firsttoken.measure.device_lock import device_lock
+from firsttoken.measure.environment import visible_gpu
+from firsttoken.records import Plan
+from firsttoken.runtime.trtllm_engine import build_trtllm_engine
+from firsttoken.study.job import job, require_gpu_slot
+
+if __name__ == "__main__":  # TensorRT-LLM's MPI workers import this file
+    with job(snakemake):
+        require_gpu_slot(snakemake)
+        gpu = visible_gpu()[0]
+        if gpu is None:
+            raise RuntimeError("an engine is built on the GPU that runs it, and this job sees no CUDA device")
+        with device_lock(gpu.uuid):
+            build_trtllm_engine(
+                Path(snakemake.input.model),
+                msgspec.convert(snakemake.params.plan, Plan),
+                Path(snakemake.output.engine),
+                Path(snakemake.output.manifest),
+            )
