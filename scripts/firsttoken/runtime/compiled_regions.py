@@ -34,7 +34,7 @@ class CompileOptions:
     tuned: bool = True  # coordinate descent, and with it matrix-vector kernels in Triton for one row
     gemm_autotune: bool = False  # Triton's matrix products compete with cuBLAS
     dependent_launch: bool = True  # PDL, where the device has it (compute capability 9)
-    dynamic_length: bool = False
+    dynamic_length: bool = False  # the second prompt length is compiled for all that follow, not for itself
     extra: dict[str, Any] = field(default_factory=dict)
 
     def inductor(self, device: torch.device) -> dict[str, Any]:
@@ -77,7 +77,7 @@ class Compiler:
         compiled: Callable[..., Any] = torch.compile(
             private,
             fullgraph=True,
-            dynamic=self.options.dynamic_length,
+            dynamic=None if self.options.dynamic_length else False,
             backend=self.options.backend,
             options=options,
         )
