@@ -226,23 +226,24 @@ def _summary(latency: pd.DataFrame, statuses: dict[str, str], repeats: int) -> p
 
 
 def _claims() -> pd.DataFrame:
-    derived = "follows from its source"
-    verdicts = [
-        ("insight-1", "jit_cuda is 4.48 times as fast as baseline", 4.48, 1.9, "refuted", "contradicts its own source"),
+    derived, folder = "follows from its source", "explanation folder, key insight"
+    rows = [
         (
-            "insight-2",
-            "CUDA graphs alone are slower than baseline",
-            4.35,
-            None,
-            "not testable here",
-            "follows from its source",
+            "speedup",
+            "jit_cuda is 4.48 times as fast",
+            f"{folder} 1",
+            4.48,
+            1.9,
+            "refuted",
+            "contradicts its own source",
         ),
-        ("abstract", "66.0 % lower TTFT than TensorRT-LLM", 0.66, None, "not testable here", derived),
+        ("graphs", "Graphs alone are slower", f"{folder} 2", 4.35, None, "not testable here", derived),
+        ("abstract", "66.0 % lower than TensorRT-LLM", "abstract", 0.66, None, "not testable here", derived),
     ]
-    columns = ["id", "claim", "published_value", "measured_value", "verdict", "verdict_from_source"]
-    table = pd.DataFrame(verdicts, columns=columns)
+    columns = ["id", "claim", "source", "published_value", "measured_value", "verdict", "verdict_from_source"]
+    table = pd.DataFrame(rows, columns=columns)
     low, high = table["measured_value"] * 0.9, table["measured_value"] * 1.1
-    return table.assign(source="the published study", low=low, high=high, sentence="One sentence about it.")
+    return table.assign(low=low, high=high, sentence="One sentence about it.")
 
 
 def _pool(gpu: bool) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pytest
 
 from fakes.study_files import make_study
 from firsttoken.analysis.figures.ttft_by_length import plot_ttft_by_length
+from firsttoken.analysis.pages.approach_page import PageInputs, render_page
 from firsttoken.analysis.pages.landing import write_landing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -52,8 +53,17 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plot_ttft_by_length(study.latency, study.summary, folder / "ttft.svg", folder / "ttft.csv", study.order)
     landing = folder / "results/toy/tables/landing.rst"
     write_landing(ANSWER, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", landing)
+    inputs = PageInputs(
+        templates=REPOSITORY / "report/approaches",
+        assets=REPOSITORY / "report/assets",
+        package=REPOSITORY / "scripts/firsttoken",
+        summary_csv=study.summary,
+        latency_csv=study.latency,
+        claims_csv=study.claims,
+        study="toy",
+    )
     for page in ("overview", "baseline"):
-        (folder / f"{page}.html").write_text(f"<!doctype html><title>{page}</title><h1>Page {page}</h1>")
+        render_page(page, inputs, folder / f"{page}.html")
     text = SNAKEFILE.replace("{CATEGORIES}", str(CATEGORIES)).replace("REPORT", str(REPOSITORY / "report"))
     (folder / "Snakefile").write_text(
         text.replace("{{", "{").replace("}}", "}").replace("CAPTION.rst", "ttft_by_length.rst")
@@ -101,20 +111,23 @@ def test_the_report_opens_offline_with_every_category_and_without_an_error(repor
 @pytest.mark.workflow
 @pytest.mark.browser
 def test_the_landing_text_leads_to_the_pages_and_the_pages_to_each_other(report: Path) -> None:
-    from report.browser import chromium, open_page
+    from report.browser import chromium, open_page, screenshot
 
     with chromium() as browser:
         page, noise = open_page(browser, report)
         page.locator(".open-pages a", has_text="overview").click()
         page.wait_for_selector("iframe")
         frame = page.frames[-1]
-        assert frame.locator("h1").inner_text() == "Page overview"
-        frame.evaluate("parent.postMessage({firsttoken: 'baseline.html'}, '*')")
+        assert frame.locator("h1").inner_text() == "Overview"
+        screenshot(page, "report-overview")
+        frame.locator("nav a:not(.asleep)", has_text="baseline").click()
         page.wait_for_function("document.querySelector('iframe').src.includes('filename=baseline.html')")
         frame = page.frames[-1]
         frame.wait_for_selector("h1")
-        assert frame.locator("h1").inner_text() == "Page baseline"
+        assert frame.locator("h1").inner_text().startswith("baseline: ")
+        assert frame.locator("nav a.asleep", has_text="jit_cuda").count() == 1, "a page that the report lacks"
         assert noise.errors == []
+        assert noise.requests == []
 
 
 @pytest.mark.workflow

@@ -93,10 +93,13 @@ def _nav_link(name: str, current: str) -> str:
 
 
 def _page_context(template: documents.Template, inputs: PageInputs, slots: documents.Slots) -> dict[str, Any]:
-    drawing = diagram.draw(diagram.read_diagram(template.meta["diagram"]), template.name)
+    described = diagram.read_diagram(template.meta["diagram"])
+    wide = diagram.draw(described, f"{template.name}-wide")
+    narrow = diagram.draw(described, f"{template.name}-narrow", per_row=2)
+    drawings = f'<figure class="drawing wide">{wide}</figure><figure class="drawing narrow">{narrow}</figure>'
     return {
         "study": inputs.study,
-        "diagram": lambda: slots.put(f'<figure class="drawing">{drawing}</figure>'),
+        "diagram": lambda: slots.put(drawings),
         "source": lambda name: slots.put(excerpt(inputs.package, name).html),
         "measured": lambda: slots.put(measured(template.name, inputs)),
         "page": _link,
@@ -136,7 +139,7 @@ def _facts(row: Mapping[str, Any]) -> str:
         "Ready after": f"{wording.number(row['ready_s'])} s",
         "Host memory, peak": f"{wording.number(row['host_peak_gib'])} GiB",
         "Device memory over idle": f"{wording.number(row['device_over_idle_gib'])} GiB",
-        "Source lines": wording.number(row["source_lines"], 4),
+        "Source lines": _count(row["source_lines"]),
         "Equality with the reference": str(row["equivalence"]),
     }
     items = "".join(
@@ -145,6 +148,11 @@ def _facts(row: Mapping[str, Any]) -> str:
         if not value.startswith(wording.NO_VALUE)
     )
     return f'<dl class="facts">{items}</dl>'
+
+
+def _count(value: float) -> str:
+    """A whole number, which is a float where the column has gaps."""
+    return wording.NO_VALUE if pd.isna(value) else f"{int(value):,}"
 
 
 def _pick(data: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
@@ -196,7 +204,8 @@ def _architectures(pages: Sequence[documents.Template], inputs: PageInputs) -> s
 def _cards(pages: Sequence[documents.Template]) -> str:
     cards = []
     for page in pages:
-        drawing = diagram.draw(diagram.read_diagram(page.meta["diagram"]), f"card-{page.name}")
+        described = diagram.read_diagram(page.meta["diagram"])
+        drawing = diagram.draw(described, f"{page.name}-card", per_row=2, standby=False)
         cards.append(
             f'<section class="card"><h3><a href="{page.name}.html">{escape(page.name)}</a></h3>'
             f"<p>{escape(str(page.meta['summary']).strip())}</p>"

@@ -13,6 +13,7 @@ import pandas as pd
 from firsttoken.analysis.pages import documents, wording
 
 Cell = object
+WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")
 
 
 @dataclass(frozen=True)
@@ -23,13 +24,15 @@ class Column:
     title: str
     low: str | None = None
     high: str | None = None
+    within: tuple[str, str] | None = None  # order statistics of the pooled samples
     note: str | None = None
+    whole: bool = False  # whole numbers, though pandas reads a column with gaps as floats
 
 
 def render_table(
-    csv: Path, out_html: Path, title: str, *, assets: Path, description: str = "", hidden: Sequence[str] = ()
+    csv: Path, out_html: Path, title: str, *, assets: Path, description: str = "", hidden: Sequence[str] = ("title",)
 ) -> None:
-    """Write `csv` as a sortable page. A value, its interval and its note share a cell; the download is the whole CSV."""
+    """Write `csv` as a sortable page. A value, its interval and its note share a cell; a button saves the CSV."""
     data = pd.read_csv(csv, keep_default_na=False, dtype=str)
     numeric = pd.read_csv(csv)
     shown = [name for name in data.columns if name not in hidden]
@@ -49,7 +52,9 @@ def html_table(
     data: pd.DataFrame, name: str, *, raw: str | None = None, titles: Mapping[str, str] | None = None
 ) -> str:
     """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
-    columns = _columns(list(data.columns), titles or {})
+    columns = _columns(data, titles or {})
+    if columns[0].name == "approach":  # its cell carries the status as a badge
+        columns = [column for column in columns if column.name != "status"]
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(column.title)}</button></th>'
         for column in columns
@@ -65,8 +70,9 @@ def html_table(
     )
 
 
-def _columns(names: Sequence[str], titles: Mapping[str, str]) -> list[Column]:
+def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
     """Columns of the page: intervals and notes go into the cell of the value that they belong to."""
+    names = [str(name) for name in data.columns]
     taken: set[str] = set()
     columns = []
     for name in names:
@@ -74,16 +80,19 @@ def _columns(names: Sequence[str], titles: Mapping[str, str]) -> list[Column]:
             continue
         stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
         low, high, note = f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"
-        within = {f"{stem}_within_low{unit}", f"{stem}_within_high{unit}"}
+        within = (f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
         has_interval = low in names and high in names
-        taken |= ({low, high} if has_interval else set()) | ({note} if note in names else set()) | (within & set(names))
+        belongs = [*([low, high] if has_interval else []), note, *within]
+        taken |= {belonging for belonging in belongs if belonging in names}
         columns.append(
             Column(
                 name,
                 titles.get(name, _title(stem, unit)),
                 low if has_interval else None,
                 high if has_interval else None,
+                within if within[0] in names else None,
                 note if note in names else None,
+                name in WHOLE,
             )
         )
     return columns
@@ -113,9 +122,13 @@ def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"<{tag}>{escape(_text(value))}{badge}</{close}>"
     found = wording.interval(_float(row, column.low), _float(row, column.high))
-    small = found or _text(row.get(column.note, "") if column.note else "")
-    extra = f" <small>{escape(small)}</small>" if small else ""
-    shown = f"{value:,}" if isinstance(value, int) else wording.number(value, 4 if abs(value) >= 1000 else 3)
+    under = [found or _text(row.get(column.note, "") if column.note else "")]
+    if column.within:
+        within = wording.interval(*(_float(row, name) for name in column.within))
+        under.append(f"within these processes {within}" if within else "")
+    extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
+    whole = isinstance(value, int) or (column.whole and value == value)
+    shown = f"{int(value):,}" if whole else wording.number(value, 4 if abs(value) >= 1000 else 3)
     return f'<{tag} class="number" data-value="{value!r}">{escape(shown)}{extra}{badge}</{close}>'
 
 

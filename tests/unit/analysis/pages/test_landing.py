@@ -1,0 +1,59 @@
+"""The report's first text: the warning before the answer, the answer before the figures, reST that parses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from docutils.core import publish_parts
+
+from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
+from firsttoken.analysis.pages.landing import write_landing
+from firsttoken.analysis.pages.wording import number, with_interval
+
+ANSWER = ["The winner is `it`*.", "By |much|_.", "Which means <a lot>."]
+WORKLOAD = {"prompt_lengths": [10, 50], "new_tokens": 4, "requests": 20, "repeats": 5}
+
+
+def landing(folder: Path, statuses: dict[str, str]) -> str:
+    study = make_study(folder, statuses, requests=3)
+    out = folder / "landing.rst"
+    write_landing(ANSWER, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", out)
+    settings = {"report_level": 1, "halt_level": 2}  # an unescaped star or underscore raises here
+    return str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
+
+
+def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
+    html = landing(tmp_path, EMBEDDED)
+    assert html.index("Nothing here was measured on a GPU") < html.index("The winner is `it`*.")
+    assert html.index("The winner is") < html.index("<table")
+    assert "unavailable: the reason why tensorrt_llm is unavailable" in html
+    assert "random weights" in html
+
+
+def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
+    html = landing(tmp_path, dict(ON_A_GPU))
+    assert "warning" not in html and "mulated" not in html
+    assert "NVIDIA H200" in html
+
+
+def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:
+    html = landing(tmp_path, EMBEDDED | {"jit_only": "failed"})
+    row = html[html.index("<p>jit_only</p>") :]
+    row = row[: row.index("</tr>")]
+    assert "failed: the reason why jit_only is failed" in row
+    assert row.count("–") == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(4.2149, "4.21"), (1234.5, "1,234"), (0.00123, "0.00123"), (0, "0"), (None, "–"), (float("nan"), "–")],
+)
+def test_numbers_keep_three_digits(value: float | None, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_an_interval_is_shown_only_where_there_is_one() -> None:
+    row = {"a_ms": 2.0, "a_low_ms": 1.9, "a_high_ms": 2.1, "b_ms": 2.0, "b_low_ms": float("nan"), "b_high_ms": None}
+    assert with_interval(row, "a", "_ms") == "2.00 (1.90 to 2.10)"
+    assert with_interval(row, "b", "_ms") == "2.00"

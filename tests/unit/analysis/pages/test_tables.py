@@ -1,0 +1,61 @@
+"""Result tables as pages: numbers, intervals and notes together, and the whole CSV in the download."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from fakes.study_files import make_study
+from firsttoken.analysis.pages.tables import html_table, render_table
+
+ASSETS = Path(__file__).resolve().parents[4] / "report/assets"
+
+
+def test_the_download_is_the_csv_and_no_cell_can_break_the_page(tmp_path: Path) -> None:
+    source = tmp_path / "odd.csv"
+    pd.DataFrame({"approach": ["</script><b>"], "value": [1.5]}).to_csv(source, index=False)
+    render_table(source, tmp_path / "odd.html", "Odd", assets=ASSETS)
+    html = (tmp_path / "odd.html").read_text()
+    assert html.count("</script>") == 2, "the table's data and the page's own script"
+    found = re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    assert list(csv.DictReader(json.loads(found[1]).splitlines())) == [{"approach": "</script><b>", "value": "1.5"}]
+
+
+def test_interval_and_note_share_the_cell_of_their_value() -> None:
+    data = pd.DataFrame(
+        {
+            "approach": ["a", "b"],
+            "ttft_mean_ms": [4.25, 5.0],
+            "ttft_mean_low_ms": [4.0, None],
+            "ttft_mean_high_ms": [4.5, None],
+            "ttft_mean_within_low_ms": [4.2, 4.9],
+            "ttft_mean_within_high_ms": [4.3, 5.1],
+            "ttft_mean_note": ["", "too few processes"],
+        }
+    )
+    html = html_table(data, "t")
+    assert html.count('<th scope="col"') == 2
+    assert "TTFT mean, ms" in html
+    assert '<td class="number" data-value="4.25">4.25 <small>4.00 to 4.50</small>' in html
+    assert "<small>too few processes</small>" in html
+    assert "within these processes 4.20 to 4.30" in html
+
+
+def test_the_status_stands_in_the_first_cell_of_its_row(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.latency, tmp_path / "t.html", "Latency", assets=ASSETS)
+    html = (tmp_path / "t.html").read_text()
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>', html)
+    assert len(rows) == 12
+    assert all(("emulated" in row) == ("cuda" in row) for row in rows)
+
+
+def test_an_empty_table_says_so(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("approach,value\n")
+    render_table(tmp_path / "e.csv", tmp_path / "e.html", "Empty", assets=ASSETS)
+    assert "no rows in this study" in (tmp_path / "e.html").read_text()
