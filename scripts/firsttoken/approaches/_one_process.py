@@ -46,30 +46,29 @@ class OneProcessApproach(Approach):
             warm_up_s=setup.warm_up_s,
         )
 
-    @property
-    def engine(self) -> Engine:
+    def _running(self) -> Engine:
         """The loaded engine. Raises RuntimeError before `load` and after `close`."""
         if self._engine is None:
             raise RuntimeError(f"{self.name}: not loaded")
         return self._engine
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
-        self.engine.generate(prompt_ids, max_new_tokens, sink.push, _never)
+        self._running().generate(prompt_ids, max_new_tokens, sink.push, _never)
 
     def timings(self) -> Sequence[TokenTiming]:
-        return self.engine.timings()
+        return self._running().timings()
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
-        return self.engine.save_logits(prompt_ids, continuation_ids, path)
+        return self._running().save_logits(prompt_ids, continuation_ids, path)
 
     def memory(self) -> MemoryReport:
-        return self.engine.memory()
+        return self._running().memory()
 
     def counters(self) -> dict[str, float]:
-        return self.engine.counters()
+        return self._running().counters()
 
     def facts(self) -> dict[str, str]:
-        return self.engine.facts()
+        return self._running().facts()
 
     def close(self) -> None:
         if self._engine is not None:

@@ -22,7 +22,6 @@ class CompiledOps:
 
     def __init__(self, state: StepState, sampling: Sampling, seed: int, backend: str) -> None:
         self.state = state
-        self._seed = torch.zeros(2, dtype=torch.int64)
         compile_call = _compiler(backend, state.logits.device)
         self._begin_args = (state.request, state.input_ids, state.last, state.position, state.rows, state.index)
 

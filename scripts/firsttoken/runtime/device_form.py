@@ -211,7 +211,7 @@ class CudaForm:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
-        self._stream = torch.cuda.Stream(self.device)
+        self._stream = torch.cuda.Stream(self.device, priority=-1)  # before rehearsals of captures, which have 0
         self._dtype = dtype
         self._capture: CudaCapture | None = None
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-WARM_UPS = 2
+REHEARSALS = 1  # loads kernels and lets libraries choose; more would only take the device from the engine for longer
 
 
 class StepGraph(Protocol):
@@ -72,6 +72,7 @@ class CudaCapture:
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        torch.cuda.set_device(device)  # of this thread
         self._device = device
         self._rehearsal_stream = torch.cuda.Stream(device)
         self._capture_stream = torch.cuda.Stream(device)
@@ -95,7 +96,7 @@ class CudaCapture:
         torch.cuda.current_stream(self._device).synchronize()  # what the caller has just made for the steps, e.g. masks
         with torch.inference_mode():
             with torch.cuda.stream(self._rehearsal_stream):
-                for _ in range(WARM_UPS):
+                for _ in range(REHEARSALS):
                     rehearsal()
             self._rehearsal_stream.synchronize()  # this stream alone: the device may be busy with the engine's
             free_before, _ = torch.cuda.mem_get_info(self._device)

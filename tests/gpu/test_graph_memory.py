@@ -1,0 +1,164 @@
+"""On the device: eviction, shared memory, replay order, capture beside live work, failed captures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fakes.engines import run_request
+from firsttoken.records import GraphOptions
+from unit.tiny_models import prompt_ids
+
+torch = pytest.importorskip("torch")
+
+MakeEngine = Callable[..., Any]
+
+
+def prefill_logits(engine: Any, length: int) -> Any:
+    """Logits behind the prompt of `length` through the engine, then eight decode steps later."""
+    run_request(engine, prompt_ids(length), 1)
+    first = engine.state.logits.clone()
+    run_request(engine, prompt_ids(length), 9)
+    return torch.cat([first, engine.state.logits]).cpu()
+
+
+def scribble() -> None:
+    """Fill whatever memory has become free with a value that no right computation gives."""
+    torch.cuda.empty_cache()
+    blocks = [torch.full((1 << 20,), float("nan"), device="cuda") for _ in range(64)]
+    torch.cuda.synchronize()
+    del blocks
+
+
+def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEngine) -> None:
+    """Trap 4. Guards against a library workspace that lives in an evicted graph's memory, and against blocks freed too early."""
+    lengths = [3, 17, 40, 96, 130]
+    engine = make_engine(
+        "wide",
+        prompt_lengths=tuple(lengths),
+        max_context=192,
+        graphs=GraphOptions(pool_capacity=len(lengths), kv_buckets=(64,)),
+    )
+    wanted = {length: prefill_logits(engine, length) for length in lengths}
+    assert all(torch.isfinite(value).all() for value in wanted.values())
+    for newcomer, length in enumerate(list(lengths), start=31):
+        assert engine.pool.keys[0] == length, "the least recently used is the next to leave"
+        assert engine.worker.run(lambda newcomer=newcomer: engine.pool.fill(newcomer))
+        assert length not in engine.pool.keys
+        scribble()
+        for other in lengths[newcomer - 30 :]:
+            assert torch.equal(prefill_logits(engine, other), wanted[other])
+    assert engine.counters()["evictions"] == len(lengths)
+    hits = engine.counters()["prefill_hits"]
+    for length in lengths:  # all have left: eager now, and right too
+        torch.testing.assert_close(prefill_logits(engine, length), wanted[length], atol=2e-2, rtol=2e-2)
+    assert engine.counters()["prefill_misses"] >= len(lengths) and engine.counters()["prefill_hits"] >= hits
+
+
+def test_any_order_of_replays_gives_the_same_logits(make_engine: MakeEngine) -> None:
+    """Trap 5. Guards against a result that lies in memory which another graph's replay uses."""
+    lengths = [3, 17, 40, 96]
+    engine = make_engine(
+        "wide", prompt_lengths=tuple(lengths), max_context=192, graphs=GraphOptions(kv_buckets=(32, 64))
+    )
+    wanted = {length: prefill_logits(engine, length) for length in lengths}
+    for length in random.Random(3).choices(lengths, k=40):
+        assert torch.equal(prefill_logits(engine, length), wanted[length])
+
+
+def test_capture_beside_live_decoding_changes_no_token(
+    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trap 6. Guards against rehearsals that share a workspace or buffers with replays, and against device-wide waits."""
+    engine = make_engine(
+        "wide", prompt_lengths=(10,), max_context=512, graphs=GraphOptions(kv_buckets=(64, 128, 256), pool_capacity=4)
+    )
+    wanted = run_request(engine, prompt_ids(10), 400)
+    engine.worker._patience_s = 0.0
+
+    def refuse(*args: Any) -> None:
+        raise AssertionError("a device-wide wait beside live decoding")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "synchronize", refuse)
+        patch.setattr(torch.cuda, "empty_cache", refuse)
+        for round_ in range(3):
+            for length in range(20, 40):
+                engine.worker.later(lambda length=length: engine.pool.fill(length))
+            assert run_request(engine, prompt_ids(10), 400) == wanted, round_
+            assert engine.worker.drain(60)
+    assert engine.counters()["failed_captures"] == 0
+    assert engine.counters()["captures"] > 20
+
+
+def test_a_capture_changes_nothing_that_is_live(make_engine: MakeEngine) -> None:
+    """Trap 8. Guards against rehearsals on live buffers."""
+    engine = make_engine()
+    run_request(engine, prompt_ids(9), 5)
+    watched = [*engine.storage.keys, *engine.storage.values, *engine.state.rows]
+    watched += [engine.state.position, engine.state.token, engine.state.logits]
+    before = [tensor.clone() for tensor in watched]
+    assert engine.worker.run(lambda: engine.pool.fill(11))
+    torch.cuda.synchronize()
+    assert all(torch.equal(now, then) for now, then in zip(watched, before, strict=True))
+
+
+def test_memory_is_flat_over_a_thousand_evictions(make_engine: MakeEngine) -> None:
+    """Trap 12. Guards against evicted graphs, or their part of the pool, that are not given back."""
+    engine = make_engine(prompt_lengths=(3,), graphs=GraphOptions(pool_capacity=2))
+    # Up and down, so that small and large graphs follow each other in both orders.
+    lengths = [*range(4, 40), *range(40, 4, -1)]
+
+    def fill(count: int) -> tuple[int, int]:
+        for index in range(count):
+            length = lengths[index % len(lengths)]
+            engine.worker.run(lambda length=length: engine.pool.fill(length))
+        torch.cuda.synchronize()
+        free, _ = torch.cuda.mem_get_info()
+        return free, torch.cuda.memory_reserved()
+
+    free_before, reserved_before = fill(2 * len(lengths))
+    free_after, reserved_after = fill(1000)
+    assert engine.counters()["evictions"] > 1000
+    assert reserved_after == reserved_before
+    # The driver keeps memory for graphs in steps of some MiB: 1,000 graphs that stayed would take hundreds.
+    assert free_before - free_after < 32 << 20
+
+
+def test_a_failed_capture_leaves_graphs_and_captures_usable(make_engine: MakeEngine) -> None:
+    """Trap 11. Guards against an allocator that still redirects, and a stream that still captures, after CUDA refused."""
+    engine = make_engine("wide", prompt_lengths=(10, 20), max_context=192)
+    wanted = {length: prefill_logits(engine, length) for length in (10, 20)}
+    cell = torch.zeros(1, device="cuda")
+
+    def synchronising() -> None:
+        scratch = cell * torch.ones(1 << 16, device="cuda")
+        scratch.sum().item()
+
+    def raising() -> None:
+        scratch = cell * torch.ones(1 << 16, device="cuda")
+        raise KeyError(f"in the middle of a capture of {scratch.numel()}")
+
+    for step, error in ((synchronising, RuntimeError), (raising, KeyError), (synchronising, RuntimeError)):
+        with pytest.raises(error):
+            engine.worker.run(lambda step=step: engine.form.make_step(step, lambda: None))
+        assert not torch.cuda.is_current_stream_capturing()
+        for length in (10, 20):
+            assert torch.equal(prefill_logits(engine, length), wanted[length])
+    assert engine.worker.run(lambda: engine.pool.fill(30))
+    scribble()
+    prefill_logits(engine, 30)
+    assert engine.counters()["prefill_misses"] == 0
+    for length in (10, 20):
+        assert torch.equal(prefill_logits(engine, length), wanted[length])
+
+
+def test_requests_go_through_the_pinned_ring_whole(make_engine: MakeEngine) -> None:
+    """Trap 9. Guards against tokens read before they arrived, twice, or after a cancellation."""
+    engine = make_engine("wide", prompt_lengths=(10,), max_context=512)
+    wanted = run_request(engine, prompt_ids(10), 300)
+    for stop_after in (1, 2, 7, 8, 9):
+        assert run_request(engine, prompt_ids(10), 300, stop_after=stop_after)[:stop_after] == wanted[:stop_after]
+    assert run_request(engine, prompt_ids(10), 300) == wanted
