@@ -107,14 +107,14 @@ class ProcessTree:
                 self._last_cpu_s[pid] = now_s
         return self._cpu_s
 
-    def host_bytes(self) -> int:
-        """Proportional set size (PSS) summed over the tree, without this sampler, so that shared pages count once.
+    def host_bytes(self, without: frozenset[int] = frozenset()) -> int:
+        """Proportional set size (PSS) summed over the tree, so that shared pages count once; `without` some pids.
 
         At least the largest peak of one process (VmHWM), which also sees what was freed between two looks.
         """
         self._found_s = -TREE_INTERVAL_S
         total = peak = 0
-        for pid in self.pids() - {os.getpid()}:
+        for pid in self.pids() - without:
             full = _unless_gone(self._members[pid].memory_full_info)
             total += full.pss if full is not None else 0
             peak = max(peak, peak_resident_bytes(pid))
@@ -222,7 +222,7 @@ def sample_until_told(parent: int, reader: GpuReader | None, interval_s: float) 
                 cpu_busy_s=cpu_busy_s(cores),
                 tree_cpu_s=tree.cpu_s(),
                 cpu_mhz=None if reader else _cpu_mhz(),
-                host_bytes=tree.host_bytes() if look_at_memory else None,
+                host_bytes=tree.host_bytes(without=frozenset({os.getpid()})) if look_at_memory else None,
                 gpu=reader.read(tree.pids()) if reader else None,
             )
         )

@@ -1,0 +1,213 @@
+"""Two experiments on the rolling pool: memory over ever more prompt lengths, and the price of a length never seen.
+
+Each loads the approach anew for each mode. Best with an approach in two processes: its generator ends with each
+mode, so that the next one starts with nothing allocated.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from firsttoken.approaches.base import Approach
+from firsttoken.measure.clocks import StampingSink
+from firsttoken.measure.sampler import ProcessTree
+from firsttoken.records import Plan, Record
+
+CAPTURE_TIMEOUT_S = 60.0
+POLL_S = 0.01
+REQUESTS_AFTERWARDS = 5
+
+Kind = Literal["miss", "after_capture", "beforehand"]
+Mode = Literal["rolling", "unbounded"]
+Say = Callable[[str], None]
+
+
+class PoolMemoryRow(Record, frozen=True, kw_only=True):
+    """What is held after one more prompt length; device figures are peaks since loading, None on a CPU."""
+
+    mode: Mode
+    step: int  # prompt lengths served so far
+    prompt_length: int
+    device_reserved_bytes: int | None
+    device_allocated_bytes: int | None
+    graph_bytes: int | None
+    host_bytes: int  # of the process tree, now
+    captures: int
+    evictions: int
+    failed_captures: int
+
+
+class PoolMissRow(Record, frozen=True, kw_only=True):
+    """One request. `miss`: the first of its length; `after_capture`: later, once the background capture is done;
+    `beforehand`: with the length captured while loading. `pool_hit` is the approach's own word."""
+
+    kind: Kind
+    prompt_length: int
+    request: int
+    ttft_ms: float
+    pool_hit: bool | None
+
+
+def measure_pool_memory(
+    approach_class: type[Approach],
+    model_dir: Path,
+    plan: Plan,
+    prompts: Sequence[Sequence[int]],
+    say: Say = lambda text: None,
+) -> list[PoolMemoryRow]:
+    """Serve one prompt after another, each of another length, with a pool that rolls and one that never evicts.
+
+    At each length the first request misses and asks for a capture; after the capture a second one replays it. Raises
+    ValueError where the pool would hold all lengths, or two prompts have the same one.
+    """
+    _check_lengths(prompts)
+    if len(prompts) <= plan.graphs.pool_capacity:
+        raise ValueError(
+            f"pool_memory: {len(prompts)} prompt lengths, but graphs.pool_capacity {plan.graphs.pool_capacity} holds "
+            "them all; give more lengths"
+        )
+    rows: list[PoolMemoryRow] = []
+    modes: tuple[Mode, ...] = ("rolling", "unbounded")
+    for mode in modes:
+        mode_plan = _plan_for(plan, prompts, prompts[:1], capture_beforehand=False, rolling=mode == "rolling")
+        with approach_class() as approach:
+            approach.load(model_dir, mode_plan)
+            tree = ProcessTree(os.getpid())
+            for step, prompt in enumerate(prompts, 1):
+                failed = _pool_counters(approach).failed
+                _serve_until_captured(approach, prompt, plan.new_tokens)
+                if _pool_counters(approach).failed == failed:  # else a second miss would ask for another capture
+                    _ttft_ms(approach, prompt, plan.new_tokens)
+                rows.append(_memory_row(mode, step, len(prompt), approach, tree))
+                say(f"pool memory, {mode}: {step}/{len(prompts)} prompt lengths")
+    return rows
+
+
+def measure_pool_misses(
+    approach_class: type[Approach],
+    model_dir: Path,
+    plan: Plan,
+    prompts: Sequence[Sequence[int]],
+    say: Say = lambda text: None,
+) -> list[PoolMissRow]:
+    """TTFT at lengths that loading did not know, against the same lengths captured while loading.
+
+    The first prompt warms the process and has no rows; the others are served once, awaited, and served again.
+    """
+    _check_lengths(prompts)
+    warm, *measured = prompts
+    rows: list[PoolMissRow] = []
+    with approach_class() as approach:
+        approach.load(model_dir, _plan_for(plan, prompts, [warm], capture_beforehand=True))
+        _warm(approach, warm, plan.new_tokens)
+        for prompt in measured:
+            rows.append(_serve_until_captured(approach, prompt, plan.new_tokens))
+            rows += _rows("after_capture", approach, prompt, plan.new_tokens, 1)
+            say(f"pool misses: {len(prompt)} tokens, not captured beforehand")
+    with approach_class() as approach:
+        approach.load(model_dir, _plan_for(plan, prompts, prompts, capture_beforehand=True))
+        _warm(approach, warm, plan.new_tokens)
+        for prompt in measured:
+            rows += _rows("beforehand", approach, prompt, plan.new_tokens)
+            say(f"pool misses: {len(prompt)} tokens, captured beforehand")
+    return rows
+
+
+def _check_lengths(prompts: Sequence[Sequence[int]]) -> None:
+    lengths = [len(prompt) for prompt in prompts]
+    if len(lengths) < 2 or len(set(lengths)) != len(lengths):
+        raise ValueError(f"experiment: at least two prompts, each of another length, are needed; found {lengths}")
+
+
+def _plan_for(plan: Plan, served: Sequence[Sequence[int]], known: Sequence[Sequence[int]], **options: bool) -> Plan:
+    """The plan with room for all that is served, where loading knows only some lengths; the pool holds those."""
+    capacity = max(plan.graphs.pool_capacity, len(known))
+    graphs = msgspec.structs.replace(plan.graphs, pool_capacity=capacity, **options)
+    longest = max(map(len, served)) + plan.new_tokens
+    return msgspec.structs.replace(
+        plan, prompt_lengths=tuple(map(len, known)), max_context=max(plan.max_context, longest), graphs=graphs
+    )
+
+
+def _ttft_ms(approach: Approach, prompt: Sequence[int], new_tokens: int) -> float:
+    ids, sink = list(prompt), StampingSink(new_tokens)
+    started_ns = time.perf_counter_ns()
+    approach.generate(ids, new_tokens, sink)
+    if sink.count != new_tokens:
+        raise ValueError(f"pushed {sink.count} tokens, {new_tokens} were asked for ({len(ids)} prompt tokens)")
+    return (int(sink.times_ns[0]) - started_ns) / 1e6
+
+
+def _warm(approach: Approach, prompt: Sequence[int], new_tokens: int) -> None:
+    for _ in range(REQUESTS_AFTERWARDS):
+        _ttft_ms(approach, prompt, new_tokens)
+
+
+def _rows(
+    kind: Kind, approach: Approach, prompt: Sequence[int], new_tokens: int, first: int = 0
+) -> Iterator[PoolMissRow]:
+    for request in range(first, first + REQUESTS_AFTERWARDS):
+        yield _row(kind, request, prompt, _ttft_ms(approach, prompt, new_tokens), approach)
+
+
+def _row(kind: Kind, request: int, prompt: Sequence[int], ttft_ms: float, approach: Approach) -> PoolMissRow:
+    timings = approach.timings()
+    hit = timings[0].pool_hit if timings else None
+    return PoolMissRow(kind=kind, prompt_length=len(prompt), request=request, ttft_ms=ttft_ms, pool_hit=hit)
+
+
+def _serve_until_captured(approach: Approach, prompt: Sequence[int], new_tokens: int) -> PoolMissRow:
+    """The first request of a length, and then the wait until its capture has succeeded or failed.
+
+    Where its bucket is in the pool already, it is no miss. Raises RuntimeError when no capture ends in time.
+    """
+    before = _pool_counters(approach)
+    ttft_ms = _ttft_ms(approach, prompt, new_tokens)
+    missed = _pool_counters(approach).misses > before.misses
+    row = _row("miss" if missed else "after_capture", 0, prompt, ttft_ms, approach)
+    deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
+    while missed and _pool_counters(approach).ended == before.ended:
+        if perf_counter() > deadline_s:
+            raise RuntimeError(f"no capture of {len(prompt)} prompt tokens ended within {CAPTURE_TIMEOUT_S:.0f} s")
+        time.sleep(POLL_S)
+    return row
+
+
+class _PoolCounters(NamedTuple):
+    misses: float
+    ended: float  # captures, successful or not
+    evictions: float
+    failed: float
+
+
+def _pool_counters(approach: Approach) -> _PoolCounters:
+    """Raises ValueError for an approach without a pool of graphs."""
+    found = approach.counters()
+    try:
+        captures, failed, misses = found["captures"], found["failed_captures"], found["prefill_misses"]
+        return _PoolCounters(misses, captures + failed, found["evictions"], failed)
+    except KeyError as error:
+        raise ValueError(f"experiment: the approach has no pool of graphs; no counter {error}") from error
+
+
+def _memory_row(mode: Mode, step: int, length: int, approach: Approach, tree: ProcessTree) -> PoolMemoryRow:
+    memory, pool = approach.memory(), _pool_counters(approach)
+    return PoolMemoryRow(
+        mode=mode,
+        step=step,
+        prompt_length=length,
+        device_reserved_bytes=memory.device_reserved_bytes,
+        device_allocated_bytes=memory.device_allocated_bytes,
+        graph_bytes=memory.graph_bytes,
+        host_bytes=tree.host_bytes(),
+        captures=int(pool.ended - pool.failed),
+        evictions=int(pool.evictions),
+        failed_captures=int(pool.failed),
+    )
