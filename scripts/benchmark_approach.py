@@ -59,7 +59,11 @@ if __name__ == "__main__":
             approach=snakemake.wildcards.approach,
             repeat=int(snakemake.wildcards.repeat),
             run=snakemake.params.run,
-            files={name: snakemake.input[name] for name in ("model", "prompts", "reference") if name in snakemake.input.keys()},
+            files={
+                name: snakemake.input[name]
+                for name in ("model", "prompts", "reference")
+                if name in snakemake.input.keys()
+            },
             sources=list(snakemake.input.sources),
             outputs=RunOutputs(
                 samples=Path(snakemake.output.samples),

@@ -17,7 +17,16 @@ from pathlib import Path
 from firsttoken.measure.environment import package_versions, visible_gpu
 
 ROOT = Path(__file__).resolve().parent.parent
-COLUMNS = ("approach", "status", "equivalence", "ttft_mean_ms", "ttft_p99_ms", "itl_request_mean_ms", "speedup_ttft", "reason")
+COLUMNS = (
+    "approach",
+    "status",
+    "equivalence",
+    "ttft_mean_ms",
+    "ttft_p99_ms",
+    "itl_request_mean_ms",
+    "speedup_ttft",
+    "reason",
+)
 
 
 def main() -> int:
@@ -44,11 +53,25 @@ def run_tests() -> int:
     report = ROOT / "results" / "gpu-check" / "tests.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/gpu", f"--junitxml={report}", "-p", "no:cacheprovider"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "tests/gpu",
+        f"--junitxml={report}",
+        "-p",
+        "no:cacheprovider",
+    ]
     status = subprocess.run(command, cwd=ROOT).returncode
     suite = next(ElementTree.parse(report).getroot().iter("testsuite")).attrib
     ran = int(suite["tests"]) - int(suite["skipped"])
-    print(f"GPU tests: {ran} ran, {suite['failures']} failed, {suite['errors']} errors, {time.monotonic() - started:.0f} s", flush=True)
+    print(
+        f"GPU tests: {ran} ran, {suite['failures']} failed, {suite['errors']} errors, {time.monotonic() - started:.0f} s",
+        flush=True,
+    )
     return 1 if status != 0 or ran == 0 else 0
 
 

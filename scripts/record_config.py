@@ -7,4 +7,6 @@ from firsttoken.study.job import job
 
 if __name__ == "__main__":
     with job(snakemake):
-        write_text(snakemake.output.config, yaml.safe_dump(snakemake.params.config, sort_keys=False, allow_unicode=True))
+        write_text(
+            snakemake.output.config, yaml.safe_dump(snakemake.params.config, sort_keys=False, allow_unicode=True)
+        )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import yaml
+
 from firsttoken.study.parents import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -49,12 +49,16 @@ def lacking(lock: str, host: set[str]) -> list[str]:
 def main() -> int:
     """Build the wheels; 1 when they are larger than an offline host should be asked to take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="the interpreter whose version the host has, e.g. python3.12")
+    parser.add_argument(
+        "--python", default=sys.executable, help="the interpreter whose version the host has, e.g. python3.12"
+    )
     parser.add_argument("--host", type=Path, help="the host's `pip freeze`")
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
     options = parser.parse_args()
     if shutil.which(options.python) is None:
-        print(f"firsttoken: {options.python}: no such interpreter here; the wheels must be made by the host's Python version")
+        print(
+            f"firsttoken: {options.python}: no such interpreter here; the wheels must be made by the host's Python version"
+        )
         return 1
     names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()
     host = {canonical(re.split(r"[=@ ]", name)[0]) for name in names}

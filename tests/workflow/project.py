@@ -42,7 +42,11 @@ class Project:
         return subprocess.run(
             [*command, "--configfile", self.config, *arguments],
             cwd=self.folder,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **(env or {})},  # the tests are about a machine without a GPU
+            env={
+                **os.environ,
+                "CUDA_VISIBLE_DEVICES": "",
+                **(env or {}),
+            },  # the tests are about a machine without a GPU
             capture_output=True,
             text=True,
             timeout=900,

@@ -23,7 +23,11 @@ def complaint(clone: Path, config: str) -> str:
     result = Project(clone, config="bad.yaml").snakemake()
     assert result.returncode != 0, result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("firsttoken: ")]
-    noise = [line for line in result.stderr.splitlines() if line and not line.startswith(("firsttoken: ", "Using ", "Config file config/"))]
+    noise = [
+        line
+        for line in result.stderr.splitlines()
+        if line and not line.startswith(("firsttoken: ", "Using ", "Config file config/"))
+    ]
     assert len(lines) == 1, result.stderr
     assert not noise, result.stderr
     assert not (clone / "results").exists()

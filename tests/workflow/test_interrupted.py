@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from workflow.project import Project
 
 pytestmark = pytest.mark.workflow

@@ -20,7 +20,9 @@ def test_nothing_changed_nothing_to_do(project: Project) -> None:
     assert project.dry_run() == Jobs(rules={}, runs=set())
 
 
-@pytest.mark.parametrize("path", ["config/corpus.txt", "scripts/firsttoken/runtime/engine.py", "results/tiny/prompts.json"])
+@pytest.mark.parametrize(
+    "path", ["config/corpus.txt", "scripts/firsttoken/runtime/engine.py", "results/tiny/prompts.json"]
+)
 def test_a_touch_reruns_nothing(project: Project, path: str) -> None:
     os.utime(project.folder / path)
     assert project.dry_run().runs == set()

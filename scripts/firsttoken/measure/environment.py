@@ -103,7 +103,9 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def cpu_name() -> str:
     """The processor's name as the kernel gives it."""
-    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []:
+    for line in (
+        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
+    ):
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -135,7 +137,11 @@ def git_state(folder: Path) -> tuple[str, bool]:
             ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
         ).stdout.strip()
         status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=folder, capture_output=True, text=True, check=True
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "", False
@@ -153,7 +159,9 @@ def record_environment(
     device: Device = facts["device"]
     gpu, driver, cuda = visible_gpu() if device == "cuda" else (None, "", "")
     if device == "cuda" and gpu is None:
-        raise RuntimeError("the study's device is cuda, but this job sees no CUDA device; ask the cluster for one (gpu=1)")
+        raise RuntimeError(
+            "the study's device is cuda, but this job sees no CUDA device; ask the cluster for one (gpu=1)"
+        )
     if expected_gpu and gpu and gpu.name != expected_gpu:
         raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
     commit, dirty = git_state(folder)

@@ -14,7 +14,7 @@ from firsttoken.study.trace import Trace, digest
 NOT_SHIPPED = re.compile(r"^results/(models/|[^/]+/engine(/|$)|[^/]+/raw/[^/]+/\d+\.logits$)")
 
 
-class Provenance(Record):
+class Provenance(Record, frozen=True, kw_only=True):
     """`results/{study}/provenance.json`: every job behind the study's outputs."""
 
     study: str
@@ -22,7 +22,7 @@ class Provenance(Record):
     breaks: tuple[str, ...]  # a file that one job wrote and another read with other bytes
 
 
-class Verdict(Record):
+class Verdict(Record, frozen=True, kw_only=True):
     """What `verify` found, one line a file."""
 
     checked: int
@@ -88,7 +88,9 @@ def verify(provenance_file: Path, root: Path) -> Verdict:
                 recorded[path] = value
                 what[path] = kind
     moved = _shipped_elsewhere(provenance, provenance_file, root)
-    changed, missing, not_shipped = [], [], []
+    changed: list[str] = []
+    missing: list[str] = []
+    not_shipped: list[str] = []
     for path, value in sorted(recorded.items()):
         place = moved(path)
         if not place.exists():

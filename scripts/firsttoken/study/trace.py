@@ -19,7 +19,7 @@ from firsttoken.files import read_json, sha256_file, write_json
 from firsttoken.records import FileEntry, Record
 
 
-class Trace(Record):
+class Trace(Record, frozen=True, kw_only=True):
     """One finished job. Paths are relative to the working directory; a folder's digest is over its files' digests."""
 
     rule: str
@@ -67,7 +67,9 @@ def digest(path: Path, trust_manifest: bool = True) -> str:
         return sha256_file(path)
     entries = _manifest_entries(path) if trust_manifest else None
     if entries is None:
-        entries = [(str(file.relative_to(path)), sha256_file(file)) for file in sorted(path.rglob("*")) if _counts(file)]
+        entries = [
+            (str(file.relative_to(path)), sha256_file(file)) for file in sorted(path.rglob("*")) if _counts(file)
+        ]
     return folder_digest(entries)
 
 

@@ -129,6 +129,8 @@ def test_config_readme_names_every_key() -> None:
     assert not missing
     known = set(keys(SCHEMA))
     told = {
-        line.split("`")[1] for line in text.splitlines() if line.startswith("| `") and not line.startswith("| `sampling")
+        line.split("`")[1]
+        for line in text.splitlines()
+        if line.startswith("| `") and not line.startswith("| `sampling")
     }
     assert told <= known, f"explained, but not in the schema: {sorted(told - known)}"

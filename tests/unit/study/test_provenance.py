@@ -95,7 +95,9 @@ def test_a_file_changed_between_two_jobs_breaks_the_chain(study: Path) -> None:
     Path("results/demo/a.txt").write_text("tampered")
     run_job("third", ["results/demo/a.txt"], ["results/demo/c.txt"])
     with pytest.raises(ValueError, match=r"a\.txt: third read other bytes than first wrote"):
-        write_provenance("demo", ["results/demo/c.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+        write_provenance(
+            "demo", ["results/demo/c.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json")
+        )
 
 
 def test_jobs_that_nothing_needs_are_left_out(study: Path) -> None:
