@@ -52,6 +52,7 @@ class StudyFiles:
     samples: Path
     claims: Path
     pool: Path
+    misses: Path
     records: list[Path]
     environment: Path
     manifest: Path
@@ -83,6 +84,7 @@ def make_study(
         samples=folder / "samples.parquet",
         claims=folder / "tables/claims.csv",
         pool=folder / "pool_memory.csv",
+        misses=folder / "pool_misses.csv",
         records=[folder / f"raw/{name}/{repeat}.json" for name in statuses for repeat in range(1, repeats + 1)],
         environment=folder / "environment.json",
         manifest=folder / "model.json",
@@ -95,7 +97,8 @@ def make_study(
     _write(latency, "latency_by_length", files.latency)
     _write(_summary(latency, statuses, repeats), "summary", files.summary)
     _write(_claims(), "claims", files.claims)
-    _pool(gpu).to_csv(files.pool, index=False)
+    _write(_pool(gpu), "pool_memory", files.pool)
+    _write(_misses(rng), "pool_misses", files.misses)
     for path in files.records:
         name, repeat = path.parent.name, int(path.stem)
         write_json(path, _record(rng, name, repeat, msgspec.convert(statuses[name], Status), gpu))
@@ -244,6 +247,16 @@ def _claims() -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=columns)
     low, high = table["measured_value"] * 0.9, table["measured_value"] * 1.1
     return table.assign(low=low, high=high, sentence="One sentence about it.")
+
+
+def _misses(rng: np.random.Generator) -> pd.DataFrame:
+    typical_ms = {"miss": 9.0, "after_capture": 3.0, "beforehand": 2.9}
+    rows = [
+        {"kind": kind, "prompt_length": 17 + request, "request": request, "ttft_ms": ms * rng.lognormal(0, 0.1)}
+        for kind, ms in typical_ms.items()
+        for request in range(10)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _pool(gpu: bool) -> pd.DataFrame:

@@ -17,7 +17,7 @@ SHOWN = ("measured", "emulated")
 
 
 def write_landing(
-    answer: Sequence[str],
+    answer_txt: Path,
     summary_csv: Path,
     claims_csv: Path,
     environment_json: Path,
@@ -26,7 +26,7 @@ def write_landing(
     dtype: str,
     out_rst: Path,
 ) -> None:
-    """Write reStructuredText for `report/workflow.rst` to include; `answer` is the verdict, a sentence an item.
+    """Write reStructuredText for `report/workflow.rst` to include; the verdict is the last paragraph of `answer_txt`.
 
     Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning stands above everything.
     """
@@ -36,7 +36,7 @@ def write_landing(
     rows = [{str(key): value for key, value in row.items()} for row in summary.to_dict("records")]
     parts = [
         _warning(rows, environment),
-        ".. container:: answer\n\n   " + "\n   ".join(escape(sentence) for sentence in answer),
+        ".. container:: answer\n\n   " + "\n   ".join(escape(sentence) for sentence in _verdict(answer_txt)),
         _list_table(rows),
         _claims(pd.read_csv(claims_csv)),
         f"**Machine.** {escape(wording.machine(environment))}",
@@ -51,14 +51,19 @@ def escape(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\*`_|<>" else letter for letter in text)
 
 
+def _verdict(answer_txt: Path) -> list[str]:
+    """The sentences after the last empty line; what stands before is the summary table for a terminal."""
+    return answer_txt.read_text(encoding="utf-8").strip().split("\n\n")[-1].splitlines()
+
+
 def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str:
     emulated = [str(row["approach"]) for row in rows if row["status"] == "emulated"]
     if environment.device == "cuda" and not emulated:
         return ""
-    said = "Nothing here was measured on a GPU. " if environment.device == "cpu" else ""
+    said = "No GPU was used in this study. " if environment.device == "cpu" else ""
     if emulated:
         said += (
-            f"{', '.join(emulated)}: emulated, which means that each replay of a CUDA graph was replaced by the same "
+            f"Emulated: {', '.join(emulated)}, which means that each replay of a CUDA graph was replaced by the same "
             "step run eagerly. Those numbers exercise the pipeline; they say nothing about CUDA graphs."
         )
     return f".. container:: warning\n\n   {escape(said.strip())}"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from fakes.study_files import EMBEDDED, ON_A_GPU, ORDER, StudyFiles, make_study
 from firsttoken.analysis.figures import style
 from firsttoken.analysis.figures.break_even import plot_break_even
 from firsttoken.analysis.figures.latency_ecdf import plot_latency_ecdf
 from firsttoken.analysis.figures.memory import plot_memory
 from firsttoken.analysis.figures.pool_memory import plot_pool_memory
+from firsttoken.analysis.figures.pool_misses import plot_pool_misses
 from firsttoken.analysis.figures.run_order import plot_run_order
 from firsttoken.analysis.figures.setup_time import plot_setup_time
 from firsttoken.analysis.figures.speedup import plot_speedup
@@ -149,6 +151,18 @@ def test_pool_memory_takes_device_memory_where_there_is_any(
 ) -> None:
     words, _ = drawn(POOL, studies[study], tmp_path)
     assert column in words and "rolling" in words and "unbounded" in words
+
+
+@pytest.mark.parametrize(("study", "emulated"), [("gpu", False), ("embedded", True)])
+def test_pool_misses_tells_the_medians(
+    study: str, emulated: bool, studies: dict[str, StudyFiles], tmp_path: Path
+) -> None:
+    files = studies[study]
+    draw: Draw = lambda s, svg, csv: plot_pool_misses(s.misses, s.summary, svg, csv, s.order)  # noqa: E731
+    words, data = drawn(draw, files, tmp_path)
+    medians = data.groupby("kind")["ttft_ms"].median()
+    assert f"{medians['miss']:.3g} ms" in words
+    assert ("Emulated" in words) == emulated
 
 
 def test_looks_are_distinct_and_do_not_depend_on_the_figure() -> None:
