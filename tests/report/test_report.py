@@ -53,14 +53,8 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plot_ttft_by_length(study.latency, study.summary, folder / "ttft.svg", folder / "ttft.csv", study.order)
     landing = folder / "results/toy/tables/landing.rst"
     answer = folder / "answer.txt"
-    answer.write_text("a table
-
-" + "
-".join(ANSWER) + "
-")
-    write_landing(
-        answer, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", landing
-    )
+    answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
+    write_landing(answer, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", landing)
     inputs = PageInputs(
         templates=REPOSITORY / "report/approaches",
         assets=REPOSITORY / "report/assets",

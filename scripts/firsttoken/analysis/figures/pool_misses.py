@@ -1,4 +1,4 @@
-"""TTFT at prompt lengths that were not captured beforehand: the miss itself, requests after it, and captured lengths."""
+"""TTFT at prompt lengths that were not captured beforehand: the miss, the requests after it, and captured lengths."""
 
 from __future__ import annotations
 
