@@ -35,45 +35,52 @@ def answer(
     environment: Path | str,
     manifest: Path | str,
 ) -> list[str]:
-    """Three sentences from the tables of a study."""
-    table = read_table(summary, "summary")
-    lengths = read_table(latency_by_length, "latency_by_length")
-    setting = _setting(files.read_json(environment, Environment), files.read_json(manifest, ModelManifest))
+    """Three sentences from the files of a study."""
+    return sentences(
+        read_table(summary, "summary"),
+        read_table(latency_by_length, "latency_by_length"),
+        ProcessTable.read(process_statistics),
+        setting(files.read_json(environment, Environment), files.read_json(manifest, ModelManifest)),
+    )
+
+
+def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTable, about: Setting) -> list[str]:
+    """Three sentences: who won, how surely, and what that means."""
     contenders = table[(table["status"] == "measured") & ~table["control"] & table["ttft_mean_ms"].notna()]
     contenders = contenders.sort_values("ttft_mean_ms", kind="stable")
     if contenders.empty:
-        return _nothing(table, setting)
-    processes = ProcessTable.read(process_statistics)
+        return _nothing(table, about)
     names = [str(name) for name in contenders["approach"]]
     ratios = {name: processes.ratio(name, names[0], "ttft", "mean", processes.lengths) for name in names[1:]}
     return [
-        _who(contenders.iloc[0], names, ratios, setting),
+        _who(contenders.iloc[0], names, ratios, about),
         _how_surely(contenders.iloc[0], names, ratios, lengths),
-        _meaning(table, contenders, setting),
+        _meaning(table, contenders, about),
     ]
 
 
-def _setting(environment: Environment, manifest: ModelManifest) -> Setting:
+def setting(environment: Environment, manifest: ModelManifest) -> Setting:
+    """What a study was about, from its records."""
     machine = environment.gpu.name if environment.gpu else f"{environment.cpu} ({environment.threads} threads)"
     weights = " with random weights" if manifest.weights == "random" else ""
     return Setting(f"{manifest.name}{weights}", machine, environment.device == "cuda")
 
 
-def _nothing(table: pd.DataFrame, setting: Setting) -> list[str]:
+def _nothing(table: pd.DataFrame, about: Setting) -> list[str]:
     """No contender: say what became of each instead."""
-    first = "" if setting.gpu else f"{NO_GPU}: "
+    first = "" if about.gpu else f"{NO_GPU}: "
     became = [f"{row['approach']} is {row['status']}" for row in table.to_dict("records") if not row["control"]]
     return [
-        f"{first}{'n' if first else 'N'}o approach was measured for {setting.model} on {setting.machine}, "
+        f"{first}{'n' if first else 'N'}o approach was measured for {about.model} on {about.machine}, "
         "so that none has won.",
         f"What became of them: {', '.join(became) or 'the study has none'}.",
         "There is no figure here to act on; the reasons are in the summary table.",
     ]
 
 
-def _who(best: pd.Series, names: list[str], ratios: dict[str, Estimate], setting: Setting) -> str:
-    first = "" if setting.gpu else f"{NO_GPU}: "
-    where = f"for {setting.model} on {setting.machine}"
+def _who(best: pd.Series, names: list[str], ratios: dict[str, Estimate], about: Setting) -> str:
+    first = "" if about.gpu else f"{NO_GPU}: "
+    where = f"for {about.model} on {about.machine}"
     ttft = f"{best['ttft_mean_ms']:.3g} ms on average over the prompt lengths"
     if len(names) == 1:
         return f"{first}{names[0]} is the only approach that was measured {where}: first token after {ttft}."
@@ -109,7 +116,7 @@ def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
     return f"it was first at {won} of {len(wide)} prompt lengths"
 
 
-def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, setting: Setting) -> str:
+def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> str:
     best = contenders.iloc[0]
     parts = []
     speedup = best["speedup_ttft"]
@@ -133,7 +140,7 @@ def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, setting: Setting) ->
     ]
     if out:
         parts.append(f"{', '.join(out)} and could not win")
-    if not setting.gpu:
+    if not about.gpu:
         parts.append("only a study on a GPU can say which approach to use there")
     return f"This means: {'; '.join(parts)}."
 

@@ -155,10 +155,8 @@ def _compare_tokens(evidence: Evidence, prompt: PromptTokens, known: Reference, 
         return None
     at = int(differing[0])
     chosen = np.flatnonzero(best_tokens[at] == found[at])
-    if len(chosen):
-        chosen_gap = float(best[at, 0] - best[at, chosen[0]])
-    else:
-        chosen_gap = np.inf  # none of the best candidates: no near-tie, whatever its logit was
+    # A token that is none of the best candidates is no near-tie, whatever its logit was.
+    chosen_gap = float(best[at, 0] - best[at, chosen[0]]) if len(chosen) else np.inf
     evidence.divergences.append(Divergence(*key, at, float(best[at, 0] - best[at, 1]), chosen_gap))
     return at
 
@@ -209,8 +207,12 @@ def _row(approach: str, evidence: Evidence, tolerance: float, skipped: str) -> d
 def _verdict(evidence: Evidence, beyond: list[Divergence], tolerance: float) -> tuple[str, str]:
     if beyond or evidence.problems:
         first = [
-            f"prompt {d.prompt_length}/{d.prompt_index} differs at token {d.position}, where the reference prefers its "
-            f"own by {d.chosen_gap:.3g} (at most {tolerance:.3g})"
+            f"prompt {d.prompt_length}/{d.prompt_index} differs at token {d.position}, where the reference "
+            + (
+                f"prefers its own by {d.chosen_gap:.3g} (at most {tolerance:.3g})"
+                if np.isfinite(d.chosen_gap)
+                else "has the token not even among its best"
+            )
             for d in beyond[:1]
         ]
         return "different", "; ".join([*first, *dict.fromkeys(evidence.problems)])

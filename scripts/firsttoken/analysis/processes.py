@@ -25,23 +25,26 @@ class ProcessTable:
     """Per-process values by approach, metric and statistic; a process counts if it has all lengths asked."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._values: dict[tuple[str, str, str], pd.DataFrame] = {}
+        self._wide: dict[tuple[str, str, str], pd.DataFrame] = {}
         self.lengths = sorted(int(length) for length in frame["prompt_length"].unique() if length > 0)
-        for (approach, metric, statistic), part in frame.groupby(["approach", "metric", "statistic"], observed=True):
-            wide = part.pivot(index="repeat", columns="prompt_length", values="value")
-            self._values[str(approach), str(metric), str(statistic)] = wide
+        self._frame = frame
+        self._rows = frame.groupby(["approach", "metric", "statistic"], observed=True).indices
 
     @classmethod
     def read(cls, path: Path | str) -> ProcessTable:
         return cls(read_table(path, "process_statistics"))
 
     def approaches(self) -> set[str]:
-        return {key[0] for key in self._values}
+        return {str(approach) for approach in self._frame["approach"].unique()}
 
     def values(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> pd.DataFrame:
         """[repeats, lengths]; empty where the approach or a length is missing. Memory has the one length 0."""
         lengths = [0] if metric == "memory" else list(lengths)
-        wide = self._values.get((approach, metric, statistic))
+        key = (approach, metric, statistic)
+        if key in self._rows and key not in self._wide:
+            part = self._frame.iloc[self._rows[key]]
+            self._wide[key] = part.pivot(index="repeat", columns="prompt_length", values="value")
+        wide = self._wide.get(key)
         if wide is None or not lengths or not set(lengths) <= set(wide.columns):
             return pd.DataFrame(index=pd.Index([], dtype=int), columns=lengths, dtype=float)
         return wide[lengths].dropna()

@@ -250,10 +250,16 @@ def test_bounded_memory(
     assert judged(as_claimed, pool_memory=path).loc["rolling_bounds_memory", "verdict"] == verdict
 
 
-@pytest.mark.parametrize(("four", "verdict"), [(40.0, "refuted"), (20.0, "reproduced"), (31.0, "inconclusive")])
+@pytest.mark.parametrize(("four", "verdict"), [(200.0, "refuted"), (60.0, "reproduced"), (160.0, "inconclusive")])
 def test_scaling_with_clients(as_claimed: Study, tmp_path: Path, four: float, verdict: str) -> None:
+    """A request is a first token of 20 us and 3 gaps of 10; four clients at once wait `four` us for theirs."""
     path = tmp_path / "ipc.csv"
-    row = {"form": "two_processes", "metric": "first_token"}
-    rows = [row | {"clients": 1, "median_us": 10.0}, row | {"clients": 4, "median_us": four}]
-    pd.DataFrame(rows).to_csv(path, index=False)
-    assert judged(as_claimed, ipc=path).loc["ipc_scales", "verdict"] == verdict
+    row = {"form": "two_processes", "median_us": 0.0}
+    rows = [
+        row | {"clients": clients, "metric": metric, "n": n, "mean_us": us}
+        for clients, first, gap in ((1, 20.0, 10.0), (4, four - 30, 10.0))
+        for metric, n, us in (("first_token", 100, first), ("token_gap", 300, gap))
+    ]
+    pd.DataFrame([*rows, rows[0] | {"form": "one_process", "mean_us": 1.0}]).to_csv(path, index=False)
+    found = judged(as_claimed, ipc=path).loc["ipc_scales"]
+    assert found["verdict"] == verdict and found["measured_value"] == pytest.approx(4 * 50 / four)

@@ -94,7 +94,11 @@ def unstable(prompt: PromptTokens) -> PromptTokens:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(lacking, "3 tokens, the reference 4"), (unknown, "outside the vocabulary"), (unstable, "other tokens in 2 of 5")],
+    [
+        (lacking, "3 tokens, the reference 4"),
+        (unknown, "not even among its best"),
+        (unstable, "other tokens in 2 of 5"),
+    ],
 )
 def test_wrong_counts_unknown_tokens_and_unstable_answers_are_different(
     tmp_path: Path, change: Change, message: str

@@ -1,0 +1,149 @@
+"""The three sentences, for every combination of statuses, and the table for the terminal."""
+
+from itertools import product
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from firsttoken import files
+from firsttoken.analysis.answer import NO_GPU, Setting, answer, sentences, summary_table_text, write_answer
+from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.schemas import read_table
+from firsttoken.records import ModelManifest
+from fixtures_samples import Known, Study, analyse, make_study
+
+TABLES = ("summary", "latency_by_length", "process_statistics")
+MANIFEST = ModelManifest(
+    name="tiny-llama",
+    source="synthetic",
+    origin="synthetic: llama, seed 1",
+    revision="",
+    architecture="LlamaForCausalLM",
+    weights="random",
+    parameters=1,
+    weight_bytes=1,
+    read_bytes_per_token=1,
+    kv_bytes_per_token=1,
+    flops_per_token=1,
+    max_context=1,
+    vocab_size=1,
+    files=(),
+)
+
+
+def answered(study: Study) -> list[str]:
+    files.write_json(study.root / "model.json", MANIFEST)
+    tables = (study.table(name) for name in TABLES)
+    return answer(*tables, study.root / "environment.json", study.root / "model.json")
+
+
+def made(root: Path, approaches: dict[str, Known], **options: object) -> list[str]:
+    return answered(analyse(make_study(root, approaches, **({"requests": 20} | options))))  # type: ignore[arg-type]
+
+
+def test_a_clear_winner(tmp_path: Path) -> None:
+    who, how, meaning = made(tmp_path, {"baseline": Known(28.0), "jit_only": Known(20.0), "jit_cuda": Known(10.0)})
+    assert who.startswith("jit_cuda gave the first token soonest for tiny-llama with random weights on NVIDIA H200: 11")
+    assert how.startswith("jit_only, the next, took 1.9") and "95 % interval" in how
+    assert "every other measured approach was slower" in how and "first at 2 of 2 prompt lengths" in how
+    assert "instead of 29" in meaning and "ms" in meaning
+
+
+def test_no_winner_is_claimed_where_none_is_shown(tmp_path: Path) -> None:
+    close = {name: Known(20.0, process_sd=0.2) for name in ("baseline", "jit_cuda")}
+    who, how, _ = made(tmp_path, close)
+    assert "but not surely so" in who and "gave the first token soonest" not in who
+    assert "no difference is shown" in how
+
+
+def test_too_few_processes_are_said(tmp_path: Path) -> None:
+    who, how, _ = made(tmp_path, {"baseline": Known(28.0), "jit_cuda": Known(10.0)}, repeats=3)
+    assert "not surely" in who and "too few processes (3)" in how
+
+
+def test_a_baseline_that_wins(tmp_path: Path) -> None:
+    who, _, meaning = made(tmp_path, {"baseline": Known(10.0), "jit_only": Known(20.0)})
+    assert who.startswith("baseline gave") and "plain eager execution was not beaten" in meaning
+
+
+def test_the_fastest_gap_may_be_another_ones(tmp_path: Path) -> None:
+    known = {"baseline": Known(28.0, itl_ms=2.0), "jit_cuda": Known(10.0, itl_ms=4.0)}
+    assert "later tokens came soonest from baseline (2" in made(tmp_path, known)[2]
+
+
+def test_without_a_gpu_that_comes_first(tmp_path: Path) -> None:
+    known = {"baseline": Known(28.0), "cuda_graph": Known(1.0, status="emulated", reason="no CUDA device")}
+    who, how, meaning = made(tmp_path, known, gpu=None)
+    assert who.startswith(NO_GPU) and "baseline is the only approach that was measured" in who
+    assert "no second approach" in how
+    assert "cuda_graph is emulated and could not win" in meaning and "only a study on a GPU" in meaning
+
+
+def test_a_control_cannot_win(tmp_path: Path) -> None:
+    who, *_ = made(tmp_path, {"baseline": Known(28.0), "jit_only": Known(20.0), "eager_loop": Known(5.0)})
+    assert who.startswith("jit_only gave")
+
+
+@pytest.fixture(scope="module")
+def every_approach(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    known = {"baseline": Known(28.0), "jit_only": Known(20.0), "jit_cuda": Known(10.0), "tensorrt_llm": Known(15.0)}
+    return analyse(make_study(tmp_path_factory.mktemp("all"), known, requests=10))
+
+
+ORDERED = ["jit_cuda", "tensorrt_llm", "jit_only", "baseline"]  # fastest first
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_every_combination_of_statuses(every_approach: Study, gpu: bool) -> None:
+    """256 studies: three sentences each, the winner is the fastest measured one, and nothing unmeasured wins."""
+    tables = [read_table(every_approach.table(name), name) for name in TABLES]
+    about = Setting("a model", "a machine", gpu)
+    first = "" if gpu else f"{NO_GPU}: "
+    for statuses in product(("measured", "emulated", "unavailable", "failed"), repeat=len(ORDERED)):
+        status = dict(zip(ORDERED, statuses, strict=True))
+        summary, lengths, processes = with_statuses(tables, status)
+        found = sentences(summary, lengths, ProcessTable(processes), about)
+        assert len(found) == 3 and all(text.endswith(".") and "nan" not in text for text in found), status
+        winner = next((name for name in ORDERED if status[name] == "measured"), None)
+        if winner is None:
+            assert found[0].startswith(first) and "o approach was measured" in found[0], found
+        else:
+            assert found[0].startswith(f"{first}{winner} "), found
+        for name in ORDERED:
+            if status[name] != "measured":
+                assert f"{name} is {status[name]}" in " ".join(found[1:]), found
+
+
+def with_statuses(tables: list[pd.DataFrame], status: dict[str, str]) -> list[pd.DataFrame]:
+    """The tables as if the approaches had come out like this."""
+    gone = [name for name, value in status.items() if value in ("unavailable", "failed")]
+    changed = [table.copy() for table in tables]
+    for table in changed[:2]:
+        table["status"] = table["approach"].map(status)
+        numbers = [name for name in table if pd.api.types.is_float_dtype(table[name]) and "floor_" not in str(name)]
+        table.loc[table["approach"].isin(gone), numbers] = float("nan")
+        if "baseline" in gone:
+            table[[name for name in table if str(name).startswith("speedup")]] = float("nan")
+    changed[2] = changed[2][~changed[2]["approach"].isin(gone)]
+    return changed
+
+
+def test_the_terminal_table_names_status_and_reason(tmp_path: Path) -> None:
+    known = {
+        "baseline": Known(28.0),
+        "cuda_graph": Known(9.0, status="emulated", reason="no CUDA device"),
+        "tensorrt_llm": Known(status="unavailable", reason="no engine"),
+        "eager_loop": Known(20.0),
+    }
+    study = analyse(make_study(tmp_path, known, requests=10))
+    lines = summary_table_text(study.table("summary")).splitlines()
+    rows = {line.split()[0]: line for line in lines}
+    assert "emulated" in rows["cuda_graph"] and "unavailable" in rows["tensorrt_llm"]
+    assert rows["eager_loop"].startswith("eager_loop (control)")
+    assert "tensorrt_llm: no engine" in lines and "cuda_graph: no CUDA device" in lines
+    assert all(len(line) <= 120 for line in lines) and "nan" not in "".join(lines)
+    expected = answered(study)
+    tables = (study.table(name) for name in TABLES)
+    write_answer(*tables, study.root / "environment.json", study.root / "model.json", tmp_path / "answer.txt")
+    assert (tmp_path / "answer.txt").read_text().splitlines()[-3:] == expected

@@ -1,0 +1,89 @@
+"""The twelve rules: met by a good study, and each seen to be missed by one that lacks what it asks for."""
+
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+import pytest
+
+from firsttoken import files
+from firsttoken.analysis.checklist import write_checklist
+from firsttoken.analysis.schemas import read_table
+from firsttoken.records import Ceilings, Environment
+from fixtures_samples import Known, Study, analyse, make_study
+
+NULL = Known(0.005, 0.001, per_token_ms=0.0)
+FIGURES = ("latency_ecdf", "run_order", "memory")
+
+
+def checked(study: Study, figures: tuple[str, ...] = FIGURES) -> pd.DataFrame:
+    out = study.table("checklist")
+    tables = (study.table(name) for name in ("summary", "latency_by_length", "process_statistics", "instrument"))
+    write_checklist(*tables, study.records, study.root / "environment.json", study.root / "ceilings.json", figures, out)
+    return read_table(out, "checklist").set_index("rule")
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    known = {"baseline": Known(28.0), "jit_cuda": Known(15.0), "null": NULL}
+    return analyse(make_study(tmp_path_factory.mktemp("good"), known, repeats=10, seed=3))
+
+
+def test_a_good_study_meets_the_rules(good: Study) -> None:
+    found = checked(good)
+    assert list(found.index) == list(range(1, 13))
+    assert found["met"].drop(3).eq("yes").all(), found
+    assert found.loc[3, "met"] == "partly", "over processes the mean of logarithms is shown"
+    assert "28" in found.loc[1, "evidence"] or "29" in found.loc[1, "evidence"]
+    assert "at most 0.0" in found.loc[3, "evidence"]
+
+
+def test_without_a_baseline_there_is_no_base_case(tmp_path: Path) -> None:
+    found = checked(analyse(make_study(tmp_path, {"jit_cuda": Known(), "jit_only": Known()}, requests=10)))
+    assert found.loc[[1, 4, 7], "met"].eq("no").all()
+    assert found.loc[10, "met"] == "partly", "the instrument was not measured"
+
+
+def test_few_processes_and_samples_are_not_enough(tmp_path: Path) -> None:
+    found = checked(analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": Known()}, requests=10, repeats=3)))
+    assert found.loc[[5, 6, 7, 8], "met"].eq("no").all()
+    assert "0 of 2 mean TTFTs" in found.loc[5, "evidence"]
+
+
+def test_five_processes_say_little_about_normality(tmp_path: Path) -> None:
+    found = checked(analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": Known()}, requests=10)))
+    assert found.loc[6, "met"] == "partly"
+
+
+def test_process_means_that_are_not_normal_are_seen(good: Study, tmp_path: Path) -> None:
+    """One of ten processes takes three times as long (the same seed gives the same reference)."""
+    odd = make_study(tmp_path, {"baseline": Known(28.0)}, requests=20, repeats=9, seed=3)
+    slow = make_study(tmp_path / "slow", {"baseline": Known(84.0)}, requests=20, repeats=10, seed=3)
+    for path in (slow.root / "raw" / "baseline").glob("10.*"):
+        if path.is_file():
+            (odd.root / "raw" / "baseline" / path.name).write_bytes(path.read_bytes())
+    assert checked(analyse(odd)).loc[6, "met"] == "partly"
+
+
+def test_an_absence_without_a_reason(tmp_path: Path) -> None:
+    known = {"baseline": Known(), "tensorrt_llm": Known(status="unavailable")}
+    found = checked(analyse(make_study(tmp_path, known, requests=10)))
+    assert found.loc[2, "met"] == "no" and "tensorrt_llm" in found.loc[2, "evidence"]
+
+
+def test_a_changed_tree_a_cached_model_and_missing_figures_are_partly(tmp_path: Path) -> None:
+    study = analyse(make_study(tmp_path, {"baseline": Known()}, requests=10))
+    path = study.root / "environment.json"
+    files.write_json(path, msgspec.structs.replace(files.read_json(path, Environment), git_dirty=True))
+    path = study.root / "ceilings.json"
+    files.write_json(path, msgspec.structs.replace(files.read_json(path, Ceilings), weights_fit_in_cache=True))
+    found = checked(study, ("run_order",))
+    assert found.loc[[9, 11, 12], "met"].eq("partly").all()
+    assert checked(study, ()).loc[12, "met"] == "no"
+
+
+def test_without_floors_the_bounds_are_not_shown(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"baseline": Known()}, requests=10)
+    path = study.root / "ceilings.json"
+    files.write_json(path, msgspec.structs.replace(files.read_json(path, Ceilings), floors=()))
+    assert checked(analyse(study)).loc[11, "met"] == "no"

@@ -1,0 +1,66 @@
+"""Tables are checked when written and when read, and survive the way through CSV."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from firsttoken.analysis.schemas import TABLES, read_table, write_table
+
+ROW = {
+    "id": "x",
+    "claim": "None of these is null, NA or nan.",
+    "source": "",
+    "published_value": 4.48,
+    "measured_value": float("nan"),
+    "low": float("nan"),
+    "high": float("nan"),
+    "verdict": "refuted",
+    "verdict_from_source": "its source gives no figure",
+    "sentence": 'Refuted: a comma, a "quote".',
+}
+
+
+def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
+    write_table(pd.DataFrame([ROW | {"id": "null"}, ROW]), "claims", tmp_path / "claims.csv")
+    found = read_table(tmp_path / "claims.csv", "claims")
+    assert found["id"].tolist() == ["null", "x"], "an approach is called null, and that is a name"
+    assert found["source"].tolist() == ["", ""] and found["measured_value"].isna().all()
+    assert found["sentence"].tolist() == [ROW["sentence"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"verdict": "perhaps"}, "perhaps"),
+        ({"extra": 1}, "extra"),
+        ({"published_value": "many"}, "published_value"),
+    ],
+)
+def test_a_wrong_table_is_not_written(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    path = tmp_path / "claims.csv"
+    with pytest.raises(ValueError, match=message) as error:
+        write_table(pd.DataFrame([ROW | change]), "claims", path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    row = {name: value for name, value in ROW.items() if name != "sentence"}
+    with pytest.raises(ValueError, match="sentence"):
+        write_table(pd.DataFrame([row]), "claims", tmp_path / "claims.csv")
+
+
+def test_a_damaged_file_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "claims.csv"
+    write_table(pd.DataFrame([ROW]), "claims", path)
+    path.write_text(path.read_text().replace("refuted", "reproducible", 1))
+    with pytest.raises(ValueError, match=r"claims\.csv.*reproducible"):
+        read_table(path, "claims")
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_an_empty_table_has_its_columns(tmp_path: Path, name: str) -> None:
+    write_table(pd.DataFrame(), name, tmp_path / "empty.csv")
+    found = read_table(tmp_path / "empty.csv", name)
+    assert found.empty and list(found.columns) == list(TABLES[name])
