@@ -250,6 +250,7 @@ class TelemetrySummary(Record, frozen=True, kw_only=True):
     energy_j: float | None = None
     energy_j_per_token: float | None = None
     cpu_load_mean: float | None = None  # of the whole machine, 0 to 1
+    other_cores_median: float | None = None  # cores that others kept busy in the usual half second
     cpu_mhz_median: float | None = None
     throttle_reasons: tuple[str, ...] = ()
     other_processes: int = 0
