@@ -49,6 +49,7 @@ class GeneratorClient:
         self._process = process
         self._silence_s = silence_s
         self._limit_s = 0.0  # of silence, as the socket has it now
+        self._limit_silence(max(LOAD_SILENCE_S, silence_s))
         self._inbox = wire.Inbox(connection, wire.generator_message_decoder())
         self._request = 0
         self._dead = ""
@@ -86,7 +87,6 @@ class GeneratorClient:
 
     def wait_until_ready(self) -> SetupTimes:
         """Block until the engine is warm. Raises UnsupportedModel, GeneratorError or GeneratorDied."""
-        self._limit_silence(max(LOAD_SILENCE_S, self._silence_s))
         message = self._receive()
         if isinstance(message, wire.Ready):
             self._limit_silence(self._silence_s)

@@ -30,7 +30,7 @@ from firsttoken.records import Record
 from firsttoken.runtime import wire
 
 STOP_GRACE_S = 10  # from being told to end to being killed
-LAST_LINES = 8  # of the generator's stderr that an error message quotes
+LAST_LINES = 8  # of the generator's output that an error message quotes
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _PR_SET_NAME = 15
@@ -76,22 +76,22 @@ class OwnedProcess:
             raise
         self.pid = self._process.pid
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        assert self._process.stdin is not None and self._process.stderr is not None
-        self._relay = start_thread("ft-stderr", lambda: _relay(self._process.stderr, self._last_lines))
+        assert self._process.stdin is not None
+        self._relay = start_thread("ft-stderr", lambda: _relay(self._process.stdout, self._last_lines))
         with suppress(BrokenPipeError):  # already dead: the connection says so, with the reason
             self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
             self._process.stdin.flush()
 
     def epitaph(self) -> str:
         """How it died and what it said last, on one line. To be called when its connection has ended."""
-        try:
-            code = self._process.wait(STOP_GRACE_S)
-        except subprocess.TimeoutExpired:
+        if not _wait_until_exit(self.pid, STOP_GRACE_S):
             return f"generator process {self.pid} closed its connection but still runs"
+        self.kill()  # what it had started
+        code = self._process.wait()
         self._relay.join(1.0)
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last_lines = " | ".join(self._last_lines.copy()) or "(nothing)"
-        return f"generator process {self.pid} {end}; last on its stderr: {last_lines}"
+        return f"generator process {self.pid} {end}; its last output: {last_lines}"
 
     def state(self) -> str:
         """The kernel's one-word state of the process, e.g. `T (stopped)`."""
@@ -110,7 +110,7 @@ class OwnedProcess:
     def close(self) -> None:
         """Tell it to end, wait, and leave no process, socket, folder or thread; idempotent."""
         self.connection.close()
-        assert self._process.stdin is not None and self._process.stderr is not None
+        assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
         if self._process.returncode is None:
@@ -126,7 +126,8 @@ def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,  # what libraries print there goes to our stderr as well: our stdout is not theirs
+        stderr=subprocess.STDOUT,
         pass_fds=[listener],
         env=_environment(os.environ),
         start_new_session=True,
@@ -147,7 +148,7 @@ def _short_lived_base() -> str:
 
 
 def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:
-    """Pass the generator's stderr on to ours, wherever that points by now, and remember its end."""
+    """Pass the generator's output on to our stderr, wherever that points by now, and remember its end."""
     assert stream is not None
     with stream:
         for raw in stream:
@@ -156,13 +157,13 @@ def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:
             print(line, file=sys.stderr, flush=True)
 
 
-def _wait_until_exit(pid: int, timeout_s: float) -> None:
-    """Wait for our child's end without reaping it; returns after `timeout_s` at the latest."""
+def _wait_until_exit(pid: int, timeout_s: float) -> bool:
+    """Wait for our child's end without reaping it; False when it still runs after `timeout_s`."""
     descriptor = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        poll.poll(timeout_s * 1000)
+        return bool(poll.poll(timeout_s * 1000))
     finally:
         os.close(descriptor)
 

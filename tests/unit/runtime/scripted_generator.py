@@ -67,6 +67,7 @@ class CountingEngine:
 def build(spec: EngineSpec) -> CountingEngine:
     behaviour = Path(spec.model_dir).name
     print(f"loading {behaviour}", file=sys.stderr, flush=True)
+    print("a library's word on stdout", flush=True)
     if behaviour == "unsupported":
         raise UnsupportedModel("no static cache for this model")
     if behaviour == "broken":

@@ -68,7 +68,10 @@ def test_a_failed_request_is_one_line_and_the_next_one_is_served(capfd: pytest.C
         with pytest.raises(ValueError, match="too long for the socket"):
             client.generate([70_000] * 60_000, 2, lambda token: None)
         assert client.generate([16], 2, lambda token: None) == 2
-    assert "Traceback" in capfd.readouterr().err  # the generator's own log reaches ours
+    printed = capfd.readouterr()
+    assert "Traceback" in printed.err  # the generator's own log reaches ours
+    assert "a library's word on stdout" in printed.err
+    assert printed.out == ""
 
 
 def test_a_model_that_cannot_be_served_is_told_from_a_failure() -> None:

@@ -84,9 +84,15 @@ def start_owner(behaviour: str, then: str) -> tuple[subprocess.Popen[str], int, 
     return owner, int(pid), Path(folder.strip())
 
 
-def finish(owner: subprocess.Popen[str]) -> None:
+def finish(owner: subprocess.Popen[str], generator: int) -> None:
+    """End both, also when a test failed."""
     owner.kill()
-    owner.communicate()
+    owner.wait()
+    for pipe in (owner.stdout, owner.stderr):
+        assert pipe is not None
+        pipe.close()
+    if not is_gone(generator):
+        os.kill(generator, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
@@ -98,7 +104,7 @@ def test_generator_and_folder_go_when_the_owner_is_killed(number: signal.Signals
         wait_for(lambda: is_gone(pid))
         wait_for(lambda: not folder.exists())
     finally:
-        finish(owner)
+        finish(owner, pid)
 
 
 def test_a_forked_child_of_the_owner_that_holds_the_pipe_does_not_keep_the_generator() -> None:
@@ -114,7 +120,7 @@ def test_a_forked_child_of_the_owner_that_holds_the_pipe_does_not_keep_the_gener
         assert not is_gone(child)
     finally:
         os.kill(child, signal.SIGKILL)
-        finish(owner)
+        finish(owner, pid)
 
 
 def test_a_load_that_nobody_can_interrupt_ends_with_its_children_too() -> None:
@@ -126,7 +132,7 @@ def test_a_load_that_nobody_can_interrupt_ends_with_its_children_too() -> None:
         wait_for(lambda: is_gone(pid) and is_gone(worker))
         wait_for(lambda: not folder.exists())
     finally:
-        finish(owner)
+        finish(owner, pid)
 
 
 def test_an_engine_that_does_not_close_is_ended_by_the_alarm() -> None:
@@ -137,7 +143,7 @@ def test_an_engine_that_does_not_close_is_ended_by_the_alarm() -> None:
         wait_for(lambda: is_gone(pid))
         assert not folder.exists()
     finally:
-        finish(owner)
+        finish(owner, pid)
 
 
 def test_an_engine_that_does_not_close_is_killed_by_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,6 +165,18 @@ def test_closing_during_the_load_leaves_nothing() -> None:
     folder = client.address.parent
     client.close()
     assert not psutil.pid_exists(process.pid) and is_gone(worker) and not folder.exists()
+
+
+def test_what_a_killed_generator_had_started_is_ended_when_the_client_notices() -> None:
+    with GeneratorClient.launch(spec("endless"), COMMAND) as client:
+        assert client.pid is not None
+        process = psutil.Process(client.pid)
+        wait_for(lambda: bool(process.children()))
+        worker = process.children()[0].pid
+        os.kill(client.pid, signal.SIGKILL)
+        with pytest.raises(GeneratorDied, match="SIGKILL"):
+            client.wait_until_ready()
+        wait_for(lambda: is_gone(worker))
 
 
 def test_closing_leaves_no_process_socket_folder_or_thread() -> None:
@@ -204,10 +222,11 @@ def test_the_generator_outlives_the_thread_that_started_it() -> None:
 
 
 def test_threads_have_the_names_that_the_kernel_shows() -> None:
+    expected = {"ft-engine", "ft-sender", "ft-acceptor", "ft-reader", "ft-lifetime"}
     with GeneratorClient.launch(spec("counting"), COMMAND) as client:
         client.wait_until_ready()
-        names = {task.joinpath("comm").read_text().strip() for task in Path(f"/proc/{client.pid}/task").iterdir()}
-        assert {"ft-engine", "ft-sender", "ft-acceptor", "ft-reader", "ft-lifetime"} <= names
+        tasks = Path(f"/proc/{client.pid}/task")
+        wait_for(lambda: {task.joinpath("comm").read_text().strip() for task in tasks.iterdir()} == expected)
 
 
 def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
