@@ -76,6 +76,7 @@ class CompiledEngine:
         self._decodes: dict[int, StepGraph] = {}
         self._counts = {"prefills": 0, "prefill_hits": 0, "prefill_misses": 0, "decode_steps": 0, "decode_replays": 0}
         started_s = time.perf_counter()
+        next(model.parameters()).flatten()[0].item()  # waits for the stream that brought the weights
         with self._form.stream():
             self._steps = CompiledSteps(model, plan.max_context, plan.sampling, plan.seed, options)
             self._ring = self._form.ring(self._steps.buffers.token)

@@ -60,6 +60,8 @@ def fuse_projections(model: nn.Module) -> int:
             if _can_fuse(projections):
                 _fuse(parent, names, [p for p in projections if isinstance(p, nn.Linear)])
                 groups += 1
+                # Give the siblings' memory back now, or the reserved memory would peak at twice the weights.
+                torch.cuda.empty_cache()
     return groups
 
 

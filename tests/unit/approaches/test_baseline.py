@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 from firsttoken.approaches.base import Approach, approach_class
 from firsttoken.records import Plan, Sampling
 from unit.tiny_models import prompt_ids, save_tiny_model
