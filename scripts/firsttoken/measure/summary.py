@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from firsttoken.measure.sampler import GpuReading, Readings, Sample
-from firsttoken.measure.taint import foreign_pids, merge, reason_names, tainted_windows
+from firsttoken.measure.taint import foreign_pids, merge, other_cores_median, reason_names, tainted_windows
 from firsttoken.records import TelemetrySummary
 
 
@@ -34,6 +34,7 @@ def summarise(readings: Readings, span: tuple[int, int], tokens: int, threads: i
         energy_j=energy_j,
         energy_j_per_token=energy_j / tokens if energy_j is not None and tokens else None,
         cpu_load_mean=cpu_load(inside, start.cores),
+        other_cores_median=other_cores_median(readings.samples, span),
         cpu_mhz_median=median(cpu_mhz) if cpu_mhz else None,
         throttle_reasons=tuple(sorted({name for reading in gpu for name in reason_names(reading.reasons or 0)})),
         other_processes=most_other_processes(readings.samples, gpu, span[0]),

@@ -8,14 +8,16 @@ A sample in a tainted window is kept, flagged and left out of the statistics. Th
 * **GPU clock**: below 75 % of its application clock (of its highest where it has none) while busy. The share is
   NVBench's.
 * **Another compute process** on the GPU.
-* **CPU** (where there is no NVML): others used so much of our cores that, over half a second, fewer than half of our
-  threads could have run. A shared machine is never quite free, so that less than that is noise, and it shows in the
-  intervals.
+* **CPU** (where there is no NVML): over half a second, others used so much of our cores that fewer than half of our
+  threads could have run, and by half of our threads more than they usually did in this run. So a burst of other work
+  taints; a machine that is shared from the first request to the last is measured as it is, and the record says how much
+  others used (`other_cores_median`): no sample of it is better than another, and the intervals show the price.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +61,9 @@ def tainted_windows(
     start: SamplerStart, samples: Sequence[Sample], span: tuple[int, int], threads: int
 ) -> tuple[Window, ...]:
     """All windows that touch the measured span, ns from the first request's start to the last one's end."""
-    windows = gpu_windows(start, samples, span[0]) if start.source == "nvml" else cpu_windows(start, samples, threads)
+    windows = (
+        gpu_windows(start, samples, span[0]) if start.source == "nvml" else cpu_windows(start, samples, threads, span)
+    )
     last_ns = samples[-1].t_ns if samples else span[0]
     if span[1] - last_ns > LATEST_NS:
         windows.append(Window(start_ns=last_ns, end_ns=span[1], reason="the telemetry ended before the requests did"))
@@ -108,20 +112,35 @@ def foreign_pids(samples: Sequence[Sample], span_start_ns: int) -> set[int]:
     return before_load | ({process.pid for _, process in seen} - before_span)
 
 
-def cpu_windows(start: SamplerStart, samples: Sequence[Sample], threads: int) -> list[Window]:
+def cpu_windows(start: SamplerStart, samples: Sequence[Sample], threads: int, span: tuple[int, int]) -> list[Window]:
     """Stretches of at least half a second in which others left fewer than half of our threads a core."""
-    most_others = start.cores - min(threads, start.cores) / 2
-    windows = []
+    half_of_ours = min(threads, start.cores) / 2
+    usual = other_cores_median(samples, span)
+    if usual is None:
+        return []
+    limit = max(start.cores - half_of_ours, usual + half_of_ours)
+    reason = f"other work used more than {limit:.3g} of {start.cores} cores"
+    return [
+        Window(start_ns=before.t_ns, end_ns=after.t_ns, reason=reason)
+        for before, after in _stretches(samples)
+        if others_cores(before, after) > limit
+    ]
+
+
+def other_cores_median(samples: Sequence[Sample], span: tuple[int, int]) -> float | None:
+    """How many of our cores others kept busy in the usual half second of the span; None for a shorter one."""
+    inside = [sample for sample in samples if span[0] <= sample.t_ns <= span[1]]
+    used = [others_cores(before, after) for before, after in _stretches(inside)]
+    return median(used) if used else None
+
+
+def _stretches(samples: Sequence[Sample]) -> Iterator[tuple[Sample, Sample]]:
+    """Pairs of samples at least `CPU_WINDOW_NS` apart, one after the other."""
     base = 0
     for index, sample in enumerate(samples):
-        if sample.t_ns - samples[base].t_ns < CPU_WINDOW_NS:
-            continue
-        others = others_cores(samples[base], sample)
-        if others > most_others:
-            reason = f"other work used more than {most_others:g} of {start.cores} cores"
-            windows.append(Window(start_ns=samples[base].t_ns, end_ns=sample.t_ns, reason=reason))
-        base = index
-    return windows
+        if sample.t_ns - samples[base].t_ns >= CPU_WINDOW_NS:
+            yield samples[base], sample
+            base = index
 
 
 def others_cores(before: Sample, after: Sample) -> float:
