@@ -105,7 +105,7 @@ def _compare(a: Path, b: Path, reasons: list[str]) -> pd.DataFrame:
         for length in lengths:
             why = "; ".join(reasons) or _unpaired(approach, length, statuses, processes)
             for metric, statistic in _MEASURES:
-                logs = [table.logs(approach, metric, statistic, [length]).to_numpy(np.float64) for table in processes]
+                logs = [table.logs(approach, metric, statistic, [length]) for table in processes]
                 row = {"approach": approach, "prompt_length": length, "metric": metric, "statistic": statistic}
                 rows.append(row | _row(logs[0], logs[1], why))
     return pd.DataFrame(rows)

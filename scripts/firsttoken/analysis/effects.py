@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.processes import ProcessTable, paired
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import difference_interval, mean_over_lengths, t_interval
 
@@ -94,9 +94,12 @@ def _missing(contrast: Contrast, statuses: dict[str, str]) -> str:
 def _estimate(
     contrast: Contrast, processes: ProcessTable, metric: str, statistic: str, lengths: Sequence[int], missing: str
 ) -> dict[str, object]:
-    values = {name: processes.values(name, metric, statistic, lengths) for name in contrast.weights}
-    repeats = pd.Index(sorted(set.intersection(*(set(frame.index) for frame in values.values()))))
-    if not missing and repeats.empty:
+    names = list(contrast.weights)
+    arrays = dict(
+        zip(names, paired([processes.values(name, metric, statistic, lengths) for name in names]), strict=True)
+    )
+    n_repeats = len(arrays[names[0]])
+    if not missing and not n_repeats:
         missing = "no repeat in which all of them have samples"
     if missing:
         return dict.fromkeys(_NUMBERS, np.nan) | {
@@ -105,7 +108,6 @@ def _estimate(
             "method": METHOD,
             "reason": missing,
         }
-    arrays = {name: frame.loc[repeats].to_numpy(np.float64) for name, frame in values.items()}
     logs = sum((weight * mean_over_lengths(arrays[name]) for name, weight in contrast.weights.items()), np.zeros(1))
     ms = sum((weight * arrays[name].mean(axis=1) for name, weight in contrast.weights.items()), np.zeros(1))
     ratio, difference = t_interval(logs), difference_interval(ms)
@@ -117,7 +119,7 @@ def _estimate(
         "difference_ms": difference.value,
         "difference_low_ms": difference.low,
         "difference_high_ms": difference.high,
-        "n_repeats": len(repeats),
+        "n_repeats": n_repeats,
         "method": METHOD,
         "reason": ratio.note,
     }

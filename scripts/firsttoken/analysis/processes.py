@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import (
@@ -21,43 +24,47 @@ from firsttoken.analysis.statistics import (
 )
 
 
+class Values(NamedTuple):
+    """One statistic of the processes that have it at all lengths asked: [processes] and [processes, lengths]."""
+
+    repeats: NDArray[np.int64]
+    values: Floats
+
+
 class ProcessTable:
     """Per-process values by approach, metric and statistic; a process counts if it has all lengths asked."""
 
     def __init__(self, frame: pd.DataFrame) -> None:
-        self._wide: dict[tuple[str, str, str], pd.DataFrame] = {}
         self.lengths = sorted(int(length) for length in frame["prompt_length"].unique() if length > 0)
-        self._frame = frame
+        self._repeats = frame["repeat"].to_numpy(np.int64)
+        self._lengths = frame["prompt_length"].to_numpy(np.int64)
+        self._values = frame["value"].to_numpy(np.float64)
         self._rows = frame.groupby(["approach", "metric", "statistic"], observed=True).indices
 
     @classmethod
     def read(cls, path: Path | str) -> ProcessTable:
         return cls(read_table(path, "process_statistics"))
 
-    def approaches(self) -> set[str]:
-        return {str(approach) for approach in self._frame["approach"].unique()}
+    def values(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Values:
+        """Empty where the approach or a length is missing. Memory has the one length 0."""
+        wanted = [0] if metric == "memory" else list(lengths)
+        rows = self._rows.get((approach, metric, statistic), np.empty(0, np.int64))
+        repeats = np.unique(self._repeats[rows])
+        table = np.full((len(repeats), len(wanted)), np.nan)
+        for column, length in enumerate(wanted):
+            here = rows[self._lengths[rows] == length]
+            table[np.searchsorted(repeats, self._repeats[here]), column] = self._values[here]
+        complete = ~np.isnan(table).any(axis=1) if wanted else np.zeros(len(repeats), bool)
+        return Values(repeats[complete], table[complete])
 
-    def values(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> pd.DataFrame:
-        """[repeats, lengths]; empty where the approach or a length is missing. Memory has the one length 0."""
-        lengths = [0] if metric == "memory" else list(lengths)
-        key = (approach, metric, statistic)
-        if key in self._rows and key not in self._wide:
-            part = self._frame.iloc[self._rows[key]]
-            self._wide[key] = part.pivot(index="repeat", columns="prompt_length", values="value")
-        wide = self._wide.get(key)
-        if wide is None or not lengths or not set(lengths) <= set(wide.columns):
-            return pd.DataFrame(index=pd.Index([], dtype=int), columns=lengths, dtype=float)
-        return wide[lengths].dropna()
-
-    def logs(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> pd.Series:
-        """One logarithm a process (index: repeat) of the mean over `lengths`."""
-        wide = self.values(approach, metric, statistic, lengths)
-        values: Floats = wide.to_numpy(np.float64)
-        return pd.Series(mean_over_lengths(values) if len(values) else [], index=wide.index, dtype=float)
+    def logs(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Floats:
+        """One logarithm a process of the mean over `lengths`."""
+        values = self.values(approach, metric, statistic, lengths).values
+        return mean_over_lengths(values) if len(values) else np.empty(0)
 
     def estimate(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Estimate:
         """The mean over `lengths` with its t interval over processes."""
-        logs = self.logs(approach, metric, statistic, lengths).to_numpy(np.float64)
+        logs = self.logs(approach, metric, statistic, lengths)
         return t_interval(logs) if len(logs) else NOTHING._replace(note=N_TOO_SMALL)
 
     def ratio(
@@ -70,14 +77,13 @@ class ProcessTable:
         confidence: float = CONFIDENCE,
     ) -> Estimate:
         """numerator / denominator, paired by repeat; `NOTHING` where one of them is missing."""
-        a = self.logs(numerator, metric, statistic, lengths)
-        b = self.logs(denominator, metric, statistic, lengths)
-        common = a.index.intersection(b.index)
-        if common.empty:
+        a, b = paired([self.values(name, metric, statistic, lengths) for name in (numerator, denominator)])
+        if not len(a):
             return NOTHING._replace(note=N_TOO_SMALL)
-        # Recomputed over the common repeats: the logs of a mean over lengths are centred on the repeats they come from.
-        kept = [
-            self.values(x, metric, statistic, lengths).loc[common].to_numpy(np.float64)
-            for x in (numerator, denominator)
-        ]
-        return paired_ratio(mean_over_lengths(kept[0]), mean_over_lengths(kept[1]), confidence)
+        return paired_ratio(mean_over_lengths(a), mean_over_lengths(b), confidence)
+
+
+def paired(several: Sequence[Values]) -> list[Floats]:
+    """The values [common repeats, lengths] of each, in the same order of repeats."""
+    common = reduce(np.intersect1d, [each.repeats for each in several])
+    return [each.values[np.isin(each.repeats, common)] for each in several]
