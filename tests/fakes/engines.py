@@ -9,7 +9,8 @@ from typing import Any
 from firsttoken.records import GraphOptions, Plan, Sampling
 from firsttoken.runtime.contract import DynamicOperations, EngineSpec, Forward
 
-# Short buckets, so that a tiny context crosses several; the model's window (8 where it has one) is shorter than any prompt here.
+# Short buckets, so that a tiny context crosses several; the model's window (8 where it has one) is shorter than any
+# prompt here.
 GRAPHS = GraphOptions(kv_buckets=(16, 24))
 MAX_CONTEXT = 48
 

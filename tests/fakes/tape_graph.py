@@ -1,9 +1,10 @@
 """A CUDA graph's stand-in on a CPU: what a step does is recorded as a tape of operators and replayed from the tape.
 
-As strict as the real one where it matters. A capture runs on shadow copies, so nothing that is live changes; numbers, shapes and
-addresses are baked into the tape, and no Python of the step runs in a replay. Refused: reading a value on the host or bringing
-new data from it (while capturing), and a buffer that has moved since the capture. A tensor that the step made and left for its caller stays what it was
-on the shadow copies: whoever reads it after a replay reads the wrong thing, as he would in a pool of device memory.
+As strict as the real one where it matters. A capture runs on shadow copies, so nothing that is live changes; numbers,
+shapes and addresses are baked into the tape, and no Python of the step runs in a replay. Refused: reading a value on
+the host or bringing new data from it (while capturing), and a buffer that has moved since the capture. A tensor that
+the step made and left for its caller stays what it was on the shadow copies: whoever reads it after a replay reads the
+wrong thing, as he would in a pool of device memory.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from firsttoken.runtime.device_form import CpuForm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from firsttoken.runtime.device_form import CpuForm
+
 # Operators that would wait for the device, or read host memory that a replay will not have.
 REFUSED = {
-    "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal", "aten::masked_select",
-    "aten::lift_fresh", "aten::_unique2", "aten::unique_consecutive",
+    "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::nonzero", "aten::equal",
+    "aten::masked_select", "aten::lift_fresh", "aten::_unique2", "aten::unique_consecutive",
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes.engines import make_spec
 from unit.tiny_models import FAMILIES, save_tiny_model
 

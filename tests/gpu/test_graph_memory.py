@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from fakes.engines import run_request
 from firsttoken.records import GraphOptions
 from unit.tiny_models import prompt_ids
@@ -33,7 +34,8 @@ def scribble() -> None:
 
 
 def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEngine) -> None:
-    """Trap 4. Guards against a library workspace that lives in an evicted graph's memory, and against blocks freed too early."""
+    """Trap 4. Guards against a library workspace that lives in an evicted graph's memory, and against blocks freed too
+    early."""
     lengths = [3, 17, 40, 96, 130]
     engine = make_engine(
         "wide",
@@ -43,7 +45,10 @@ def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEn
     )
     wanted = {length: prefill_logits(engine, length) for length in lengths}
     assert all(torch.isfinite(value).all() for value in wanted.values())
-    for newcomer, length in enumerate(list(lengths), start=31):
+    for newcomer, length in enumerate(lengths, start=31):
+        for other in engine.pool.keys:
+            if other != length:
+                run_request(engine, prompt_ids(other), 1)
         assert engine.pool.keys[0] == length, "the least recently used is the next to leave"
         assert engine.worker.run(lambda newcomer=newcomer: engine.pool.fill(newcomer))
         assert length not in engine.pool.keys
@@ -51,10 +56,9 @@ def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEn
         for other in lengths[newcomer - 30 :]:
             assert torch.equal(prefill_logits(engine, other), wanted[other])
     assert engine.counters()["evictions"] == len(lengths)
-    hits = engine.counters()["prefill_hits"]
     for length in lengths:  # all have left: eager now, and right too
         torch.testing.assert_close(prefill_logits(engine, length), wanted[length], atol=2e-2, rtol=2e-2)
-    assert engine.counters()["prefill_misses"] >= len(lengths) and engine.counters()["prefill_hits"] >= hits
+    assert engine.counters()["prefill_misses"] >= len(lengths)
 
 
 def test_any_order_of_replays_gives_the_same_logits(make_engine: MakeEngine) -> None:
@@ -71,7 +75,8 @@ def test_any_order_of_replays_gives_the_same_logits(make_engine: MakeEngine) -> 
 def test_capture_beside_live_decoding_changes_no_token(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trap 6. Guards against rehearsals that share a workspace or buffers with replays, and against device-wide waits."""
+    """Trap 6. Guards against rehearsals that share a workspace or buffers with replays, and against device-wide
+    waits."""
     engine = make_engine(
         "wide", prompt_lengths=(10,), max_context=512, graphs=GraphOptions(kv_buckets=(64, 128, 256), pool_capacity=4)
     )
@@ -84,13 +89,21 @@ def test_capture_beside_live_decoding_changes_no_token(
     with monkeypatch.context() as patch:
         patch.setattr(torch.cuda, "synchronize", refuse)
         patch.setattr(torch.cuda, "empty_cache", refuse)
-        for round_ in range(3):
-            for length in range(20, 40):
-                engine.worker.later(lambda length=length: engine.pool.fill(length))
-            assert run_request(engine, prompt_ids(10), 400) == wanted, round_
+        for first in (20, 40, 60):
+            tokens: list[int] = []
+
+            def emit(token: int, tokens: list[int] = tokens, first: int = first) -> None:
+                if not tokens:  # from here on the request's own prefill graph is in use and cannot leave
+                    for length in range(first, first + 20):
+                        engine.worker.later(lambda length=length: engine.pool.fill(length))
+                tokens.append(token)
+
+            assert engine.worker.run(lambda: engine.pool.fill(10))
+            engine.generate(prompt_ids(10), 400, emit, lambda: False)
+            assert tokens == wanted
             assert engine.worker.drain(60)
     assert engine.counters()["failed_captures"] == 0
-    assert engine.counters()["captures"] > 20
+    assert engine.counters()["captures"] > 60 and engine.counters()["evictions"] > 50
 
 
 def test_a_capture_changes_nothing_that_is_live(make_engine: MakeEngine) -> None:
@@ -122,13 +135,14 @@ def test_memory_is_flat_over_a_thousand_evictions(make_engine: MakeEngine) -> No
     free_before, reserved_before = fill(2 * len(lengths))
     free_after, reserved_after = fill(1000)
     assert engine.counters()["evictions"] > 1000
-    assert reserved_after == reserved_before
+    assert reserved_after - reserved_before <= 4 << 20  # two of the allocator's smallest segments
     # The driver keeps memory for graphs in steps of some MiB: 1,000 graphs that stayed would take hundreds.
     assert free_before - free_after < 32 << 20
 
 
 def test_a_failed_capture_leaves_graphs_and_captures_usable(make_engine: MakeEngine) -> None:
-    """Trap 11. Guards against an allocator that still redirects, and a stream that still captures, after CUDA refused."""
+    """Trap 11. Guards against an allocator that still redirects, and a stream that still captures, after CUDA
+    refused."""
     engine = make_engine("wide", prompt_lengths=(10, 20), max_context=192)
     wanted = {length: prefill_logits(engine, length) for length in (10, 20)}
     cell = torch.zeros(1, device="cuda")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from fakes.engines import SAMPLED, run_request
 from firsttoken.records import Sampling
 from unit.tiny_models import prompt_ids
@@ -15,15 +16,13 @@ torch = pytest.importorskip("torch")
 
 
 @pytest.mark.parametrize("operations", ["native", "jit"])
-def test_sampled_requests_differ_and_a_seed_brings_them_back(
-    make_engine: Callable[..., Any], operations: str
-) -> None:
+def test_sampled_requests_differ_and_a_seed_brings_them_back(make_engine: Callable[..., Any], operations: str) -> None:
     """Trap 7. Guards against random state that a replay repeats, or that a capture beside it disturbs."""
     engine = make_engine(operations=operations, sampling=SAMPLED)
     first, second = (run_request(engine, prompt_ids(5), 20) for _ in range(2))
     assert first != second
     assert engine.worker.run(lambda: engine.pool.fill(9))
-    engine.ops.reseed(engine.plan.seed)
+    engine.reseed(engine.plan.seed)
     assert run_request(engine, prompt_ids(5), 20) == first
     assert engine.counters()["recompiles"] == 0
 

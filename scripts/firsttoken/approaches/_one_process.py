@@ -30,7 +30,8 @@ class OneProcessApproach(Approach):
         from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
         from firsttoken.runtime.engine import build_engine
 
-        operations: DynamicOperations = self.dynamic_operations  # type: ignore[assignment]  # "engine" is TensorRT-LLM's
+        # The class variable also knows "engine", which is TensorRT-LLM's and no runtime engine's.
+        operations: DynamicOperations = self.dynamic_operations  # type: ignore[assignment]
         spec = EngineSpec(model_dir=str(model_dir), plan=plan, forward=self.forward, dynamic_operations=operations)
         imported_s = time.perf_counter() - started_s
         try:

@@ -1,4 +1,5 @@
-"""The one thread that captures: kept alive for the whole process, so that library handles and their workspaces stay the same."""
+"""The one thread that captures: kept alive for the whole process, so that library handles and their workspaces stay the
+same."""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from typing import Any, TypeVar
 
 R = TypeVar("R")
 
-# A capture runs Python code beside the engine's. At Python's default switch interval of 5 ms a decode step can wait that long
-# for the interpreter lock; at 50 us it waited 0.3 ms (measured on a CPU).
+# A capture runs Python code beside the engine's. At Python's default switch interval of 5 ms a decode step can wait
+# that long for the interpreter lock; at 50 us it waited 0.3 ms (measured on a CPU).
 SWITCH_INTERVAL_S = 5e-5
 
 

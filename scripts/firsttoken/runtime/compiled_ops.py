@@ -79,8 +79,8 @@ def _trace(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable
 def _inductor(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Callable[..., Any]:
     """torch.compile with static shapes and no guards: the arguments are the same tensors in every call.
 
-    Without guards a compiled function would also serve another engine's tensors, since dynamo keeps what it compiled by code
-    object; so each call gets a code object of its own.
+    Without guards a compiled function would also serve another engine's tensors, since dynamo keeps what it compiled by
+    code object; so each call gets a code object of its own.
     """
     private = types.FunctionType(
         function.__code__.replace(co_name=f"{function.__name__}_{id(arguments):x}"),

@@ -201,7 +201,7 @@ class EventClock:
         return round(start.elapsed_time(middle) * 1e6), round(middle.elapsed_time(end) * 1e6)
 
     def step_ns(self, index: int) -> int:
-        return round(self._events[3 * index].elapsed_time(self._events[3 * index + 1]) * 1e6)
+        return int(self._events[3 * index].elapsed_time(self._events[3 * index + 1]) * 1e6)
 
 
 class CudaForm:

@@ -92,7 +92,8 @@ def show_positions(
 
 
 def keep_likely(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """Probabilities `[1, vocab]`, float32, after temperature, top-k and top-p, in the order that `generate()` applies them."""
+    """Probabilities `[1, vocab]`, float32, after temperature, top-k and top-p, in the order that `generate()` applies
+    them."""
     scores = logits.float() / sampling.temperature
     if 0 < sampling.top_k < scores.shape[-1]:
         least = torch.topk(scores, sampling.top_k, dim=-1).values[..., -1:]

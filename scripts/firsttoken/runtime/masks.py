@@ -1,7 +1,7 @@
 """Ready-made additive attention masks, so that no mask code of transformers runs inside a step.
 
-A prompt needs no mask at all where sdpa's causal flag does the work: padding stands to the right of the prompt, where causality
-already hides it. Decode steps read one row `[1, 1, 1, capacity]` at a fixed address, cut to the KV bucket.
+A prompt needs no mask at all where sdpa's causal flag does the work: padding stands to the right of the prompt, where
+causality already hides it. Decode steps read one row `[1, 1, 1, capacity]` at a fixed address, cut to the KV bucket.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from firsttoken.runtime.contract import UnsupportedModel
 
-# The same kernel as `sdpa`, under a name for which transformers has no mask function: with that, "no mask" stays no mask and
-# a ready mask is taken as it is (transformers.masking_utils._preprocess_mask_arguments).
+# The same kernel as `sdpa`, under a name for which transformers has no mask function: with that, "no mask" stays no
+# mask and a ready mask is taken as it is (transformers.masking_utils._preprocess_mask_arguments).
 SDPA_READY_MASKS = "firsttoken_sdpa"
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -51,7 +51,8 @@ class MaskPlan:
         return dict(zip(self.types, masks, strict=True)) if self.by_type else masks[0]
 
     def prefill(self, length: int) -> Any:
-        """What `attention_mask` is for a prompt (padded or not) of `length` tokens: `[1, 1, length, length]` or None each."""
+        """What `attention_mask` is for a prompt (padded or not) of `length` tokens: `[1, 1, length, length]` or None
+        each."""
         return self._pack([self._prefill_mask(length, window) for window in self.windows])
 
     def _prefill_mask(self, length: int, window: int) -> torch.Tensor | None:

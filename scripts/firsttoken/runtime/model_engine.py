@@ -1,4 +1,5 @@
-"""An engine over Hugging Face's forward: prefill, then decode steps, each eager or a replayed graph; the loop is the same."""
+"""An engine over Hugging Face's forward: prefill, then decode steps, each eager or a replayed graph; the loop is the
+same."""
 
 from __future__ import annotations
 
@@ -120,7 +121,9 @@ class ModelEngine:
             raise
         except RuntimeError as error:
             reason = str(error).partition("\n")[0]
-            raise UnsupportedModel(f"{type(self.model).__name__}: its decode step cannot be captured: {reason}") from error
+            raise UnsupportedModel(
+                f"{type(self.model).__name__}: its decode step cannot be captured: {reason}"
+            ) from error
 
     def _capture_prefill(self, key: int) -> StepGraph:
         live = self.steps.prefill(self.state, self.storage, key)
@@ -139,7 +142,7 @@ class ModelEngine:
         for length in self.plan.prompt_lengths:
             for _ in range(2):
                 self.generate([0] * length, min(self.plan.new_tokens, WARM_TOKENS), lambda token: None, lambda: False)
-        self.ops.reseed(self.plan.seed)
+        self.reseed(self.plan.seed)
         self._compiled_before = compile_counters() if self._jit else 0
         self._reset_counters()
 
@@ -245,6 +248,11 @@ class ModelEngine:
                 "raise max_context"
             )
         return length
+
+    def reseed(self, seed: int) -> None:
+        """Start the random stream of sampling anew."""
+        with self.form.stream():
+            self.ops.reseed(seed)
 
     # ------------------------------------------------------------ reporting
 

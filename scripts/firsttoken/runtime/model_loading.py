@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from firsttoken.runtime.contract import UnsupportedModel
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -16,10 +18,10 @@ def load_model(
 ) -> PreTrainedModel:
     """The model in `model_dir` in evaluation mode, weights in `dtype` on `device`.
 
-    Safetensors only, local files only, no code from the model's folder. Sets the process's TF32 state (off) and, when given,
-    its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the count is never left to the environment. A model that
-    caps its attention scores gets the eager attention, since sdpa cannot compute it; `attention_name` tells.
-    Raises ValueError for a folder or a dtype that cannot be used.
+    Safetensors only, local files only, no code from the model's folder. Sets the process's TF32 state (off) and, when
+    given, its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the count is never left to the environment. A
+    model that caps its attention scores gets the eager attention, since sdpa cannot compute it; `attention_name` tells.
+    Raises ValueError for a folder or a dtype that cannot be used, UnsupportedModel for a model without such attention.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -36,15 +38,21 @@ def load_model(
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
         attention = "eager"
-    model: Any = AutoModelForCausalLM.from_pretrained(
-        folder,
-        config=config,
-        dtype=getattr(torch, dtype),
-        attn_implementation=attention,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-    )
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=getattr(torch, dtype),
+            attn_implementation=attention,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+        )
+    except ValueError as error:
+        if "attention implementation" not in str(error):
+            raise
+        name = ", ".join(config.architectures or [config.model_type])
+        raise UnsupportedModel(f"{name}: transformers has no {attention} attention for this model") from error
     loaded: PreTrainedModel = model.to(device).eval().requires_grad_(False)
     return loaded
 

@@ -54,7 +54,8 @@ class ModelSteps:
 
 
 def refuse_unsupported(model: Any, max_context: int) -> None:
-    """Raise UnsupportedModel for a class that transformers does not promise to run over a static cache, or a context too long."""
+    """Raise UnsupportedModel for a class that transformers does not promise to run over a static cache, or a context
+    too long."""
     name = type(model).__name__
     if not getattr(model, "_can_compile_fullgraph", False):
         raise UnsupportedModel(f"{name}: transformers does not mark it as able to use a static KV cache")

@@ -1,16 +1,16 @@
 """Random numbers that live on the device: noise from a counter, without a generator of torch's.
 
-A generator's state is advanced by the host at each launch, which a captured graph has to be told about, and which in torch 2.11
-a capture on one thread can break on another. Here the state is a tensor: each step hashes (seed, step, token) and adds one to
-the step, so replays differ, writing the state reproduces, and nothing is registered anywhere.
+A generator's state is advanced by the host at each launch, which a captured graph has to be told about, and which in
+torch 2.11 a capture on one thread can break on another. Here the state is a tensor: each step hashes (seed, step,
+token) and adds one to the step, so replays differ, writing the state reproduces, and nothing is registered anywhere.
 """
 
 from __future__ import annotations
 
 import torch
 
-# Hash "[16 21f0aaad 15 735a2d97 15]" from https://github.com/skeeto/hash-prospector (public domain). Both multipliers are below
-# 2**31, so a product with a 32-bit value stays within int64 and no arithmetic overflows.
+# Hash "[16 21f0aaad 15 735a2d97 15]" from https://github.com/skeeto/hash-prospector (public domain). Both multipliers
+# are below 2**31, so a product with a 32-bit value stays within int64 and no arithmetic overflows.
 _FIRST, _SECOND = 0x21F0AAAD, 0x735A2D97
 _LOW_32 = 0xFFFFFFFF
 _GOLDEN = 0x1E3779B9  # odd, below 2**31: spreads consecutive steps before they are hashed

@@ -1,7 +1,8 @@
 """A bounded set of captured prefill graphs by prompt length; the least recently used leaves.
 
-Pure bookkeeping: it knows neither torch nor threads' loops, only a function that captures and one that has work done later.
-A miss is answered at once (the caller runs eagerly) and asks for a capture. A graph in use is leased and never evicted.
+Pure bookkeeping: it knows neither torch nor threads' loops, only a function that captures and one that has work done
+later. A miss is answered at once (the caller runs eagerly) and asks for a capture. A graph in use is leased and never
+evicted.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class RollingGraphPool(Generic[G]):
         max_bytes: int = 0,
         rolling: bool = True,
     ) -> None:
-        """`capture(key)` makes a graph or raises; `later(job)` runs a job on the capture thread; `max_bytes` 0 is no limit."""
+        """`capture(key)` makes a graph or raises; `later(job)` runs a job on the capture thread; `max_bytes` 0 is no
+        limit."""
         if capacity < 1:
             raise ValueError(f"pool_capacity: {capacity} is less than 1")
         self._capture, self._later = capture, later

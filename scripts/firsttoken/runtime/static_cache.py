@@ -1,8 +1,8 @@
 """A KV cache at fixed addresses, and the two views of it that a model's forward writes through.
 
-A captured graph replays onto the same addresses for ever, so the buffers are allocated once, at full length for every layer
-(sliding-window layers too: the mask does the windowing). Which positions a step writes and reads is a property of the view,
-not state of the cache: the capture thread can record a step while the engine thread runs another one.
+A captured graph replays onto the same addresses for ever, so the buffers are allocated once, at full length for every
+layer (sliding-window layers too: the mask does the windowing). Which positions a step writes and reads is a property of
+the view, not state of the cache: the capture thread can record a step while the engine thread runs another one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from transformers.cache_utils import Cache
 from firsttoken.runtime.contract import UnsupportedModel
 
 SMALLEST_BUCKET = 128
-# Attention kernels read masks in aligned pieces; another length would be padded, and copied, in every layer of every step.
+# Attention kernels read masks in aligned pieces; another length would be padded, and copied, in every layer of every
+# step.
 ALIGNMENT = 64
 
 
@@ -90,7 +91,8 @@ class DecodeView(_View):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One position's keys and values `[1, kv_heads, 1, head_dim]`; returns the bucket `[1, kv_heads, bucket, head_dim]`."""
+        """One position's keys and values `[1, kv_heads, 1, head_dim]`; returns the bucket `[1, kv_heads, bucket,
+        head_dim]`."""
         self.storage.keys[layer_idx].index_copy_(2, self.position, key_states)
         self.storage.values[layer_idx].index_copy_(2, self.position, value_states)
         return self.read_keys[layer_idx], self.read_values[layer_idx]
@@ -113,7 +115,8 @@ class _ShapeProbe(_View):
 def allocate_storage(model: PreTrainedModel, capacity: int, mask: Any) -> KVStorage:
     """Buffers for every layer, their shapes asked of the model itself by a forward of one token.
 
-    `mask` is what a one-token prompt needs. Raises UnsupportedModel when a layer keeps no keys and values, or keeps more.
+    `mask` is what a one-token prompt needs. Raises UnsupportedModel when a layer keeps no keys and values, or keeps
+    more.
     """
     probe = _ShapeProbe()
     zero = torch.zeros(1, 1, dtype=torch.int64, device=model.device)

@@ -1,8 +1,10 @@
-"""One step of a model, ready to run again and again: as a CUDA graph, or eagerly where there is no CUDA or none is wanted."""
+"""One step of a model, ready to run again and again: as a CUDA graph, or eagerly where there is no CUDA or none is
+wanted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import torch
@@ -59,16 +61,18 @@ def _closed() -> None:
 
 
 class CudaCapture:
-    """Captures steps beside live work. All calls come from one thread, which stays alive as long as its graphs are used.
+    """Captures steps beside live work. All calls come from one thread, which stays alive as long as its graphs are
+    used.
 
-    Two streams. Steps are rehearsed on one and captured on the other: a library's workspace belongs to thread and stream, its
-    address goes into the graphs, and a rehearsal on the capture stream would write to it while the engine replays.
-    The capture stream's workspaces are made once, before any capture, so that they lie outside the graphs' memory pool and no
-    graph's end takes them from the others.
+    Two streams. Steps are rehearsed on one and captured on the other: a library's workspace belongs to thread and
+    stream, its address goes into the graphs, and a rehearsal on the capture stream would write to it while the engine
+    replays. The capture stream's workspaces are made once, before any capture, so that they lie outside the graphs'
+    memory pool and no graph's end takes them from the others.
 
-    All graphs share one pool of device memory. That is sound because replays never overlap (the engine has one stream) and
-    nothing in the pool outlives a replay (steps leave their results in buffers made before). A graph that leaves gives its part
-    of the pool to the next capture, so memory stays flat and no cudaFree, which waits for the whole device, is needed.
+    All graphs share one pool of device memory. That is sound because replays never overlap (the engine has one stream)
+    and nothing in the pool outlives a replay (steps leave their results in buffers made before). A graph that leaves
+    gives its part of the pool to the next capture, so memory stays flat and no cudaFree, which waits for the whole
+    device, is needed.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
@@ -91,7 +95,8 @@ class CudaCapture:
     ) -> CudaStepGraph:
         """Record `live` after rehearsing it on scratch buffers; nothing that `live` works on changes.
 
-        `generators` are those that `live` draws from. Raises what the capture raised; the process can go on, and so can captures.
+        `generators` are those that `live` draws from. Raises what the capture raised; the process can go on, and so can
+        captures.
         """
         torch.cuda.current_stream(self._device).synchronize()  # what the caller has just made for the steps, e.g. masks
         with torch.inference_mode():
@@ -122,7 +127,8 @@ class CudaCapture:
             raise
 
     def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
-        """End a capture whose step raised, so that the stream is usable again; the step's own error is the one to report."""
+        """End a capture whose step raised, so that the stream is usable again; the step's own error is the one to
+        report."""
         try:
             graph.capture_end()
         except RuntimeError:
@@ -137,8 +143,9 @@ class CudaCapture:
         (CUDAGraph.cpp): take it back here, and keep the object.
         """
         self._failed.append(graph)
-        torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
-        torch._C._cuda_releasePool(self._device.index, self._pool)
+        with suppress(RuntimeError):  # "not currently recording": this torch has taken it back itself
+            torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
+            torch._C._cuda_releasePool(self._device.index, self._pool)
 
 
 def _warm_libraries(device: torch.device, dtype: torch.dtype, stream: torch.cuda.Stream) -> None:

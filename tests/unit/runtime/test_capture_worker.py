@@ -6,6 +6,7 @@ import sys
 import threading
 
 import pytest
+
 from firsttoken.runtime.capture_worker import SWITCH_INTERVAL_S, CaptureWorker
 
 
@@ -46,7 +47,8 @@ def test_background_work_waits_for_an_idle_engine() -> None:
 
 
 def test_background_work_runs_beside_an_engine_that_is_never_idle() -> None:
-    """Seen to fail with a wait without an end. Meanwhile the interpreter switches threads often, and afterwards as before."""
+    """Seen to fail with a wait without an end. Meanwhile the interpreter switches threads often, and afterwards as
+    before."""
     before_s = sys.getswitchinterval()
     worker = CaptureWorker(patience_s=0.01)
     worker.engine_busy()

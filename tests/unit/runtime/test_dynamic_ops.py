@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from firsttoken.records import Sampling
 from scipy import stats
 
+from firsttoken.records import Sampling
+
 torch = pytest.importorskip("torch")
+
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig  # noqa: E402
 
 from firsttoken.runtime import rng  # noqa: E402
 from firsttoken.runtime.compile_cache import compile_counters  # noqa: E402
@@ -16,8 +20,6 @@ from firsttoken.runtime.compiled_ops import CompiledOps  # noqa: E402
 from firsttoken.runtime.contract import UnsupportedModel  # noqa: E402
 from firsttoken.runtime.dynamic_ops import NativeOps, StepState, keep_likely  # noqa: E402
 from firsttoken.runtime.masks import MaskPlan  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig  # noqa: E402
 
 VOCAB, CAPACITY, WINDOW = 11, 24, 6
 FORMS = ["native", "inductor", "torchscript"]
@@ -44,7 +46,8 @@ def visible(row: Any) -> list[int]:
 @pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("form", FORMS)
 def test_positions_padding_and_masks_follow_the_request(form: str, config: str) -> None:
-    """Seen to fail with a window one too long, with padding that keeps the earlier prompt, and with a mask one step behind."""
+    """Seen to fail with a window one too long, with padding that keeps the earlier prompt, and with a mask one step
+    behind."""
     ops = make_ops(form, config)
     state = ops.state
     with torch.inference_mode():
@@ -72,7 +75,8 @@ def test_positions_padding_and_masks_follow_the_request(form: str, config: str) 
     ids=["temperature", "top_k", "top_p"],
 )
 def test_samples_are_drawn_from_the_distribution(form: str, sampling: Sampling) -> None:
-    """Trap 7. Seen to fail with noise that is squared, and with a top-p that drops the token which crosses the share."""
+    """Trap 7. Seen to fail with noise that is squared, and with a top-p that drops the token which crosses the
+    share."""
     ops = make_ops(form, sampling=sampling, seed=5)
     state, draws = ops.state, 4000
     wanted = torch.softmax(state.logits / sampling.temperature, -1)[0].double()

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fakes.engines import make_spec, run_request, saved_logits, whole_sequence_logits
-from unit.tiny_models import FAMILIES, build_tiny_model, prompt_ids, save_tiny_model
+from firsttoken.records import GraphOptions
+from unit.tiny_models import COMMON, FAMILIES, build_tiny_model, prompt_ids, save_tiny_model
 
 torch = pytest.importorskip("torch")
 
@@ -26,7 +27,8 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_tokens_and_logits_are_those_of_a_plain_forward(
     model_dirs: dict[str, Path], family: str, forward: Any, operations: Any, tmp_path: Path
 ) -> None:
-    """Seen to fail with the window of the decode mask off by one, and with positions that start at the padded length."""
+    """Trap 13. Seen to fail with the window of the decode mask off by one, and with positions that start at the padded
+    length."""
     from firsttoken.runtime.engine import build_engine
 
     reference = build_tiny_model(family)
@@ -41,3 +43,48 @@ def test_tokens_and_logits_are_those_of_a_plain_forward(
             torch.testing.assert_close(logits, wanted, atol=2e-4, rtol=1e-4)
     finally:
         engine.close()
+
+
+# Families with layers of two kinds, and with scores that sdpa cannot cap.
+MIXED = {
+    "gemma2": {"sliding_window": 6, "head_dim": 8, "query_pre_attn_scalar": 8},
+    "gemma3_text": {"sliding_window": 6, "head_dim": 8, "query_pre_attn_scalar": 8, "num_hidden_layers": 6},
+    "qwen2": {"sliding_window": 7, "use_sliding_window": True, "max_window_layers": 1},
+    "phi3": {"sliding_window": 9, "pad_token_id": 0},
+}
+
+
+@pytest.mark.parametrize("model_type", MIXED)
+def test_models_with_mixed_layers(model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen to fail with one mask for all layers."""
+    from firsttoken.runtime.engine import build_engine
+
+    fields = {**COMMON, "num_key_value_heads": 2, **MIXED[model_type]}
+    monkeypatch.setitem(FAMILIES, model_type, (model_type, fields))
+    reference = build_tiny_model(model_type)
+    graphs = GraphOptions(kv_buckets=(16, 24), prefill_buckets=(8, 16))
+    engine = build_engine(make_spec(save_tiny_model(model_type, tmp_path / "model"), graphs=graphs))
+    try:
+        assert engine.facts()["attention"] == ("eager" if model_type == "gemma2" else "sdpa")
+        for length in (5, 13):
+            prompt = prompt_ids(length)
+            tokens = run_request(engine, prompt, 14)
+            wanted = whole_sequence_logits(reference, prompt, tokens)
+            assert tokens == wanted.argmax(-1).tolist()
+            logits = saved_logits(engine, prompt, tokens, tmp_path / "logits.safetensors")
+            torch.testing.assert_close(logits, wanted, atol=2e-4, rtol=1e-4)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("model_type", ["opt", "mamba"])
+def test_models_that_cannot_be_served_are_refused_with_a_reason(
+    model_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from firsttoken.runtime.contract import UnsupportedModel
+    from firsttoken.runtime.engine import build_engine
+
+    fields = {**COMMON, "ffn_dim": 48, "word_embed_proj_dim": 32, "do_layer_norm_before": True, "state_size": 4}
+    monkeypatch.setitem(FAMILIES, model_type, (model_type, fields))
+    with pytest.raises(UnsupportedModel):
+        build_engine(make_spec(save_tiny_model(model_type, tmp_path / "model")))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from firsttoken.runtime.rolling_pool import RollingGraphPool
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from firsttoken.runtime.rolling_pool import RollingGraphPool
 
 
 class FakeGraph:
@@ -20,8 +21,10 @@ class FakeGraph:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Seen to fail with an eviction that takes leased graphs, with one that takes the most recently used, with an evicted graph
-    that is not closed, with a bound by bytes that is not looked at, and with a failed capture that is asked for again."""
+    """Seen to fail with an eviction that takes leased graphs, with one that takes the most recently used, with an
+    evicted graph
+    that is not closed, with a bound by bytes that is not looked at, and with a failed capture that is asked for
+    again."""
 
     @initialize(capacity=st.integers(1, 4), max_bytes=st.sampled_from([0, 30, 100]), rolling=st.booleans())
     def start(self, capacity: int, max_bytes: int, rolling: bool) -> None:

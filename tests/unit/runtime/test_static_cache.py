@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from unit.tiny_models import build_tiny_model
 
 torch = pytest.importorskip("torch")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from fakes.engines import GRAPHS, MAX_CONTEXT, SAMPLED, make_spec, run_request, whole_sequence_logits
 from firsttoken.records import GraphOptions
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
@@ -80,7 +81,8 @@ def test_the_cache_is_filled_to_its_last_position_and_not_beyond(make_engine: Ma
 
 @pytest.mark.parametrize("length", [14, 15, 16, 17])
 def test_the_kv_bucket_changes_at_the_exact_boundary(make_engine: MakeEngine, length: int) -> None:
-    """Trap 3. Seen to fail with `position <= bucket` in `bucket_for_position`: the step at 16 then reads only 0 to 15."""
+    """Trap 3. Seen to fail with `position <= bucket` in `bucket_for_position`: the step at 16 then reads only 0 to
+    15."""
     engine = make_engine(prompt_lengths=(length,))
     small, middle, _ = engine._decode_steps
     before = small.replays, middle.replays
@@ -90,7 +92,8 @@ def test_the_kv_bucket_changes_at_the_exact_boundary(make_engine: MakeEngine, le
 
 
 def test_evicting_each_graph_leaves_the_others_right(make_engine: MakeEngine) -> None:
-    """Trap 4 (its logic; the memory is in tests/gpu). Seen to fail with `popitem(last=True)` as the choice of who leaves."""
+    """Trap 4 (its logic; the memory is in tests/gpu). Seen to fail with `popitem(last=True)` as the choice of who
+    leaves."""
     engine = make_engine(prompt_lengths=(4,), graphs=GraphOptions(kv_buckets=(16,), pool_capacity=3))
     wanted = {length: greedy("llama_gqa", prompt_ids(length), 4) for length in range(4, 10)}
     for newcomer in range(4, 10):
@@ -134,7 +137,7 @@ def test_sampled_replays_differ_and_a_seed_brings_them_back(make_engine: MakeEng
     engine = make_engine(sampling=SAMPLED)
     first, second = (run_request(engine, prompt_ids(5), 20) for _ in range(2))
     assert first != second
-    engine.ops.reseed(engine.plan.seed)
+    engine.reseed(engine.plan.seed)
     assert run_request(engine, prompt_ids(5), 20) == first
 
 
@@ -143,7 +146,13 @@ def test_captures_and_warm_ups_advance_nothing(make_engine: MakeEngine) -> None:
     engine = make_engine(sampling=SAMPLED, prompt_lengths=(5,))
     longer_warm_up = make_engine(sampling=SAMPLED, prompt_lengths=(5, 9, 12))
     assert run_request(engine, prompt_ids(5), 12) == run_request(longer_warm_up, prompt_ids(5), 12)
-    watched = [*engine.storage.keys, *engine.storage.values, *engine.state.rows, engine.state.position, engine.state.token]
+    watched = [
+        *engine.storage.keys,
+        *engine.storage.values,
+        *engine.state.rows,
+        engine.state.position,
+        engine.state.token,
+    ]
     watched.append(engine.state.logits)
     before = [tensor.clone() for tensor in watched]
     generator_state = engine.ops.generator.get_state()
