@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import socket
-import statistics
 import sys
 import threading
 from collections.abc import Callable
@@ -21,6 +20,8 @@ from queue import SimpleQueue
 from time import perf_counter_ns
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
+
+import numpy as np
 
 from firsttoken.measure.ipc import measure_ipc
 from firsttoken.records import Plan
@@ -38,9 +39,9 @@ Serve = Callable[[socket.socket], None]
 def line(name: str, samples_ns: list[list[int]]) -> str:
     """Best and overall median, and P99, of several repeats."""
     everything = sorted(value for repeat in samples_ns for value in repeat)
-    best = min(statistics.median(repeat) for repeat in samples_ns)
+    best = min(np.median(repeat) for repeat in samples_ns)
     p99 = everything[int(0.99 * (len(everything) - 1))]
-    overall = statistics.median(everything)
+    overall = np.median(everything)
     return f"{name:44} best median {best / 1e3:7.1f}   median {overall / 1e3:7.1f}   P99 {p99 / 1e3:8.1f} us"
 
 

@@ -84,7 +84,7 @@ class OwnedProcess:
 
     def epitaph(self) -> str:
         """How it died and what it said last, on one line. To be called when its connection has ended."""
-        if not _wait_until_exit(self.pid, STOP_GRACE_S):
+        if self._process.returncode is None and not _wait_until_exit(self.pid, STOP_GRACE_S):
             return f"generator process {self.pid} closed its connection but still runs"
         self.kill()  # what it had started
         code = self._process.wait()

@@ -100,6 +100,8 @@ def test_kill_in_the_middle_of_a_request_is_one_clear_error_and_stays_one() -> N
             client.generate([1], 5000, kill_at_three)
         with pytest.raises(GeneratorDied, match="SIGKILL"):
             client.generate([1], 1, lambda token: None)
+        with pytest.raises(GeneratorDied, match="SIGKILL"):
+            client.wait_until_ready()
 
 
 def test_sigterm_ends_the_generator_in_order_and_says_so() -> None:
