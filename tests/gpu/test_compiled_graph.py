@@ -1,0 +1,51 @@
+"""On the device: compiled and captured steps against a plain float32 forward, and the token hand-over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes.engines import run_request, saved_logits, whole_sequence_logits
+from unit.tiny_models import build_tiny_model, prompt_ids
+
+torch = pytest.importorskip("torch")
+
+# Largest error of a logit, as a share of the largest logit: roundings of 2**-11 and 2**-8 through two layers.
+SHARE = {"float16": 0.02, "bfloat16": 0.15}
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("mistral_window", "float16"), ("gpt2", "float16"), ("qwen3", "bfloat16")]
+)
+def test_captured_steps_give_the_reference_logits(
+    make_engine: Callable[..., Any], family: str, dtype: str, tmp_path: Path
+) -> None:
+    """Prompts of planned and other lengths; every token the best of the engine's own logits."""
+    engine = make_engine(family, "compiled", "captured", dtype=dtype)
+    reference = build_tiny_model(family)
+    for length in (5, 13, 20, 13):
+        prompt = prompt_ids(length)
+        tokens = run_request(engine, prompt, 20)
+        logits = saved_logits(engine, prompt, tokens, tmp_path / "logits.safetensors")
+        assert tokens == logits.argmax(-1).tolist()
+        wanted = whole_sequence_logits(reference, prompt, tokens)
+        assert (logits - wanted).abs().max() < SHARE[dtype] * wanted.abs().max()
+    counters = engine.counters()
+    assert counters["recompiles"] == 0
+    assert counters["decode_replays"] == counters["decode_steps"]
+    assert all(row.device_ns > 0 for row in engine.timings())
+
+
+def test_replays_of_a_sampled_graph_differ_and_repeat(make_engine: Callable[..., Any]) -> None:
+    from firsttoken.records import Sampling
+
+    engine = make_engine("llama_gqa", "compiled", "captured", sampling=Sampling(method="sample", temperature=2.0))
+    first, second = run_request(engine, prompt_ids(13), 20), run_request(engine, prompt_ids(13), 20)
+    assert first != second
+    engine._steps.buffers.reseed(5)
+    again = run_request(engine, prompt_ids(13), 20)
+    engine._steps.buffers.reseed(5)
+    assert run_request(engine, prompt_ids(13), 20) == again
