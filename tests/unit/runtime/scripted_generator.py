@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
-from firsttoken.runtime import lifetime
+from firsttoken.runtime import lifetime, outbox
 from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
 from firsttoken.runtime.generator import main
 
@@ -78,6 +78,8 @@ def build(spec: EngineSpec) -> CountingEngine:
         child = subprocess.Popen(["sleep", "1000"])
         print(f"child {child.pid}", file=sys.stderr, flush=True)
         time.sleep(1000)
+    if behaviour == "paced":
+        outbox.HEARTBEAT_S = 0.05  # so that a busy machine does not look like silence in the tests
     if behaviour == "stubborn":  # does not close; a second is enough to see that the kernel's alarm ends it
         lifetime.STOP_GRACE_S = 1
     return CountingEngine(spec)
