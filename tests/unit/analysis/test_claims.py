@@ -9,7 +9,7 @@ import yaml
 
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.published import read_published, source_verdict
-from firsttoken.analysis.schemas import read_table
+from firsttoken.analysis.schemas import read_table, write_table
 from fixtures_samples import Known, Study, analyse, make_study
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published.yaml"
@@ -223,13 +223,18 @@ def test_ids_are_unique(tmp_path: Path) -> None:
         read_published(invented(tmp_path, claim, claim))
 
 
+POOL_ROW = dict.fromkeys(("device_reserved_bytes", "device_allocated_bytes"), pd.NA) | dict.fromkeys(
+    ("host_bytes", "captures", "evictions", "failed_captures"), 0
+)
+
+
 def pool_memory(path: Path, rolling: list[int], unbounded: list[int]) -> Path:
     rows = [
-        {"mode": mode, "step": step, "prompt_length": 10 + step, "graph_bytes": value * 2**20}
+        POOL_ROW | {"mode": mode, "step": step, "prompt_length": 10 + step, "graph_bytes": value * 2**20}
         for mode, values in (("rolling", rolling), ("unbounded", unbounded))
         for step, value in enumerate(values)
     ]
-    pd.DataFrame(rows).to_csv(path, index=False)
+    write_table(pd.DataFrame(rows), "pool_memory", path)
     return path
 
 
@@ -254,12 +259,31 @@ def test_bounded_memory(
 def test_scaling_with_clients(as_claimed: Study, tmp_path: Path, four: float, verdict: str) -> None:
     """A request is a first token of 20 us and 3 gaps of 10; four clients at once wait `four` us for theirs."""
     path = tmp_path / "ipc.csv"
-    row = {"form": "two_processes", "median_us": 0.0}
+    row = {"form": "two_processes", "median_us": 0.0, "p99_us": 0.0}
     rows = [
         row | {"clients": clients, "metric": metric, "n": n, "mean_us": us}
         for clients, first, gap in ((1, 20.0, 10.0), (4, four - 30, 10.0))
         for metric, n, us in (("first_token", 100, first), ("token_gap", 300, gap))
     ]
-    pd.DataFrame([*rows, rows[0] | {"form": "one_process", "mean_us": 1.0}]).to_csv(path, index=False)
+    write_table(pd.DataFrame([*rows, rows[0] | {"form": "one_process", "mean_us": 1.0}]), "ipc", path)
     found = judged(as_claimed, ipc=path).loc["ipc_scales"]
     assert found["verdict"] == verdict and found["measured_value"] == pytest.approx(4 * 50 / four)
+
+
+@pytest.mark.parametrize(
+    ("after_ms", "hit", "verdict"), [(5.2, True, "reproduced"), (9.0, True, "inconclusive"), (5.2, False, "refuted")]
+)
+def test_uncaptured_lengths(as_claimed: Study, tmp_path: Path, after_ms: float, hit: bool, verdict: str) -> None:
+    path = tmp_path / "pool_misses.csv"
+    rows = [
+        {"kind": kind, "prompt_length": length, "request": 0, "ttft_ms": ms, "pool_hit": pool_hit}
+        for length in (17, 33)
+        for kind, ms, pool_hit in (("miss", 20.0, False), ("after_capture", after_ms, hit), ("beforehand", 5.0, True))
+    ]
+    write_table(pd.DataFrame(rows), "pool_misses", path)
+    row = judged(as_claimed, pool_misses=path).loc["unlimited_lengths"]
+    assert row["verdict"] == verdict, row["sentence"]
+    write_table(pd.DataFrame([row for row in rows if row["kind"] != "miss"]), "pool_misses", path)
+    assert judged(as_claimed, pool_misses=path).loc["unlimited_lengths", "verdict"] == "refuted", (
+        "never served at first"
+    )
