@@ -74,7 +74,12 @@ def _draw(
         face = "white" if entry.emulated else look.colour
         axes.plot([crossing], [at], look.marker, color=look.colour, markerfacecolor=face, markersize=9, zorder=5)
         axes.annotate(
-            f"{math.ceil(crossing):,}", (crossing, at), xytext=(4, -13), textcoords="offset points", fontsize=8.5
+            f"after {math.ceil(crossing):,}",
+            (crossing, at),
+            xytext=(8, -14),
+            textcoords="offset points",
+            fontsize=8.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
         )
     return float(seconds[-1]), entry.label, look
 

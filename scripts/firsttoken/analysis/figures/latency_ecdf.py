@@ -51,7 +51,14 @@ def plot_latency_ecdf(
         tainted = f"{n_tainted:,} tainted samples are left out." if n_tainted else ""
         marked = "Markers on the dotted line: P99 (drawn from 100 samples on)."
         style.add_note(figure, style.note(entries, drawn, marked, tainted))
-        style.save(figure, curves, out_svg, out_csv, title=TITLE, description=_describe(curves, drawn, panels))
+        style.save(
+            figure,
+            style.with_status(curves, entries),
+            out_svg,
+            out_csv,
+            title=TITLE,
+            description=_describe(curves, drawn, panels),
+        )
 
 
 def _curves(samples: pd.DataFrame) -> pd.DataFrame:

@@ -45,9 +45,17 @@ def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_c
             axes.set_title(panel, fontsize=9.5)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
-        figure.suptitle(TITLE + ", GiB (bar: median of processes, dot: one process)", fontsize=11, x=0.01, ha="left")
+        figure.suptitle(
+            TITLE + ", GiB (bar: median of processes, dot: one process)",
+            fontsize=11,
+            fontweight="bold",
+            x=0.01,
+            ha="left",
+        )
         style.add_note(figure, style.note(entries, [entry.name for entry in drawn], _missing_note(panels)))
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, panels))
+        style.save(
+            figure, style.with_status(data, entries), out_svg, out_csv, title=TITLE, description=_describe(data, panels)
+        )
 
 
 def _peaks(records: Sequence[RunRecord], entries: Sequence[style.Entry]) -> pd.DataFrame:
@@ -82,6 +90,8 @@ def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[style.Entry], looks: d
 
 def _missing_note(panels: Sequence[str]) -> str:
     missing = [title for title in QUANTITIES.values() if title not in panels]
+    if panels == [QUANTITIES["host_peak_bytes"]]:
+        return "No device memory was recorded: there is no CUDA device."
     return f"Not recorded on this machine: {'; '.join(missing).lower()}." if missing else ""
 
 

@@ -52,11 +52,19 @@ def plot_run_order(
             axes.tick_params(labelbottom=True)
         for axes in grid[:, 0]:
             axes.set_ylabel("TTFT / median\nat its length", fontsize=9)
+        figure.suptitle(TITLE, fontsize=11, fontweight="bold", x=0.01, ha="left")
         read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
         n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
         above = f"{n_above:,} of {len(first):,} requests lie above the axis."
         style.add_note(figure, style.note(entries, drawn, read, above))
-        style.save(figure, windows, out_svg, out_csv, title=TITLE, description=_describe(windows, drawn))
+        style.save(
+            figure,
+            style.with_status(windows, entries),
+            out_svg,
+            out_csv,
+            title=TITLE,
+            description=_describe(windows, drawn),
+        )
 
 
 def _running_medians(first: pd.DataFrame) -> pd.DataFrame:

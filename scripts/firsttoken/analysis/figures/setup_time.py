@@ -46,7 +46,14 @@ def plot_setup_time(
         medians = "Medians over processes of each part, so they need not add up to the median of the whole."
         style.add_note(figure, style.note(entries, [entry.name for entry in drawn], medians, found))
         values = style.list_values(data.set_index("approach")["ready_s"], list(data["approach"]), " s")
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=f"Stacked bars. Ready after: {values}.")
+        style.save(
+            figure,
+            style.with_status(data, entries),
+            out_svg,
+            out_csv,
+            title=TITLE,
+            description=f"Stacked bars. Ready after: {values}.",
+        )
 
 
 def _medians(records: Sequence[RunRecord], entries: Sequence[style.Entry]) -> pd.DataFrame:

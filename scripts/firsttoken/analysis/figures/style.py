@@ -169,7 +169,7 @@ def add_note(figure: Figure, text: str) -> None:
     if not text:
         return
     width, height = figure.get_size_inches()
-    wrapped = textwrap.wrap(text, int(width * 15.5))
+    wrapped = textwrap.wrap(text, int(width * 16.5))
     room_in = 0.17 * len(wrapped) + 0.12
     figure.set_size_inches(width, height + room_in)
     engine = figure.get_layout_engine()
@@ -205,6 +205,15 @@ def save_message(message: str, data: pd.DataFrame, out_svg: Path, out_csv: Path,
         axes.set_title(title)
         axes.text(0.0, 0.55, textwrap.fill(message, 92), transform=axes.transAxes, va="center", color=MUTED)
         save(figure, data, out_svg, out_csv, title=title, description=message)
+
+
+def with_status(data: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
+    """`data` with each approach's status behind its name, so that no emulated number stands alone in a CSV either."""
+    statuses = {entry.name: entry.status for entry in entries}
+    place = list(data.columns).index("approach") + 1
+    data = data.copy()
+    data.insert(place, "status", data["approach"].map(statuses))
+    return data
 
 
 def as_rows(data: pd.DataFrame) -> list[dict[str, Any]]:

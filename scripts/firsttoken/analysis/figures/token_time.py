@@ -56,7 +56,9 @@ def plot_token_time(
         silent = [entry.name for entry in drawn if _is_silent(data, entry.name)]
         told = f"Gives no split: {', '.join(silent)}." if silent else ""
         style.add_note(figure, style.note(entries, [entry.name for entry in drawn], read, told))
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
+        style.save(
+            figure, style.with_status(data, entries), out_svg, out_csv, title=TITLE, description=_describe(data, drawn)
+        )
 
 
 def _means(samples: pd.DataFrame) -> pd.DataFrame:

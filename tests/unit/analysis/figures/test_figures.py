@@ -67,6 +67,7 @@ def test_emulated_figures_say_so_and_absent_ones_are_named(
     assert "tensorrt_llm (unavailable: the reason why tensorrt_llm is unavailable)" in words
     assert "tensorrt_llm" not in set(data["approach"])
     assert not data.empty
+    assert set(data.loc[data["approach"] == "jit_cuda", "status"]) == {"emulated"}
 
 
 @pytest.mark.parametrize("name", FIGURES)
