@@ -43,22 +43,23 @@ def test_the_tree_counts_its_children_and_never_forgets_their_work(monkeypatch: 
     child = start_child(cpu_s=0.3)
     assert child.pid in tree.pids()
     with_child_s = tree.cpu_s()
-    assert with_child_s - before_s >= 0.29
+    assert with_child_s - before_s >= 0.25, "0.3 s, rounded down to kernel ticks"
     child.communicate("")
     assert child.pid not in tree.pids()
     assert tree.cpu_s() >= with_child_s, "the work of a process that ended stays counted"
 
 
 def test_host_memory_covers_the_children() -> None:
+    """Without this process itself, whose own peak may hide them when other tests ran in it."""
     tree = ProcessTree(os.getpid())
-    before = tree.host_bytes()
     children = [start_child(), start_child()]
-    grown = tree.host_bytes() - before
-    one_left_out = tree.host_bytes(without=frozenset({os.getpid(), children[0].pid}))
+    both = tree.host_bytes(without=frozenset({os.getpid()}))
+    one = tree.host_bytes(without=frozenset({os.getpid(), children[0].pid}))
+    everybody = tree.host_bytes()
     for child in children:
         child.communicate("")
-    assert one_left_out < 150 * MIB
-    assert grown > 150 * MIB, "two children hold 80 MiB each"
+    assert one > 80 * MIB and both - one > 70 * MIB, "two children hold 80 MiB each"
+    assert everybody >= max(both, peak_resident_bytes(os.getpid()))
 
 
 def test_a_process_that_has_ended_has_no_memory() -> None:
