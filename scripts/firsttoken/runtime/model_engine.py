@@ -1,5 +1,4 @@
-"""An engine over Hugging Face's forward: prefill, then decode steps, each eager or a replayed graph; the loop is the
-same."""
+"""An engine over Hugging Face's forward: prefill, then decode steps; eager or replayed, the loop is the same."""
 
 from __future__ import annotations
 
@@ -14,28 +13,28 @@ import torch
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
 from firsttoken.runtime.capture_worker import CaptureWorker
 from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
-from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
+from firsttoken.runtime.contract import EngineSpec
 from firsttoken.runtime.device_form import DeviceForm, device_form
 from firsttoken.runtime.dynamic_ops import DynamicOps, NativeOps, StepState
 from firsttoken.runtime.eager_decode import save_logits_file
 from firsttoken.runtime.masks import MaskPlan, use_ready_masks
 from firsttoken.runtime.model_loading import attention_name, load_model, tf32_state
-from firsttoken.runtime.model_steps import ModelSteps, refuse_unsupported, scratch_state, vocab_size
-from firsttoken.runtime.rolling_pool import RollingGraphPool
-from firsttoken.runtime.static_cache import aligned, allocate_storage, bucket_for_position, kv_buckets
-from firsttoken.runtime.step_graph import EagerStep, StepGraph
+from firsttoken.runtime.model_steps import ModelSteps, refuse_unsupported, vocab_size
+from firsttoken.runtime.static_cache import aligned, allocate_storage
+from firsttoken.runtime.step_library import StepLibrary
 
+WARM_UP_CAPTURES_S = 60.0
 WARM_TOKENS = 4  # of each warm-up request: a prefill, and decode steps with their hand-over one step late
 
 
 class ModelEngine:
-    """One model on one device. Subclasses may bring other steps (`make_steps`) and dynamic operations (`make_ops`)."""
+    """One model on one device; its spec says whether steps are graphs, and which dynamic operations surround them."""
 
     def __init__(self, spec: EngineSpec, imports_s: float = 0.0, form: DeviceForm | None = None) -> None:
         """`form` is the device's own unless a test brings another."""
         self.spec, self.plan = spec, spec.plan
         plan = spec.plan
-        jit = spec.dynamic_operations == "jit" or spec.forward == "compiled"
+        jit = spec.dynamic_operations == "jit"
         self._compile_cache = use_compile_cache(plan.compile_cache_dir) if jit else "none"
         self._jit = jit
         self._closed = False
@@ -51,9 +50,9 @@ class ModelEngine:
         try:
             self._load()
             lap()
-            self.ops = self.make_ops()
+            self.ops = self._make_ops()
             lap()
-            self._make_graphs()
+            self._make_library()
             lap()
             self._warm_up()
             lap()
@@ -67,12 +66,7 @@ class ModelEngine:
 
     # ------------------------------------------------------------ making
 
-    def make_steps(self) -> ModelSteps:
-        """What a prefill and a decode step are."""
-        return ModelSteps(self.model, self.masks)
-
-    def make_ops(self) -> DynamicOps:
-        """What happens around them."""
+    def _make_ops(self) -> DynamicOps:
         if self.spec.dynamic_operations == "jit":
             from firsttoken.runtime.compiled_ops import CompiledOps
 
@@ -90,58 +84,27 @@ class ModelEngine:
         self.state = StepState(self.masks, vocab_size(self.model), plan.seed, pin=self.form.pinned)
         self.ring = self.form.ring(self.state.token)
         self.clock = self.form.clock(plan.max_context + 1)
-        self.steps = self.make_steps()
         self._lookup_ns, self._launch_ns = (array("q", bytes(8 * plan.max_context)) for _ in range(2))
-        self._timed_tokens, self._hit = 0, False
+        self._timed_tokens = 0
+        self._hit: bool | None = None
         self._reset_counters()
 
-    def _make_graphs(self) -> None:
-        plan, options = self.plan, self.plan.graphs
-        self._graphs_wanted = self.spec.forward != "eager"
-        self._scratch = scratch_state(self.state, self.masks), self.storage.scratch()
-        buckets = kv_buckets(self.capacity, options.kv_buckets)
-        decode = {bucket: self._decode_step(bucket) for bucket in buckets}
-        self._decode_steps = tuple(decode.values())
-        self._decode_at = [decode[bucket_for_position(at, buckets)] for at in range(plan.max_context)]
-        self.pool = RollingGraphPool(
-            self._capture_prefill, self.worker.later, options.pool_capacity, options.pool_max_bytes, options.rolling
+    def _make_library(self) -> None:
+        steps = ModelSteps(self.model, self.masks)
+        graphs = self.spec.forward == "graph"
+        self.library = StepLibrary(
+            steps, self.state, self.storage, self.masks, self.form, self.worker, self.plan, graphs
         )
-        if self._graphs_wanted and options.capture_beforehand:
-            for key in dict.fromkeys(self._prefill_key(length) for length in plan.prompt_lengths):
-                self.worker.run(lambda key=key: self.pool.fill(key))  # type: ignore[misc]
-
-    def _decode_step(self, bucket: int) -> StepGraph:
-        live = self.steps.decode(self.state, self.storage, bucket)
-        if not self._graphs_wanted:
-            return EagerStep(live)
-        rehearsal = self.steps.decode(*self._scratch, bucket)
-        try:
-            return self.worker.run(lambda: self.form.make_step(live, rehearsal))
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = str(error).partition("\n")[0]
-            raise UnsupportedModel(
-                f"{type(self.model).__name__}: its decode step cannot be captured: {reason}"
-            ) from error
-
-    def _capture_prefill(self, key: int) -> StepGraph:
-        live = self.steps.prefill(self.state, self.storage, key)
-        return self.form.make_step(live, self.steps.prefill(*self._scratch, key))
-
-    def _prefill_key(self, length: int) -> int:
-        """Tokens that a prompt is padded to: the next bucket, or nothing beyond its own length."""
-        return next((bucket for bucket in self._prefill_buckets if bucket >= length), length)
-
-    @property
-    def _prefill_buckets(self) -> list[int]:
-        return sorted(bucket for bucket in self.plan.graphs.prefill_buckets if bucket <= self.plan.max_context)
+        self.pool = self.library.pool
 
     def _warm_up(self) -> None:
         """Every prompt length through the whole loop; then the random stream and the counters start anew."""
         for length in self.plan.prompt_lengths:
             for _ in range(2):
                 self.generate([0] * length, min(self.plan.new_tokens, WARM_TOKENS), lambda token: None, lambda: False)
+        self.worker.drain(
+            WARM_UP_CAPTURES_S
+        )  # captures that these requests asked for: more lengths than the pool holds
         self.reseed(self.plan.seed)
         self._compiled_before = compile_counters() if self._jit else 0
         self._reset_counters()
@@ -174,19 +137,14 @@ class ModelEngine:
     def _prefill(self, prompt_ids: Sequence[int], length: int) -> None:
         """The prompt to the first token, queued."""
         clock, started_ns = self.clock, time.perf_counter_ns()
-        key = self._prefill_key(length)
-        graph = self.pool.acquire(key) if self._graphs_wanted else None
-        self._leased, self._hit = (key if graph else None), graph is not None
+        step, self._hit = self.library.borrow_prefill(length)
         found_ns = time.perf_counter_ns()
         clock.mark(0, 0)
         self.ops.begin(prompt_ids)
         clock.mark(0, 1)
         clock.mark(1, 0)
         ready_ns = time.perf_counter_ns()
-        if graph is not None:
-            graph.replay()
-        else:
-            self.steps.prefill(self.state, self.storage, key)()
+        step()
         self._launch_ns[0] = time.perf_counter_ns() - ready_ns
         clock.mark(1, 1)
         self.ops.advance()
@@ -197,7 +155,7 @@ class ModelEngine:
 
     def _decode(self, length: int, tokens: int, emit: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
         """Tokens 1 to `tokens - 1`; token i comes from the step at position length + i - 1."""
-        ring, clock, advance, lag, at = self.ring, self.clock, self.ops.advance, self.ring.lag, self._decode_at
+        ring, clock, advance, lag, at = self.ring, self.clock, self.ops.advance, self.ring.lag, self.library.decode_at
         lookup_ns, launch_ns, now_ns = self._lookup_ns, self._launch_ns, time.perf_counter_ns
         for i in range(1, tokens):
             if cancelled():
@@ -225,17 +183,10 @@ class ModelEngine:
         self.ring.discard()
         decoded = max(self._timed_tokens - 1, 0)
         self.decode_steps += decoded
-        if self._graphs_wanted:
+        if self.library.graphs:
             self.decode_replays += decoded
-        self._release()
+        self.library.give_back()
         self.worker.engine_idle()
-
-    def _release(self) -> None:
-        if self._leased is not None:
-            self.pool.release(self._leased)
-            self._leased = None
-
-    _leased: int | None = None
 
     def _check_fit(self, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
         """The prompt's length. Raises ValueError for a request that this engine cannot serve."""
@@ -269,7 +220,7 @@ class ModelEngine:
                     sampling_ns=sampling_ns,
                     lookup_ns=self._lookup_ns[i],
                     launch_ns=self._launch_ns[i] if self.form.pinned else None,
-                    pool_hit=self._hit if i == 0 and self._graphs_wanted else None,
+                    pool_hit=self._hit if i == 0 else None,
                 )
             )
         return rows
@@ -286,7 +237,7 @@ class ModelEngine:
                 rows.append(self.state.logits[0].to("cpu", torch.float32, copy=True))
                 for i, token in enumerate(continuation_ids[:-1], start=1):
                     self.state.token.fill_(token)
-                    self._decode_at[length + i - 1].replay()
+                    self.library.decode_at[length + i - 1].replay()
                     rows.append(self.state.logits[0].to("cpu", torch.float32, copy=True))
                     self.ops.advance()
                     self._timed_tokens = i + 1
@@ -297,7 +248,7 @@ class ModelEngine:
 
     def memory(self) -> MemoryReport:
         """See `contract.Engine`."""
-        return self.form.memory(self.pool.bytes + sum(step.bytes for step in self._decode_steps))
+        return self.form.memory(self.library.bytes)
 
     def counters(self) -> dict[str, float]:
         """See `contract.Engine`."""
@@ -325,8 +276,6 @@ class ModelEngine:
         self._closed = True
         self.worker.close()
         self.form.synchronize()
-        if hasattr(self, "pool"):
-            self.pool.close()
-            for step in self._decode_steps:
-                step.close()
+        if hasattr(self, "library"):
+            self.library.close()
         self.form.close()

@@ -84,7 +84,7 @@ def test_the_kv_bucket_changes_at_the_exact_boundary(make_engine: MakeEngine, le
     """Trap 3. Seen to fail with `position <= bucket` in `bucket_for_position`: the step at 16 then reads only 0 to
     15."""
     engine = make_engine(prompt_lengths=(length,))
-    small, middle, _ = engine._decode_steps
+    small, middle, _ = engine.library.decode_steps
     before = small.replays, middle.replays
     assert run_request(engine, prompt_ids(length), 6) == greedy("llama_gqa", prompt_ids(length), 6)
     in_small = max(16 - length, 0)  # decode steps at positions length to 15
@@ -264,5 +264,5 @@ def test_memory_of_graphs_is_flat_over_many_evictions(make_engine: MakeEngine) -
             run_request(engine, prompt_ids(length), 1)
             assert engine.worker.drain(30), round_
     open_graphs = [graph for graph in engine.form.graphs if graph._tape is not None]
-    assert len(open_graphs) == len(engine._decode_steps) + 2
+    assert len(open_graphs) == len(engine.library.decode_steps) + 2
     assert engine.counters()["evictions"] == engine.counters()["captures"] - 2
