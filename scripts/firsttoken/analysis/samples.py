@@ -111,13 +111,21 @@ def read_requests(samples: Path_) -> Requests:
     return Requests(cells, values, groups)
 
 
+def over_repeats(cells: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, int]]]:
+    """For each cell the number of its approach and prompt length, and these in the order of their numbers."""
+    if cells.empty:
+        return np.empty(0, np.int64), []
+    codes, keys = pd.factorize(pd.MultiIndex.from_frame(cells[["approach", "prompt_length"]]))
+    return codes, [(str(approach), int(length)) for approach, length in keys]
+
+
 def process_statistics(requests: Requests) -> pd.DataFrame:
     """The table process_statistics: one row a process, prompt length, metric and statistic.
 
     A quantile is NaN where the processes together hold too few samples for it, or its own process does.
     """
     parts = []
-    over_processes, _ = pd.factorize(pd.MultiIndex.from_frame(requests.cells[["approach", "prompt_length"]]))
+    over_processes, _ = over_repeats(requests.cells)
     for metric in METRICS:
         values, counts = grouped_statistics(requests.values[metric], requests.groups[metric], len(requests.cells))
         pooled = np.bincount(over_processes, weights=counts)[over_processes] if len(counts) else counts

@@ -13,7 +13,14 @@ from firsttoken import files
 from firsttoken.analysis.complexity import source_lines
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.samples import INSTRUMENT, Requests, process_statistics, read_records, read_requests
+from firsttoken.analysis.samples import (
+    INSTRUMENT,
+    Requests,
+    over_repeats,
+    process_statistics,
+    read_records,
+    read_requests,
+)
 from firsttoken.analysis.schemas import METRICS, read_table, write_table
 from firsttoken.analysis.statistics import (
     NOTHING,
@@ -157,13 +164,12 @@ def latency_by_length(
 
 def _pooled(requests: Requests, metric: str) -> dict[tuple[str, int], np.ndarray]:
     """Sorted values of all processes by approach and prompt length."""
-    keys = pd.MultiIndex.from_frame(requests.cells[["approach", "prompt_length"]])
-    codes, unique = pd.factorize(keys)
+    codes, keys = over_repeats(requests.cells)
     group = codes[requests.groups[metric]] if len(codes) else np.empty(0, np.int64)
     order = np.lexsort((requests.values[metric], group))
-    bounds = np.searchsorted(group[order], np.arange(len(unique) + 1))
+    bounds = np.searchsorted(group[order], np.arange(len(keys) + 1))
     values = requests.values[metric][order]
-    return {(str(name), int(length)): values[bounds[i] : bounds[i + 1]] for i, (name, length) in enumerate(unique)}
+    return {key: values[bounds[place] : bounds[place + 1]] for place, key in enumerate(keys)}
 
 
 def _counts(entry: Entry, requests: Requests, length: int | None) -> Row:
