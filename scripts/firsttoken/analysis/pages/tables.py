@@ -13,6 +13,9 @@ import pandas as pd
 from firsttoken.analysis.pages import documents, wording
 
 Cell = object
+BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
+LAST = ("reason",)
+LONG = 40  # letters: a cell with more gets room
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")
 
 
@@ -28,6 +31,11 @@ class Column:
     note: str | None = None
     whole: bool = False  # whole numbers, though pandas reads a column with gaps as floats
 
+    @property
+    def belongings(self) -> list[str]:
+        """The further columns of the table that this one's cells show."""
+        return [name for name in (self.low, self.high, *(self.within or ()), self.note) if name]
+
 
 def render_table(
     csv: Path, out_html: Path, title: str, *, assets: Path, description: str = "", hidden: Sequence[str] = ("title",)
@@ -42,7 +50,12 @@ def render_table(
     if data.empty:
         body.append("<p>This table has no rows in this study.</p>")
     else:
-        body.append(html_table(numeric[shown], csv.stem, raw=data.to_csv(index=False)))
+        empty = [column for column in _columns(numeric[shown], {}) if numeric[column.name].isna().all()]
+        dropped = [name for column in empty for name in (column.name, *column.belongings)]
+        body.append(html_table(numeric[shown].drop(columns=dropped), csv.stem, raw=data.to_csv(index=False)))
+        named = [column.title for column in empty if column.name not in LAST]
+        if named:
+            body.append(f"<p>Without a value in this study: {escape('; '.join(named))}.</p>")
     documents.write_document(
         out_html, assets=assets, title=title, description=description or title, body="\n".join(body)
     )
@@ -55,6 +68,7 @@ def html_table(
     columns = _columns(data, titles or {})
     if columns[0].name == "approach":  # its cell carries the status as a badge
         columns = [column for column in columns if column.name != "status"]
+    columns.sort(key=lambda column: column.name in LAST)
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(column.title)}</button></th>'
         for column in columns
@@ -80,6 +94,8 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
             continue
         stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
         low, high, note = f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"
+        if names[names.index(name) + 1 : names.index(name) + 3] == ["low", "high"]:  # right behind their value
+            low, high = "low", "high"
         within = (f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
         has_interval = low in names and high in names
         belongs = [*([low, high] if has_interval else []), note, *within]
@@ -87,7 +103,7 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
         columns.append(
             Column(
                 name,
-                titles.get(name, _title(stem, unit)),
+                titles.get(name, _title(name)),
                 low if has_interval else None,
                 high if has_interval else None,
                 within if within[0] in names else None,
@@ -98,12 +114,21 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
     return columns
 
 
-_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "gib": "GiB", "kl": "KL", "id": "id"}
+_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "kl": "KL", "id": "id"}
+_UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB"}
+_TITLES = {
+    "processes": "Processes each",
+    "n_processes": "Fresh processes",
+    "n_tainted": "Tainted requests",
+    "energy_j_per_token": "Energy, J per token",
+}
 
 
-def _title(stem: str, unit: str) -> str:
-    words = [_WORDS.get(word, word) for word in stem.split("_") if word != "n"]
-    text = " ".join(words) + (", ms" if unit else "")
+def _title(name: str) -> str:
+    """What a column is called on a page: `ttft_mean_ms` is `TTFT mean, ms`."""
+    unit = next((unit for unit in _UNITS if name.endswith(unit)), "")
+    words = [_WORDS.get(word, word) for word in name.removesuffix(unit).split("_") if word != "n"]
+    text = _TITLES.get(name) or " ".join(words) + (f", {_UNITS[unit]}" if unit else "")
     return text[:1].upper() + text[1:]
 
 
@@ -120,7 +145,11 @@ def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -
     badge = f' <span class="badge {escape(status)}">{escape(status)}</span>' if head and status else ""
     close = "th" if head else "td"
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"<{tag}>{escape(_text(value))}{badge}</{close}>"
+        text = escape(_text(value))
+        if column.name in BADGES and text:
+            text = f'<span class="badge {text.replace(" ", "-")}">{text}</span>'
+        room = ' class="words"' if len(text) > LONG and column.name not in BADGES else ""
+        return f"<{tag}{room}>{text}{badge}</{close}>"
     found = wording.interval(_float(row, column.low), _float(row, column.high))
     under = [found or _text(row.get(column.note, "") if column.note else "")]
     if column.within:

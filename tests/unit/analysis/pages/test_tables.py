@@ -59,3 +59,21 @@ def test_an_empty_table_says_so(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("approach,value\n")
     render_table(tmp_path / "e.csv", tmp_path / "e.html", "Empty", assets=ASSETS)
     assert "no rows in this study" in (tmp_path / "e.html").read_text()
+
+
+def test_columns_without_a_value_are_named_below_and_not_shown(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
+    html = (tmp_path / "t.html").read_text()
+    head = html[html.index("<thead>") : html.index("</thead>")]
+    assert "Device over idle, GiB" not in head
+    assert re.search(r"Without a value in this study: [^<]*Device over idle, GiB", html)
+    assert head.index("Reason") > head.index("TTFT mean")
+
+
+def test_an_interval_right_behind_its_value_joins_it(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.claims, tmp_path / "c.html", "Claims", assets=ASSETS)
+    html = (tmp_path / "c.html").read_text()
+    assert "1.90 <small>1.71 to 2.09</small>" in html
+    assert '<span class="badge contradicts-its-own-source">contradicts its own source</span>' in html
