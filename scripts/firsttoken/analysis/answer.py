@@ -14,7 +14,7 @@ import pandas as pd
 from firsttoken import files
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
-from firsttoken.analysis.statistics import Estimate
+from firsttoken.analysis.statistics import CONFIDENCE, Estimate
 from firsttoken.records import Environment, ModelManifest
 
 NO_GPU = "Nothing here was measured on a GPU, so that this says nothing about one"
@@ -51,7 +51,11 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     if contenders.empty:
         return _nothing(table, about)
     names = [str(name) for name in contenders["approach"]]
-    ratios = {name: processes.ratio(name, names[0], "ttft", "mean", processes.lengths) for name in names[1:]}
+    # The winner was picked after looking: its intervals against all others hold together (Bonferroni).
+    confidence = 1 - (1 - CONFIDENCE) / max(len(names) - 1, 1)
+    ratios = {
+        name: processes.ratio(name, names[0], "ttft", "mean", processes.lengths, confidence) for name in names[1:]
+    }
     return [
         _who(contenders.iloc[0], names, ratios, about),
         _how_surely(contenders.iloc[0], names, ratios, lengths),
@@ -99,11 +103,13 @@ def _how_surely(best: pd.Series, names: list[str], ratios: dict[str, Estimate], 
     won = _lengths_won(names, lengths)
     if np.isnan(ratio.low):
         return f"{times}; there are too few processes ({n}) for an interval, so that this may be chance; {won}."
-    interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {n} processes)"
+    looks = f", corrected for {len(ratios)} comparisons" if len(ratios) > 1 else ""
+    interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {n} processes{looks})"
     unsure = [name for name, other in ratios.items() if not other.low > 1]
     if unsure:
         return f"{interval}; no difference is shown from {' and '.join(unsure)}; {won}."
-    return f"{interval}, and every other measured approach was slower with its whole interval; {won}."
+    others = ", and every other measured approach was slower still" if len(names) > 2 else ""
+    return f"{interval}{others}; {won}."
 
 
 def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
@@ -146,7 +152,7 @@ def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> s
 
 
 def summary_table_text(summary: Path | str) -> str:
-    """The summary for a terminal, under 120 columns; emulated figures carry the word in their row."""
+    """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
     table = read_table(summary, "summary")
     header = ["approach", "status", "TTFT ms (95 %)", "P99 ms", "gap ms", "speedup (95 %)", "memory", "ready s"]
     rows = [header]
@@ -174,7 +180,7 @@ def summary_table_text(summary: Path | str) -> str:
 def _cell(value: float, low: float = np.nan, high: float = np.nan) -> str:
     if np.isnan(value):
         return "-"
-    return f"{value:.3g}" if np.isnan(low) else f"{value:.3g} ({low:.3g} to {high:.3g})"
+    return f"{value:.3g}" if np.isnan(low) or low == high else f"{value:.3g} ({low:.3g} to {high:.3g})"
 
 
 def write_answer(

@@ -86,7 +86,7 @@ def _left_out(study: StudyFiles) -> Finding:
     absent = study.summary[study.summary["status"].isin(["unavailable", "failed"])]
     silent = list(absent.loc[absent["reason"] == "", "approach"])
     tainted, kept = int(study.summary["n_tainted"].sum()), int(study.summary["n_requests"].sum())
-    text = f"{len(absent)} approaches show no latencies; {tainted} tainted requests left out of {tainted + kept}"
+    text = f"approaches without latencies: {len(absent)}; tainted requests left out: {tainted} of {tainted + kept}"
     return ("no", f"no reason given for {', '.join(silent)}; {text}") if silent else ("yes", text)
 
 

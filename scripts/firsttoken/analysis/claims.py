@@ -86,8 +86,8 @@ def judge_claims(
     rows = []
     for claim in study.claims:
         finding = judge(claim, measured)
-        from_source, source_sentence = source_verdict(claim, study)
-        sentence = f"{finding.verdict[0].upper()}{finding.verdict[1:]}: {finding.why}. {source_sentence}".strip()
+        from_source, source_why = source_verdict(claim, study)
+        why = "; ".join(part for part in (finding.why, source_why) if part)
         rows.append(
             {
                 "id": claim.id,
@@ -99,7 +99,7 @@ def judge_claims(
                 "high": finding.estimate.high,
                 "verdict": finding.verdict,
                 "verdict_from_source": from_source,
-                "sentence": sentence,
+                "sentence": f"{finding.verdict[0].upper()}{finding.verdict[1:]}: {why}.",
             }
         )
     write_table(pd.DataFrame(rows), "claims", out_csv)

@@ -116,7 +116,7 @@ def _number(figure: float | str, levels: list[str]) -> float:
 
 
 def source_verdict(claim: Claim, published: Published) -> tuple[str, str]:
-    """Whether the published figures alone bear the claim out: a verdict and a sentence, "" where there is no figure."""
+    """Whether the published figures alone bear the claim out: a verdict and why, "" where there is no figure."""
     found = []  # (holds, what the table gives)
     for table in published.tables:
         figures = {name: row[claim.metric] for name, row in table.rows.items() if claim.metric in row}
@@ -128,8 +128,8 @@ def source_verdict(claim: Claim, published: Published) -> tuple[str, str]:
         return "its source gives no figure", ""
     wrong = [text for holds, text in found if not holds]
     if wrong:
-        return "contradicts its own source", f"By the source's own figures it does not hold ({'; '.join(wrong)})."
-    return "follows from its source", f"The source's own figures give it ({'; '.join(text for _, text in found)})."
+        return "contradicts its own source", f"the source's own figures contradict it ({'; '.join(wrong)})"
+    return "follows from its source", f"the source's own figures give it ({'; '.join(text for _, text in found)})"
 
 
 def _from_figures(claim: Claim, values: dict[str, float]) -> tuple[bool, str] | None:
@@ -145,7 +145,8 @@ def _from_figures(claim: Claim, values: dict[str, float]) -> tuple[bool, str] | 
             for high in later
             if not values[low] < values[high]
         ]
-        return not wrong, ", ".join(wrong) or "the same order"
+        more = f" and {len(wrong) - 2} pairs more" if len(wrong) > 2 else ""
+        return not wrong, ", ".join(wrong[:2]) + more if wrong else "the same order"
     if claim.kind in ("ratio", "value"):
         value = values[names[0]] / values[names[1]] if claim.kind == "ratio" else values[names[0]]
         low, high = claim.limits
