@@ -22,6 +22,7 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 def use_ready_masks(model: PreTrainedModel) -> None:
     """Switch the model from `sdpa` to the same attention without transformers' mask building. Eager attention stays."""
+    model.config.pad_token_id = None  # else some models look at the ends of every prompt, on the host
     if model.config.get_text_config()._attn_implementation == "sdpa":
         AttentionInterface.register(SDPA_READY_MASKS, sdpa_attention_forward)
         model.set_attn_implementation(SDPA_READY_MASKS)

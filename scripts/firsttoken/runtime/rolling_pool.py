@@ -91,7 +91,7 @@ class RollingGraphPool(Generic[G]):
                 self._leases[key] = left
                 return
             del self._leases[key]
-            leaving = self._overflow()
+            leaving = self._overflow(newest=None)
         _close_all(leaving)
 
     def fill(self, key: int) -> bool:
@@ -109,25 +109,31 @@ class RollingGraphPool(Generic[G]):
             return False
         with self._lock:
             self._asked.discard(key)
-            if self._closed:
-                leaving = [graph]
-            else:
+            held = not self._closed and not self._too_large(key, graph)
+            leaving = [graph]
+            if held:
                 self.captures += 1
                 self._graphs[key] = graph
-                leaving = self._overflow()
-                if key not in self._graphs:
-                    self.failures[key] = f"needs {graph.bytes} bytes, more than pool_max_bytes {self._max_bytes}"
-            held = key in self._graphs
+                leaving = self._overflow(newest=key)
         _close_all(leaving)
         return held
+
+    def _too_large(self, key: int, graph: G) -> bool:
+        if not self._rolling or not self._max_bytes or graph.bytes <= self._max_bytes:
+            return False
+        self._note_failure(key, f"needs {graph.bytes} bytes, more than pool_max_bytes {self._max_bytes}")
+        return True
 
     def _note_failure(self, key: int, reason: str) -> None:
         self._asked.discard(key)
         self.failed_captures += 1
         self.failures[key] = reason
 
-    def _overflow(self) -> list[G]:
-        """Take out the least recently used graphs that are not leased until both bounds hold; the caller frees them."""
+    def _overflow(self, newest: int | None) -> list[G]:
+        """Take out the least recently used graphs until both bounds hold; the caller frees them.
+
+        Leased ones stay until they are released, and so does the newest, else it might never come to be used.
+        """
         leaving: list[G] = []
         if not self._rolling:
             return leaving
@@ -135,7 +141,7 @@ class RollingGraphPool(Generic[G]):
             full = len(self._graphs) > self._capacity
             if not full and not (self._max_bytes and self._bytes() > self._max_bytes):
                 break
-            if key not in self._leases:
+            if key not in self._leases and key != newest:
                 leaving.append(self._graphs.pop(key))
                 self.evictions += 1
         return leaving

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -80,12 +80,11 @@ class CudaCapture:
         self._device = device
         self._rehearsal_stream = torch.cuda.Stream(device)
         self._capture_stream = torch.cuda.Stream(device)
-        self._pool = torch.cuda.graph_pool_handle()
+        self._pool: Any = None
+        self._anchors: list[torch.cuda.CUDAGraph] = []
         self._failed: list[torch.cuda.CUDAGraph] = []
         for stream in (self._rehearsal_stream, self._capture_stream):
             _warm_libraries(device, dtype, stream)
-        # One empty-handed graph keeps the pool's memory from ever being released while this object lives.
-        self._anchor = self.capture(*(_touch(device),) * 2)
 
     def capture(
         self,
@@ -109,43 +108,56 @@ class CudaCapture:
             for generator in generators:
                 graph.register_generator_state(generator)
             with torch.cuda.stream(self._capture_stream):
-                self._record(graph, live)
+                self._record(graph, live, self._living_pool())
         free_after, _ = torch.cuda.mem_get_info(self._device)
         return CudaStepGraph(graph, max(free_before - free_after, 0), live)
 
-    def _record(self, graph: torch.cuda.CUDAGraph, live: Callable[[], None]) -> None:
-        graph.capture_begin(pool=self._pool, capture_error_mode="thread_local")
+    def _living_pool(self) -> Any:
+        """The pool of all graphs, another one after a capture that failed in the former.
+
+        A graph of one kernel stays in it for ever: the allocator takes no more captures into a pool once all of its
+        graphs have gone.
+        """
+        if self._pool is None:
+            pool, anchor = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+            self._record(anchor, _touch(self._device), pool)
+            self._anchors.append(anchor)
+            self._pool = pool
+        return self._pool
+
+    def _record(self, graph: torch.cuda.CUDAGraph, live: Callable[[], None], pool: Any) -> None:
+        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         try:
             live()
         except BaseException:
-            self._abandon(graph)
+            self._abandon(graph, pool)
             raise
         try:
             graph.capture_end()
         except BaseException:
-            self._discard(graph)
+            self._discard(graph, pool)
             raise
 
-    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
-        """End a capture whose step raised, so that the stream is usable again; the step's own error is the one to
-        report."""
+    def _abandon(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
+        """End a capture whose step raised, so that the stream is usable again; the step's error is the one to report."""
         try:
             graph.capture_end()
         except RuntimeError:
-            self._discard(graph)
+            self._discard(graph, pool)
         else:
             graph.reset()
 
-    def _discard(self, graph: torch.cuda.CUDAGraph) -> None:
+    def _discard(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
         """After a capture that CUDA declared invalid.
 
         `capture_end` has then raised before it took back the allocator's redirection, which refers to the graph object
-        (CUDAGraph.cpp): take it back here, and keep the object.
+        (CUDAGraph.cpp): take it back here, keep the object, and leave that pool to the graphs that it has.
         """
         self._failed.append(graph)
+        self._pool = None
         with suppress(RuntimeError):  # "not currently recording": this torch has taken it back itself
-            torch._C._cuda_endAllocateToPool(self._device.index, self._pool)
-            torch._C._cuda_releasePool(self._device.index, self._pool)
+            torch._C._cuda_endAllocateToPool(self._device.index, pool)
+            torch._C._cuda_releasePool(self._device.index, pool)
 
 
 def _warm_libraries(device: torch.device, dtype: torch.dtype, stream: torch.cuda.Stream) -> None:
