@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -23,7 +23,7 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
 
     The time of a request is mean TTFT plus `new_tokens - 1` request mean ITLs, as the summary table gives them.
     """
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     data = _costs(pd.read_csv(summary_csv), list(shown), new_tokens)
     if data.empty or BASE not in set(data["approach"]) or len(data) < 2:
@@ -36,13 +36,13 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
         axes = figure.subplots()
         furthest = data["break_even_requests"].replace(math.inf, np.nan).max()
         last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
-        ends = [_draw(axes, row, shown[str(row["approach"])], style.looks(order), last) for _, row in data.iterrows()]
+        ends = [_draw(axes, row, shown[str(row["approach"])], palette.looks(order), last) for _, row in data.iterrows()]
         axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
         style.plain_log_ticks(axes, "x")
         style.plain_log_ticks(axes, "y")
         axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
         style.label_ends(axes, ends)
-        style.add_note(figure, style.note(entries, drawn, _sentence(data)))
+        style.add_note(figure, palette.note(entries, drawn, _sentence(data)))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_sentence(data))
 
 
@@ -62,8 +62,8 @@ def _costs(summary: pd.DataFrame, names: list[str], new_tokens: int) -> pd.DataF
 
 
 def _draw(
-    axes: Axes, row: pd.Series, entry: style.Entry, looks: dict[str, style.Look], last: float
-) -> tuple[float, str, style.Look]:
+    axes: Axes, row: pd.Series, entry: palette.Entry, looks: dict[str, palette.Look], last: float
+) -> tuple[float, str, palette.Look]:
     look = looks[entry.name]
     requests = np.geomspace(1, last, 200)
     seconds = row["ready_s"] + requests * row["request_s"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Distribution of TTFT and of token gaps"
 # Curves are drawn through these shares of the samples: every point of a million would only make the file large.
@@ -22,7 +22,7 @@ def plot_latency_ecdf(
     samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
 ) -> None:
     """Draw pooled, untainted samples: TTFT at the shortest and the longest prompt, and all token gaps."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     samples = pd.read_parquet(
         samples_parquet, columns=["approach", "prompt_length", "token_index", "latency_ns", "tainted"]
@@ -41,7 +41,7 @@ def plot_latency_ecdf(
         for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
             for name in drawn:
                 rows = curves[(curves["panel"] == panel) & (curves["approach"] == name)]
-                _draw(axes, rows, shown[name], style.looks(order)[name])
+                _draw(axes, rows, shown[name], palette.looks(order)[name])
             axes.set(xscale="log", xlabel="ms (log scale)", title=panel)
             style.plain_log_ticks(axes, "x")
             axes.axhline(P99, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -50,10 +50,10 @@ def plot_latency_ecdf(
         figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 6), fontsize=8.5)
         tainted = f"{n_tainted:,} tainted samples are left out." if n_tainted else ""
         marked = "Markers on the dotted line: P99 (drawn from 100 samples on)."
-        style.add_note(figure, style.note(entries, drawn, marked, tainted))
+        style.add_note(figure, palette.note(entries, drawn, marked, tainted))
         style.save(
             figure,
-            style.with_status(curves, entries),
+            palette.with_status(curves, entries),
             out_svg,
             out_csv,
             title=TITLE,
@@ -85,10 +85,10 @@ def _curves(samples: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
 
 
-def _draw(axes: Axes, rows: pd.DataFrame, entry: style.Entry, look: style.Look) -> None:
+def _draw(axes: Axes, rows: pd.DataFrame, entry: palette.Entry, look: palette.Look) -> None:
     if rows.empty:
         return
-    keywords = style.line_style(look, entry.emulated)
+    keywords = palette.line_style(look, entry.emulated)
     marker = {key: keywords.pop(key) for key in ("marker", "markerfacecolor", "markeredgecolor", "markersize")}
     axes.plot(rows["latency_ms"], rows["share"], label=entry.label, **keywords)
     if rows["n"].iloc[0] >= LEAST_FOR_P99:

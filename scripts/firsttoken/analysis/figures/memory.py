@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.files import read_json
 from firsttoken.records import RunRecord
 
@@ -27,14 +27,14 @@ QUANTITIES = {  # field of MemoryRecord -> panel title
 
 def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
     """Draw the peaks in the run records `raw/{approach}/{repeat}.json`; a quantity that no run has gets no panel."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     data = _peaks([read_json(path, RunRecord) for path in records], entries)
     if data.empty:
         style.save_message("No run has recorded its memory.", data, out_svg, out_csv, title=TITLE)
         return
     drawn = [entry for entry in entries if entry.name in set(data["approach"])]
     panels = [title for title in QUANTITIES.values() if title in set(data["quantity"])]
-    looks = style.looks(order)
+    looks = palette.looks(order)
     with style.theme():
         columns = min(len(panels), 3)
         rows = -(-len(panels) // columns)
@@ -52,26 +52,31 @@ def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_c
             x=0.01,
             ha="left",
         )
-        style.add_note(figure, style.note(entries, [entry.name for entry in drawn], _missing_note(panels)))
+        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], _missing_note(panels)))
         style.save(
-            figure, style.with_status(data, entries), out_svg, out_csv, title=TITLE, description=_describe(data, panels)
+            figure,
+            palette.with_status(data, entries),
+            out_svg,
+            out_csv,
+            title=TITLE,
+            description=_describe(data, panels),
         )
 
 
-def _peaks(records: Sequence[RunRecord], entries: Sequence[style.Entry]) -> pd.DataFrame:
+def _peaks(records: Sequence[RunRecord], entries: Sequence[palette.Entry]) -> pd.DataFrame:
     """A row a run and quantity: columns approach, repeat, quantity, gib."""
     shown = {entry.name for entry in entries if entry.shown}
     rows = [
         (record.approach, record.repeat, title, getattr(record.memory, field) / GIB)
         for record in records
-        if record.approach in shown and record.status in style.SHOWN
+        if record.approach in shown and record.status in palette.SHOWN
         for field, title in QUANTITIES.items()
         if getattr(record.memory, field) is not None
     ]
     return pd.DataFrame(rows, columns=["approach", "repeat", "quantity", "gib"])
 
 
-def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[style.Entry], looks: dict[str, style.Look]) -> None:
+def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[palette.Entry], looks: dict[str, palette.Look]) -> None:
     widest = max(float(rows["gib"].max()), 1e-9)
     for place, entry in enumerate(drawn):
         values = rows.loc[rows["approach"] == entry.name, "gib"].to_numpy()
@@ -79,7 +84,7 @@ def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[style.Entry], looks: d
             axes.text(0, place, " no value", va="center", fontsize=8, color=style.MUTED)
             continue
         median = float(np.median(values))
-        axes.barh(place, median, height=0.62, **style.bar_style(looks[entry.name], entry.emulated))
+        axes.barh(place, median, height=0.62, **palette.bar_style(looks[entry.name], entry.emulated))
         axes.plot(values, [place] * len(values), ".", color=style.INK, markersize=4, zorder=4)
         axes.text(max(values.max(), median) + 0.02 * widest, place, f" {median:.3g}", va="center", fontsize=8)
     axes.set_yticks(range(len(drawn)), [entry.label for entry in drawn])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Memory over prompt lengths: rolling against unbounded"
 GIB = 2**30
@@ -16,7 +16,7 @@ MEMORY = {  # the first of these that the experiment has is drawn
     "graph_bytes": "Memory held by graphs, GiB",
     "host_bytes": "Host memory, GiB (emulated)",
 }
-MODES = {"rolling": style.Look("#0072b2", "D", (0, ())), "unbounded": style.Look("#d55e00", "o", (0, (6, 2)))}
+MODES = {"rolling": palette.Look("#0072b2", "D", (0, ())), "unbounded": palette.Look("#d55e00", "o", (0, (6, 2)))}
 
 
 def plot_pool_memory(
@@ -37,9 +37,9 @@ def plot_pool_memory(
         axes = figure.subplots()
         ends = []
         for mode, rows in data.groupby("mode", sort=False):
-            look = MODES.get(str(mode), style.Look(style.INK, ".", (0, (1, 1))))
+            look = MODES.get(str(mode), palette.Look(style.INK, ".", (0, (1, 1))))
             rows = rows.sort_values("step")
-            keywords = style.line_style(look, emulated)
+            keywords = palette.line_style(look, emulated)
             axes.plot(rows["step"], rows[column] / GIB, markevery=max(len(rows) // 12, 1), **keywords)
             ends.append((float(rows[column].iloc[-1] / GIB), str(mode), look))
         axes.set(xlabel="Different prompt lengths served so far", ylabel=MEMORY[column], title=TITLE)

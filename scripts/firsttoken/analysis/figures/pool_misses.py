@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import seaborn as sns
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "The price of a pool miss"
 KINDS = {
@@ -26,7 +26,7 @@ def plot_pool_misses(
     if data.empty:
         style.save_message("The experiment has no requests.", data, out_svg, out_csv, title=TITLE)
         return
-    emulated = any(entry.emulated for entry in style.read_entries(summary_csv, order))
+    emulated = any(entry.emulated for entry in palette.read_entries(summary_csv, order))
     medians = data.groupby("kind")["ttft_ms"].median()
     kinds = [kind for kind in KINDS if kind in medians.index]
     with style.theme():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Drift: TTFT over run order"
 WINDOWS = 25  # points of each process's running median, at most
@@ -21,7 +21,7 @@ def plot_run_order(
     samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
 ) -> None:
     """Draw each TTFT over the approach's median at that prompt length, and a running median for each process."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     samples = pd.read_parquet(
         samples_parquet,
@@ -42,7 +42,7 @@ def plot_run_order(
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, name in zip(grid.flat, drawn, strict=False):
             part = first[first["approach"] == name]
-            _draw(axes, part, windows[windows["approach"] == name], style.looks(order)[name])
+            _draw(axes, part, windows[windows["approach"] == name], palette.looks(order)[name])
             axes.set_title(shown[name].label, fontsize=9.5)
         for axes in grid.flat[len(drawn) :]:
             axes.set_visible(False)
@@ -56,10 +56,10 @@ def plot_run_order(
         read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
         n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
         above = f"{n_above:,} of {len(first):,} requests lie above the axis."
-        style.add_note(figure, style.note(entries, drawn, read, above))
+        style.add_note(figure, palette.note(entries, drawn, read, above))
         style.save(
             figure,
-            style.with_status(windows, entries),
+            palette.with_status(windows, entries),
             out_svg,
             out_csv,
             title=TITLE,
@@ -83,7 +83,7 @@ def _running_medians(first: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _draw(axes: Axes, part: pd.DataFrame, windows: pd.DataFrame, look: style.Look) -> None:
+def _draw(axes: Axes, part: pd.DataFrame, windows: pd.DataFrame, look: palette.Look) -> None:
     dots = part.sample(min(DOTS, len(part)), random_state=1)
     for tainted, marker in ((False, "."), (True, "x")):
         chosen = dots[dots["tainted"] == tainted]

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.files import read_json
 from firsttoken.records import RunRecord
 
@@ -30,7 +30,7 @@ def plot_setup_time(
     records: Sequence[Path], summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
 ) -> None:
     """Draw the set-up times in the run records: medians over processes, stacked, with the cold TTFT as a diamond."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     data = _medians([read_json(path, RunRecord) for path in records], entries)
     if data.empty:
         style.save_message("No run has recorded its set-up times.", data, out_svg, out_csv, title=TITLE)
@@ -44,11 +44,11 @@ def plot_setup_time(
         cached = data.loc[data["cached_runs"] > 0, "approach"].tolist()
         found = f"Compiled code came from the study's cache in some runs of: {', '.join(cached)}." if cached else ""
         medians = "Medians over processes of each part, so they need not add up to the median of the whole."
-        style.add_note(figure, style.note(entries, [entry.name for entry in drawn], medians, found))
+        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], medians, found))
         values = style.list_values(data.set_index("approach")["ready_s"], list(data["approach"]), " s")
         style.save(
             figure,
-            style.with_status(data, entries),
+            palette.with_status(data, entries),
             out_svg,
             out_csv,
             title=TITLE,
@@ -56,7 +56,7 @@ def plot_setup_time(
         )
 
 
-def _medians(records: Sequence[RunRecord], entries: Sequence[style.Entry]) -> pd.DataFrame:
+def _medians(records: Sequence[RunRecord], entries: Sequence[palette.Entry]) -> pd.DataFrame:
     """A row an approach: the parts, ready_s, cold_ttft_s, processes and how many used cached compiled code."""
     columns = ["approach", *PARTS, "ready_s", "cold_ttft_s", "processes", "cached_runs"]
     rows = []
@@ -73,14 +73,14 @@ def _medians(records: Sequence[RunRecord], entries: Sequence[style.Entry]) -> pd
     return pd.DataFrame(rows, columns=columns)
 
 
-def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[style.Entry]) -> None:
+def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> None:
     shades = sns.color_palette("viridis", len(PARTS)).as_hex()  # ordered by lightness: reads in black and white
     longest = float(np.nanmax(data[["ready_s", "cold_ttft_s"]].to_numpy(float))) or 1.0
     for place, entry in enumerate(drawn):
         row, left = data.loc[entry.name].to_dict(), 0.0
         for (part, name), shade in zip(PARTS.items(), shades, strict=True):
             width = float(row[part])
-            hatch = style.EMULATED_HATCH if entry.emulated else None
+            hatch = palette.EMULATED_HATCH if entry.emulated else None
             axes.barh(
                 place, width, left=left, height=0.62, color=shade, edgecolor="white", hatch=hatch,
                 label=name if place == 0 else None,

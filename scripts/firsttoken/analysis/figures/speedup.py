@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Speedup of TTFT against baseline"
 BASE = "baseline"
@@ -19,7 +19,7 @@ COLUMNS = ["approach", "status", "prompt_length", "speedup", "low", "high"]
 
 def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
     """Draw `speedup_ttft` of both tables; above 1 is faster; the diamond is the summary."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown and entry.name != BASE}
     data = _collect(pd.read_csv(latency_csv), pd.read_csv(summary_csv), list(shown))
     if data.empty:
@@ -33,7 +33,7 @@ def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: P
         n_rows = len(visible) + len(drawn)
         figure = style.new_figure(8.2, 0.23 * n_rows + 1.2)
         axes = figure.subplots()
-        _draw_rows(axes, visible, [shown[name] for name in drawn], style.looks(order))
+        _draw_rows(axes, visible, [shown[name] for name in drawn], palette.looks(order))
         axes.axvline(1.0, color=style.INK, linewidth=1.0)
         axes.set(xscale="log", xlabel="Times as fast as baseline (log scale; right of 1 is faster)", title=TITLE)
         low, high = axes.get_xlim()
@@ -43,7 +43,7 @@ def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: P
         n_lengths = data["prompt_length"].nunique()
         some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
         without_base = [entry for entry in entries if entry.name != BASE]
-        style.add_note(figure, style.note(without_base, drawn, intervals, some))
+        style.add_note(figure, palette.note(without_base, drawn, intervals, some))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
 
 
@@ -65,7 +65,7 @@ def _some_lengths(data: pd.DataFrame) -> list[float]:
     return [float(lengths[place]) for place in places]
 
 
-def _draw_rows(axes: Axes, data: pd.DataFrame, drawn: Sequence[style.Entry], looks: dict[str, style.Look]) -> None:
+def _draw_rows(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry], looks: dict[str, palette.Look]) -> None:
     place, ticks, labels = 0, [], []
     for entry in drawn:
         look = looks[entry.name]

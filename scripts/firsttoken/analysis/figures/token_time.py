@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Where a token's time goes"
 PARTS = {
@@ -28,7 +28,7 @@ def plot_token_time(
     samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
 ) -> None:
     """Draw the mean parts of the first and of the next tokens; means, since means add up and medians do not."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     samples = pd.read_parquet(samples_parquet, columns=["approach", "token_index", "latency_ns", "tainted", *PARTS])
     samples = samples[samples["approach"].isin(list(shown)) & ~samples["tainted"]]
@@ -55,9 +55,14 @@ def plot_token_time(
         )
         silent = [entry.name for entry in drawn if _is_silent(data, entry.name)]
         told = f"Gives no split: {', '.join(silent)}." if silent else ""
-        style.add_note(figure, style.note(entries, [entry.name for entry in drawn], read, told))
+        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], read, told))
         style.save(
-            figure, style.with_status(data, entries), out_svg, out_csv, title=TITLE, description=_describe(data, drawn)
+            figure,
+            palette.with_status(data, entries),
+            out_svg,
+            out_csv,
+            title=TITLE,
+            description=_describe(data, drawn),
         )
 
 
@@ -78,13 +83,13 @@ def _is_silent(data: pd.DataFrame, name: str) -> bool:
     return bool(data.loc[data["approach"] == name, list(PARTS)].isna().all(axis=None))
 
 
-def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[style.Entry]) -> None:
+def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> None:
     shades = [*sns.color_palette("viridis", len(PARTS)).as_hex(), "#d0d7de"]
     for place, entry in enumerate(drawn):
         if entry.name not in data.index:
             continue
         row, left = data.loc[entry.name].to_dict(), 0.0
-        hatch = style.EMULATED_HATCH if entry.emulated else None
+        hatch = palette.EMULATED_HATCH if entry.emulated else None
         for part, name, shade in zip([*PARTS, "other_ms"], [*PARTS.values(), "not told apart"], shades, strict=True):
             width = float(row[part]) if pd.notna(row[part]) else 0.0
             axes.barh(place, width, left=left, height=0.62, color=shade, edgecolor="white", hatch=hatch, label=name)
@@ -99,7 +104,7 @@ def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[style.Entry]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def _describe(data: pd.DataFrame, drawn: Sequence[style.Entry]) -> str:
+def _describe(data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> str:
     first = data[data["token"] == "first token"].set_index("approach")
     values = style.list_values(first["latency_ms"], [entry.name for entry in drawn], " ms")
     return f"Stacked bars of the parts of a token's latency. Mean latency of the first token: {values}."

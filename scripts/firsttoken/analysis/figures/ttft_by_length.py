@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import style
+from firsttoken.analysis.figures import palette, style
 
 TITLE = "Time to first token by prompt length"
 COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms")
@@ -18,7 +18,7 @@ def plot_ttft_by_length(
     latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
 ) -> None:
     """Draw `latency_by_length.csv`: mean TTFT a prompt length, a line an approach, lower is better."""
-    entries = style.read_entries(summary_csv, order)
+    entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     rows = pd.read_csv(latency_csv)
     rows = rows[rows["approach"].isin(list(shown)) & rows["ttft_mean_ms"].notna()]
@@ -30,22 +30,22 @@ def plot_ttft_by_length(
         figure = style.new_figure(8.2, 4.4)
         axes = figure.subplots()
         drawn = [name for name in shown if name in set(data["approach"])]
-        ends = [_draw(axes, data[data["approach"] == name], shown[name], style.looks(order)[name]) for name in drawn]
+        ends = [_draw(axes, data[data["approach"] == name], shown[name], palette.looks(order)[name]) for name in drawn]
         has_floor = _draw_floor(axes, data)
         axes.set(xlabel="Prompt length, tokens", ylabel="Mean TTFT, ms (lower is better)", title=TITLE)
         axes.set_xticks(sorted(data["prompt_length"].unique()))
         style.zero_based(axes, "y")
         style.label_ends(axes, ends)
-        style.add_note(figure, style.note(entries, drawn, _interval_note(data), has_floor))
+        style.add_note(figure, palette.note(entries, drawn, _interval_note(data), has_floor))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
 
 
-def _draw(axes: Axes, rows: pd.DataFrame, entry: style.Entry, look: style.Look) -> tuple[float, str, style.Look]:
+def _draw(axes: Axes, rows: pd.DataFrame, entry: palette.Entry, look: palette.Look) -> tuple[float, str, palette.Look]:
     rows = rows.sort_values("prompt_length")
     lengths, means = rows["prompt_length"].to_numpy(), rows["ttft_mean_ms"].to_numpy()
     lows, highs = rows["ttft_mean_low_ms"].to_numpy(float), rows["ttft_mean_high_ms"].to_numpy(float)
-    axes.fill_between(lengths, lows, highs, **style.band_style(look, entry.emulated))
-    axes.plot(lengths, means, **style.line_style(look, entry.emulated))
+    axes.fill_between(lengths, lows, highs, **palette.band_style(look, entry.emulated))
+    axes.plot(lengths, means, **palette.line_style(look, entry.emulated))
     return float(means[-1]), entry.label, look
 
 

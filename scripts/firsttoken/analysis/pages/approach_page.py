@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from firsttoken.analysis.pages import diagram, documents, wording
+from firsttoken.analysis.pages import diagram, documents, drawing, wording
 from firsttoken.analysis.pages.excerpts import SourceMissingError, excerpt
 from firsttoken.analysis.pages.tables import html_table
 
@@ -94,8 +94,8 @@ def _nav_link(name: str, current: str) -> str:
 
 def _page_context(template: documents.Template, inputs: PageInputs, slots: documents.Slots) -> dict[str, Any]:
     described = diagram.read_diagram(template.meta["diagram"])
-    wide = diagram.draw(described, f"{template.name}-wide")
-    narrow = diagram.draw(described, f"{template.name}-narrow", per_row=2)
+    wide = drawing.draw(described, f"{template.name}-wide")
+    narrow = drawing.draw(described, f"{template.name}-narrow", per_row=2)
     drawings = f'<figure class="drawing wide">{wide}</figure><figure class="drawing narrow">{narrow}</figure>'
     return {
         "study": inputs.study,
@@ -205,11 +205,11 @@ def _cards(pages: Sequence[documents.Template]) -> str:
     cards = []
     for page in pages:
         described = diagram.read_diagram(page.meta["diagram"])
-        drawing = diagram.draw(described, f"{page.name}-card", per_row=2, standby=False)
+        small = drawing.draw(described, f"{page.name}-card", per_row=2, standby=False)
         cards.append(
             f'<section class="card"><h3><a href="{page.name}.html">{escape(page.name)}</a></h3>'
             f"<p>{escape(str(page.meta['summary']).strip())}</p>"
-            f'<figure class="drawing">{drawing}</figure></section>'
+            f'<figure class="drawing">{small}</figure></section>'
         )
     return f'<div class="cards">{"".join(cards)}</div>'
 

@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, ORDER, StudyFiles, make_study
-from firsttoken.analysis.figures import style
 from firsttoken.analysis.figures.break_even import plot_break_even
 from firsttoken.analysis.figures.latency_ecdf import plot_latency_ecdf
 from firsttoken.analysis.figures.memory import plot_memory
+from firsttoken.analysis.figures.palette import looks as looks_of
 from firsttoken.analysis.figures.pool_memory import plot_pool_memory
 from firsttoken.analysis.figures.pool_misses import plot_pool_misses
 from firsttoken.analysis.figures.run_order import plot_run_order
@@ -168,9 +168,9 @@ def test_pool_misses_tells_the_medians(
 
 def test_looks_are_distinct_and_do_not_depend_on_the_figure() -> None:
     order = [*ON_A_GPU, "one", "two", "three", "four"]
-    looks = style.looks(order)
+    looks = looks_of(order)
     assert list(looks) != [] and set(looks) == set(order)
     assert len({look.colour for look in looks.values()}) == len(order)
-    assert style.looks(order)["two"] == looks["two"]
+    assert looks_of(order)["two"] == looks["two"]
     known = [looks[name] for name in ON_A_GPU]
     assert len({(look.marker) for look in known}) == len(known), "markers must tell them apart in black and white"

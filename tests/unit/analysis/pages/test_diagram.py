@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from firsttoken.analysis.pages import diagram, documents
+from firsttoken.analysis.pages import diagram, documents, drawing
 
 TEMPLATES = Path(__file__).resolve().parents[4] / "report/approaches"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -22,7 +22,7 @@ def described(**changes: Any) -> dict[str, Any]:
 
 
 def test_words_are_escaped_and_the_alternative_text_is_there() -> None:
-    root = ET.fromstring(diagram.draw(diagram.read_diagram(described()), "x"))
+    root = ET.fromstring(drawing.draw(diagram.read_diagram(described()), "x"))
     assert root.find(f"{SVG}title").text == "two steps"  # type: ignore[union-attr]
     assert root.get("aria-labelledby") == "x-alt"
     assert "a <tag> & more" in " ".join(root.itertext())
@@ -30,8 +30,8 @@ def test_words_are_escaped_and_the_alternative_text_is_there() -> None:
 
 def test_without_standby_idle_threads_are_left_out() -> None:
     described_diagram = diagram.read_diagram(described())
-    assert "idle" in diagram.draw(described_diagram, "x")
-    assert "idle" not in diagram.draw(described_diagram, "x", standby=False)
+    assert "idle" in drawing.draw(described_diagram, "x")
+    assert "idle" not in drawing.draw(described_diagram, "x", standby=False)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_wrong_description_is_named(changes: dict[str, Any], message: str) -> 
 @pytest.mark.parametrize("name", documents.page_names(TEMPLATES))
 def test_everything_drawn_lies_inside_the_drawing(name: str, per_row: int) -> None:
     meta = documents.read_template(TEMPLATES, name).meta
-    root = ET.fromstring(diagram.draw(diagram.read_diagram(meta["diagram"]), name, per_row=per_row))
+    root = ET.fromstring(drawing.draw(diagram.read_diagram(meta["diagram"]), name, per_row=per_row))
     _, _, width, height = (float(number) for number in root.get("viewBox", "").split())
     for box in root.iter(f"{SVG}rect"):
         assert float(box.get("x", "")) >= 0 and float(box.get("x", "")) + float(box.get("width", "")) <= width
