@@ -63,13 +63,14 @@ def variants() -> dict[str, Any]:
     all_directions = {"coordinate_descent_check_all_directions": True}
     return {
         "regional": (StepOptions(), ()),
-        "not compiled": (StepOptions(decode=plain, prefill=plain), ()),
+        "norms apart": (StepOptions(fold=False), ()),
         "sdpa decode, padded prefill": (StepOptions(decode_attention="sdpa"), (16, MIDDLE, 512)),
         "no PDL, dynamic prefill": (
             StepOptions(decode=CompileOptions(dependent_launch=False), prefill=any_length),
             (),
         ),
         "untuned decode, tuned prefill": (StepOptions(decode=untuned, prefill=CompileOptions(tuned=True)), ()),
+        "not compiled": (StepOptions(decode=plain, prefill=plain, fold=False), ()),
         "whole": (StepOptions(decode=CompileOptions(regions="whole")), ()),
         "wider tuning, gemm autotune": (
             StepOptions(
@@ -78,7 +79,7 @@ def variants() -> dict[str, Any]:
             ),
             (),
         ),
-        "unfused": (StepOptions(fuse=False), ()),
+        "unfused": (StepOptions(fuse=False, fold=False), ()),
     }
 
 

@@ -1,4 +1,4 @@
-"""Seconds to summarise a million samples on one core: python benchmarks/statistics.py [samples]
+"""Seconds to summarise a million samples on one core: python benchmarks/summary_speed.py [samples]
 
 Makes a study of six approaches over ten prompt lengths and ten processes, and times what `summarise_latency` does with
 the samples: reading Parquet, metrics, one statistic a process, intervals and tables; the checks of the CSVs too.
