@@ -117,6 +117,7 @@ def test_the_landing_text_leads_to_the_pages_and_the_pages_to_each_other(report:
 
     with chromium() as browser:
         page, noise = open_page(browser, report)
+        assert page.locator(".open-pages a").all_inner_texts() == ["overview", "baseline"]
         page.locator(".open-pages a", has_text="overview").click()
         page.wait_for_selector("iframe")
         frame = page.frames[-1]
