@@ -20,7 +20,8 @@ from firsttoken.runtime.compiled_regions import CompileOptions, Compiler, instal
 from firsttoken.runtime.contract import UnsupportedModel
 from firsttoken.runtime.dynamic_ops import choose_token
 from firsttoken.runtime.eager_decode import teacher_forced_logits
-from firsttoken.runtime.fused_projections import fuse_projections
+from firsttoken.runtime.folded_norms import fold_norms
+from firsttoken.runtime.fused_projections import fuse_projections, part_gate_and_up
 
 # How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
@@ -36,6 +37,7 @@ class StepOptions:
     prefill: CompileOptions = field(default_factory=lambda: CompileOptions(tuned=False))
     decode_attention: str = "plain"
     fuse: bool = True
+    fold: bool = True  # norms into the products behind them; gate and up into one kernel with what follows
 
 
 class StepBuffers:
@@ -94,6 +96,9 @@ class CompiledSteps:
         with torch.inference_mode():
             self.kv_bytes = attach_cache(model, max_context, self.buffers.position, self._view)
             self.fused_groups = fuse_projections(model) if options.fuse else 0
+            if options.fold:
+                fold_norms(model, self._trial)
+                part_gate_and_up(model)
             self._regions = install_regions(model)
             self._plain = self._form(None)
             self._decode_form = self._form(Compiler(options.decode, device))
@@ -172,6 +177,10 @@ class CompiledSteps:
         return _Form(None, compiler.compile(prefill), compiler.compile(decode))
 
     # -------------------------------------------------------------- proof that the steps compute the model
+
+    def _trial(self) -> None:
+        one = self.buffers.request[None, :1] * 0
+        self.model(input_ids=one, position_ids=one, use_cache=False)
 
     def _check_text(self) -> tuple[list[int], list[int]]:
         """A prompt that is longer than the model's attention window, where the cache allows it, and a continuation."""

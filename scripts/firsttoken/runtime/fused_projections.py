@@ -23,15 +23,33 @@ class FusedWeight(nn.Module):
         self.weight = nn.Parameter(torch.cat([p.weight.data for p in projections]), requires_grad=False)
         biases = [p.bias.data for p in projections if p.bias is not None]
         self.bias = nn.Parameter(torch.cat(biases), requires_grad=False) if biases else None
+        self.epsilon: float | None = None  # set by `folded_norms`: a single row comes without its RMS norm
         self._kept: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, hidden: torch.Tensor, last_sibling: bool) -> torch.Tensor:
         kept, self._kept = self._kept, None
         # Identity, not equality: the model hands the very same tensor to all siblings.
-        product = kept[1] if kept and kept[0] is hidden else functional.linear(hidden, self.weight, self.bias)
+        product = kept[1] if kept and kept[0] is hidden else self._product(hidden, 0, self.weight.shape[0])
         if not last_sibling:
             self._kept = (hidden, product)
         return product
+
+    def rows(self, hidden: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        """Some rows of the product alone."""
+        return self._product(hidden, start, stop)
+
+    def _product(self, hidden: torch.Tensor, start: int, stop: int) -> torch.Tensor:
+        weight = self.weight[start:stop]
+        bias = None if self.bias is None else self.bias[start:stop]
+        if self.epsilon is None or hidden.shape[-2] != 1:
+            return functional.linear(hidden, weight, bias)
+        row = hidden.reshape(-1).float()
+        # Summed once for each row of the weight, in vain but for this: it is the same loop as the product's, so a
+        # compiler makes one kernel of both.
+        squares = (row * row).expand(weight.shape).sum(-1)
+        product = (weight.float() * row).sum(-1) * torch.rsqrt(squares / row.shape[0] + self.epsilon)
+        product = product if bias is None else product + bias
+        return product.to(hidden.dtype).view(*hidden.shape[:-1], stop - start)
 
 
 class ProjectionSlice(nn.Module):
@@ -41,9 +59,13 @@ class ProjectionSlice(nn.Module):
         super().__init__()
         self.fused = fused
         self.start, self.stop, self.last_sibling = start, stop, last_sibling
+        # For a single row, gate and up apart: a compiler then joins their loops and what follows both in one kernel.
+        self.apart = False
         self.in_features, self.out_features = fused.weight.shape[1], stop - start
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        if self.apart and hidden.shape[-2] == 1:
+            return self.fused.rows(hidden, self.start, self.stop)
         rows: torch.Tensor = self.fused(hidden, self.last_sibling)[..., self.start : self.stop]
         return rows
 
@@ -63,6 +85,15 @@ def fuse_projections(model: nn.Module) -> int:
                 # Give the siblings' memory back now, or the reserved memory would peak at twice the weights.
                 torch.cuda.empty_cache()
     return groups
+
+
+def part_gate_and_up(model: nn.Module) -> None:
+    """Compute gate and up apart for single rows."""
+    for parent in model.modules():
+        for name in SIBLINGS[1]:
+            projection = parent._modules.get(name)
+            if isinstance(projection, ProjectionSlice):
+                projection.apart = True
 
 
 def _can_fuse(projections: list[nn.Module | None]) -> bool:
