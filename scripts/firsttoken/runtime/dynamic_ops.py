@@ -101,9 +101,8 @@ def keep_likely(logits: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     if sampling.top_p < 1.0:
         ordered, order = torch.sort(scores, dim=-1, descending=True)
         share = torch.softmax(ordered, dim=-1)
-        dropped = (
-            torch.cumsum(share, dim=-1) - share
-        ) >= sampling.top_p  # the share before a token; the first always stays
+        share_before = torch.cumsum(share, dim=-1) - share  # 0 for the first, which therefore always stays
+        dropped = share_before >= sampling.top_p
         scores = scores.masked_fill(torch.zeros_like(dropped).scatter(-1, order, dropped), float("-inf"))
     return torch.softmax(scores, dim=-1)
 

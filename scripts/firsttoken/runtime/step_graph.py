@@ -139,7 +139,7 @@ class CudaCapture:
             raise
 
     def _abandon(self, graph: torch.cuda.CUDAGraph, pool: Any) -> None:
-        """End a capture whose step raised, so that the stream is usable again; the step's error is the one to report."""
+        """End a capture whose step raised, so that the stream is usable again; its own error is the one to report."""
         try:
             graph.capture_end()
         except RuntimeError:
