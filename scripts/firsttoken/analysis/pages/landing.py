@@ -96,5 +96,8 @@ def _claims(claims: pd.DataFrame) -> str:
     counts = claims["verdict"].value_counts()
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     broken = int((claims["verdict_from_source"] == "contradicts its own source").sum())
-    source = f" {broken} contradict the figures of their own source." if broken else ""
+    several = (
+        "contradict the figures of their own source" if broken > 1 else "contradicts the figures of its own source"
+    )
+    source = f" {broken} {several}." if broken else ""
     return f"**Published claims.** Of {len(claims)} claims put to the test here: {escape(verdicts)}.{source}"

@@ -31,6 +31,7 @@ def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
     assert html.index("The winner is") < html.index("<table")
     assert "unavailable: the reason why tensorrt_llm is unavailable" in html
     assert "random weights" in html
+    assert "1 contradicts the figures of its own source" in html
     assert "--------" not in html, "the terminal's table does not belong here"
 
 
