@@ -23,7 +23,7 @@ def test_all_jobs_run_on_one_thread_in_order() -> None:
 
 
 def test_an_error_reaches_the_caller_and_the_thread_lives_on() -> None:
-    """Seen to fail without the `except`: the caller waited for ever."""
+    """Else the caller would wait for ever."""
     worker = CaptureWorker()
     with pytest.raises(ZeroDivisionError):
         worker.run(lambda: 1 // 0)

@@ -75,8 +75,7 @@ def test_positions_padding_and_masks_follow_the_request(form: str, config: str) 
     ids=["temperature", "top_k", "top_p"],
 )
 def test_samples_are_drawn_from_the_distribution(form: str, sampling: Sampling) -> None:
-    """Trap 7. Seen to fail with noise that is squared, and with a top-p that drops the token which crosses the
-    share."""
+    """Trap 7. Seen to fail with noise that is squared."""
     ops = make_ops(form, sampling=sampling, seed=5)
     state, draws = ops.state, 4000
     wanted = torch.softmax(state.logits / sampling.temperature, -1)[0].double()
@@ -99,6 +98,7 @@ def test_samples_are_drawn_from_the_distribution(form: str, sampling: Sampling) 
 
 
 def test_what_is_kept_is_what_transformers_keeps() -> None:
+    """Seen to fail with a top-p that drops the token which crosses the share."""
     from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     scores = torch.randn(1, 200, generator=torch.Generator().manual_seed(3)) * 3
@@ -175,7 +175,7 @@ def test_the_compiled_form_is_one_call_a_step_and_no_operator_beside_it(sampling
 
 
 def test_nothing_recompiles_after_warm_up() -> None:
-    """Trap 12. Seen to fail with the prompt's length as an argument of the compiled function, guards kept."""
+    """Trap 12. Guards against shapes or numbers that change from request to request in a compiled call."""
     ops = make_ops("inductor", "window")
     before = compile_counters()
     with torch.inference_mode():

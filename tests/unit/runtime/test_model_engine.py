@@ -27,8 +27,7 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_tokens_and_logits_are_those_of_a_plain_forward(
     model_dirs: dict[str, Path], family: str, forward: Any, operations: Any, tmp_path: Path
 ) -> None:
-    """Trap 13. Seen to fail with the window of the decode mask off by one, and with positions that start at the padded
-    length."""
+    """Trap 13. Seen to fail with the window of the decode mask off by one."""
     from firsttoken.runtime.engine import build_engine
 
     reference = build_tiny_model(family)

@@ -21,10 +21,8 @@ class FakeGraph:
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """Seen to fail with an eviction that takes leased graphs, with one that takes the most recently used, with an
-    evicted graph
-    that is not closed, with a bound by bytes that is not looked at, and with a failed capture that is asked for
-    again."""
+    """Seen to fail with an eviction that takes the most recently used graph, with a bound by bytes that is not looked
+    at, and with a failed capture that is asked for again."""
 
     @initialize(capacity=st.integers(1, 4), max_bytes=st.sampled_from([0, 30, 100]), rolling=st.booleans())
     def start(self, capacity: int, max_bytes: int, rolling: bool) -> None:
@@ -141,7 +139,7 @@ def test_a_miss_asks_for_one_capture_however_often_it_is_repeated() -> None:
 
 
 def test_a_leased_graph_outlives_its_eviction_until_it_is_released() -> None:
-    """Seen to fail with an eviction that looks at the order alone: the graph was closed with its replay in flight."""
+    """Seen to fail with an eviction that looks at the order alone, and with graphs that are not closed."""
     pool, _ = make_pool(capacity=1)
     pool.fill(5)
     graph = pool.acquire(5)
@@ -155,7 +153,7 @@ def test_a_leased_graph_outlives_its_eviction_until_it_is_released() -> None:
 
 
 def test_a_graph_larger_than_the_limit_is_not_captured_again_and_again() -> None:
-    """Seen to fail without the note of why it is not held."""
+    """Seen to fail without the check of its size."""
     pool, jobs = make_pool(capacity=4, max_bytes=10)
     assert pool.fill(9)
     assert not pool.fill(11)

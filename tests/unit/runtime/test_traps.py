@@ -92,7 +92,7 @@ def test_the_kv_bucket_changes_at_the_exact_boundary(make_engine: MakeEngine, le
 
 
 def test_evicting_each_graph_leaves_the_others_right(make_engine: MakeEngine) -> None:
-    """Trap 4 (its logic; the memory is in tests/gpu). Seen to fail with `popitem(last=True)` as the choice of who
+    """Trap 4 (its logic; the memory is in tests/gpu). Seen to fail with the most recently used as the one that
     leaves."""
     engine = make_engine(prompt_lengths=(4,), graphs=GraphOptions(kv_buckets=(16,), pool_capacity=3))
     wanted = {length: greedy("llama_gqa", prompt_ids(length), 4) for length in range(4, 10)}
@@ -133,7 +133,7 @@ def test_a_capture_beside_live_decoding_changes_no_token(make_engine: MakeEngine
 
 
 def test_sampled_replays_differ_and_a_seed_brings_them_back(make_engine: MakeEngine) -> None:
-    """Trap 7. Seen to fail with a noise that is drawn inside the captured step, and with `reseed` left empty."""
+    """Trap 7. Seen to fail with `reseed` left empty."""
     engine = make_engine(sampling=SAMPLED)
     first, second = (run_request(engine, prompt_ids(5), 20) for _ in range(2))
     assert first != second
@@ -195,7 +195,7 @@ def _tensors_of(holder: Any) -> list[Any]:
 
 
 def test_after_a_failed_capture_requests_are_served_and_others_captured(make_engine: MakeEngine) -> None:
-    """Trap 11. Seen to fail with a failed key that stays asked for, and with a worker that dies of the error."""
+    """Trap 11. Seen to fail with a failure that is not noted, and with one that ends the capture thread."""
     engine = make_engine(prompt_lengths=(5,))
     engine.form.fail_next = 1
     for _ in range(2):
