@@ -61,6 +61,7 @@ def test_models_with_mixed_layers(model_type: str, tmp_path: Path, monkeypatch: 
     fields = {**COMMON, "num_key_value_heads": 2, **MIXED[model_type]}
     monkeypatch.setitem(FAMILIES, model_type, (model_type, fields))
     reference = build_tiny_model(model_type)
+    reference.set_attn_implementation("eager")  # some releases of transformers forget the cap on scores under sdpa
     graphs = GraphOptions(kv_buckets=(16, 24), prefill_buckets=(8, 16))
     engine = build_engine(make_spec(save_tiny_model(model_type, tmp_path / "model"), graphs=graphs))
     try:
