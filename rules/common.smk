@@ -206,8 +206,41 @@ def compare_threshold(wildcards):
 
 FIGURES = [
     "ttft_by_length", "latency_ecdf", "speedup", "token_time", "run_order", "setup_time", "break_even", "memory",
-    *(["pool_memory"] if "pool_memory" in EXPERIMENTS else []),
+    *(name for name in ("pool_memory", "pool_misses") if name in EXPERIMENTS),
 ]  # fmt: skip
+
+
+PAGES = [
+    "overview",
+    "baseline",
+    "cuda_graph",
+    "jit_only",
+    "jit_cuda",
+    "tensorrt_llm",
+    "compiled_graph",
+]
+PAGE_ASSETS = [
+    str(ROOT / "report" / "assets" / name)
+    for name in ("layout.html.j2", "page.css", "page.js")
+]
+TABLE_PAGES = {  # table -> category and title in the report
+    "summary": ("Summary", "Summary"),
+    "checklist": ("Summary", "Twelve rules of honest benchmarking"),
+    "latency_by_length": ("Latency", "Every statistic by prompt length"),
+    "instrument": ("Latency", "The price of measuring"),
+    "effects": ("Claims", "Effects of graphs, JIT and the second process"),
+    "claims": ("Claims", "Published claims, judged"),
+    "equivalence": ("Claims", "Equality with the reference"),
+}
+RECORD_PAGES = {  # record -> title in the report
+    "environment": "Machine and packages",
+    "ceilings": "Ceilings and floors",
+}
+
+
+def page_templates(wildcards):
+    """The overview shows all pages' drawings and every page links to all, so each page follows all templates."""
+    return [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
 
 
 def evidence_files():
@@ -224,7 +257,10 @@ def evidence_files():
         ),
         f"{results}/tables/answer.txt",
         *experiment_files(),
-        *(f"{results}/figures/{name}.svg" for name in FIGURES),
+        f"{results}/tables/landing.rst",
+        *(f"{results}/figures/{name}.html" for name in FIGURES),
+        *(f"{results}/approaches/{name}.html" for name in PAGES),
+        *(f"{results}/pages/{name}.html" for name in (*TABLE_PAGES, *RECORD_PAGES)),
     ]
 
 

@@ -9,10 +9,16 @@ rule plot_ttft_by_length:
     input:
         latency=table("latency_by_length"),
         summary=table("summary"),
-        sources=sources("analysis/figures/ttft_by_length.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/ttft_by_length.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/ttft_by_length.svg",
+        figure="results/{study}/figures/ttft_by_length.svg",
+        page=report(
+            "results/{study}/figures/ttft_by_length.html",
             caption="../report/captions/ttft_by_length.rst",
             category="Latency",
             labels={"figure": "TTFT by prompt length"},
@@ -24,6 +30,8 @@ rule plot_ttft_by_length:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="TTFT by prompt length",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: TTFT by prompt length"
     script:
@@ -34,10 +42,16 @@ rule plot_latency_ecdf:
     input:
         samples="results/{study}/samples.parquet",
         summary=table("summary"),
-        sources=sources("analysis/figures/latency_ecdf.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/latency_ecdf.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/latency_ecdf.svg",
+        figure="results/{study}/figures/latency_ecdf.svg",
+        page=report(
+            "results/{study}/figures/latency_ecdf.html",
             caption="../report/captions/latency_ecdf.rst",
             category="Latency",
             labels={"figure": "Distribution of latencies"},
@@ -49,6 +63,8 @@ rule plot_latency_ecdf:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Distribution of latencies",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Distribution of latencies"
     script:
@@ -59,10 +75,16 @@ rule plot_speedup:
     input:
         latency=table("latency_by_length"),
         summary=table("summary"),
-        sources=sources("analysis/figures/speedup.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/speedup.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/speedup.svg",
+        figure="results/{study}/figures/speedup.svg",
+        page=report(
+            "results/{study}/figures/speedup.html",
             caption="../report/captions/speedup.rst",
             category="Latency",
             labels={"figure": "Speedup over baseline"},
@@ -74,6 +96,8 @@ rule plot_speedup:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Speedup over baseline",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Speedup over baseline"
     script:
@@ -84,10 +108,16 @@ rule plot_token_time:
     input:
         samples="results/{study}/samples.parquet",
         summary=table("summary"),
-        sources=sources("analysis/figures/token_time.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/token_time.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/token_time.svg",
+        figure="results/{study}/figures/token_time.svg",
+        page=report(
+            "results/{study}/figures/token_time.html",
             caption="../report/captions/token_time.rst",
             category="Latency",
             labels={"figure": "Where a token's time goes"},
@@ -99,6 +129,8 @@ rule plot_token_time:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Where a token's time goes",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Where a token's time goes"
     script:
@@ -109,10 +141,16 @@ rule plot_run_order:
     input:
         samples="results/{study}/samples.parquet",
         summary=table("summary"),
-        sources=sources("analysis/figures/run_order.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/run_order.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/run_order.svg",
+        figure="results/{study}/figures/run_order.svg",
+        page=report(
+            "results/{study}/figures/run_order.html",
             caption="../report/captions/run_order.rst",
             category="Latency",
             labels={"figure": "Samples over run order"},
@@ -124,6 +162,8 @@ rule plot_run_order:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Samples over run order",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Samples over run order"
     script:
@@ -134,10 +174,16 @@ rule plot_setup_time:
     input:
         records=raw("json", APPROACHES),
         summary=table("summary"),
-        sources=sources("analysis/figures/setup_time.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/setup_time.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/setup_time.svg",
+        figure="results/{study}/figures/setup_time.svg",
+        page=report(
+            "results/{study}/figures/setup_time.html",
             caption="../report/captions/setup_time.rst",
             category="Latency",
             labels={"figure": "Time until ready"},
@@ -149,6 +195,8 @@ rule plot_setup_time:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Time until ready",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Time until ready"
     script:
@@ -158,10 +206,16 @@ rule plot_setup_time:
 rule plot_break_even:
     input:
         summary=table("summary"),
-        sources=sources("analysis/figures/break_even.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/break_even.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/break_even.svg",
+        figure="results/{study}/figures/break_even.svg",
+        page=report(
+            "results/{study}/figures/break_even.html",
             caption="../report/captions/break_even.rst",
             category="Latency",
             labels={"figure": "Break-even"},
@@ -173,6 +227,8 @@ rule plot_break_even:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Break-even",
+        assets=str(ROOT / "report/assets"),
         new_tokens=STUDY.config["workload"]["new_tokens"],
     message:
         "Drawing: Break-even"
@@ -184,10 +240,16 @@ rule plot_memory:
     input:
         records=raw("json", APPROACHES),
         summary=table("summary"),
-        sources=sources("analysis/figures/memory.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/memory.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/memory.svg",
+        figure="results/{study}/figures/memory.svg",
+        page=report(
+            "results/{study}/figures/memory.html",
             caption="../report/captions/memory.rst",
             category="Memory",
             labels={"figure": "Peak memory"},
@@ -199,6 +261,8 @@ rule plot_memory:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Peak memory",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Peak memory"
     script:
@@ -209,10 +273,16 @@ rule plot_pool_memory:
     input:
         experiment="results/{study}/experiments/pool_memory.csv",
         summary=table("summary"),
-        sources=sources("analysis/figures/pool_memory.py", "study/job.py"),
+        sources=sources(
+            "analysis/figures/pool_memory.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
     output:
-        figure=report(
-            "results/{study}/figures/pool_memory.svg",
+        figure="results/{study}/figures/pool_memory.svg",
+        page=report(
+            "results/{study}/figures/pool_memory.html",
             caption="../report/captions/pool_memory.rst",
             category="Memory",
             labels={"figure": "Pool memory over prompt lengths"},
@@ -224,10 +294,45 @@ rule plot_pool_memory:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
+        title="Pool memory over prompt lengths",
+        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Pool memory over prompt lengths"
     script:
         "../scripts/plot_pool_memory.py"
+
+
+rule plot_pool_misses:
+    input:
+        experiment="results/{study}/experiments/pool_misses.csv",
+        summary=table("summary"),
+        sources=sources(
+            "analysis/figures/pool_misses.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        assets=PAGE_ASSETS,
+    output:
+        figure="results/{study}/figures/pool_misses.svg",
+        page=report(
+            "results/{study}/figures/pool_misses.html",
+            caption="../report/captions/pool_misses.rst",
+            category="Latency",
+            labels={"figure": "TTFT at lengths not captured beforehand"},
+        ),
+        data="results/{study}/figures/pool_misses.csv",
+    log:
+        "results/{study}/logs/plot_pool_misses.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        order=APPROACHES,
+        title="TTFT at lengths not captured beforehand",
+        assets=str(ROOT / "report/assets"),
+    message:
+        "Drawing: TTFT at lengths not captured beforehand"
+    script:
+        "../scripts/plot_pool_misses.py"
 
 
 rule record_config:
@@ -268,3 +373,119 @@ rule write_provenance:
         "Collecting the provenance"
     script:
         "../scripts/write_provenance.py"
+
+
+rule write_landing:
+    input:
+        answer="results/{study}/tables/answer.txt",
+        summary=table("summary"),
+        claims=table("claims"),
+        environment="results/{study}/environment.json",
+        manifest=MODEL_MANIFEST,
+        sources=sources("analysis/pages/landing.py", "study/job.py"),
+    output:
+        landing="results/{study}/tables/landing.rst",
+    log:
+        "results/{study}/logs/write_landing.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        workload=STUDY.config["workload"],
+        dtype=STUDY.config["model"]["dtype"],
+    message:
+        "Writing the report's first page"
+    script:
+        "../scripts/write_landing.py"
+
+
+rule render_approach_page:
+    input:
+        templates=page_templates,
+        assets=PAGE_ASSETS,
+        summary=table("summary"),
+        latency=table("latency_by_length"),
+        claims=table("claims"),
+        package=sources(  # every module that a page may excerpt
+            "runtime/client.py",
+            "runtime/generator.py",
+            "approaches/_generate.py",
+            "approaches/_one_process.py",
+            "approaches/tensorrt_llm.py",
+            "analysis/pages/approach_page.py",
+            "study/job.py",
+        ),
+    output:
+        page=report(
+            "results/{study}/approaches/{page}.html",
+            caption="../report/captions/approach_page.rst",
+            category="Approaches",
+            labels={"page": "{page}"},
+        ),
+    log:
+        "results/{study}/logs/render_approach_page.{page}.log",
+    wildcard_constraints:
+        page="|".join(PAGES),
+    conda:
+        "../envs/base.yaml"
+    params:
+        templates=str(ROOT / "report/approaches"),
+        assets=str(ROOT / "report/assets"),
+        package=str(ROOT / "scripts/firsttoken"),
+    message:
+        "Rendering the page of {wildcards.page}"
+    script:
+        "../scripts/render_approach_page.py"
+
+
+rule render_table:
+    input:
+        table="results/{study}/tables/{table}.csv",
+        assets=PAGE_ASSETS,
+        sources=sources("analysis/pages/tables.py", "study/job.py"),
+    output:
+        page=report(
+            "results/{study}/pages/{table}.html",
+            caption="../report/captions/table.rst",
+            category=lambda wildcards: TABLE_PAGES[wildcards.table][0],
+            labels=lambda wildcards: {"table": TABLE_PAGES[wildcards.table][1]},
+        ),
+    log:
+        "results/{study}/logs/render_table.{table}.log",
+    wildcard_constraints:
+        table="|".join(TABLE_PAGES),
+    conda:
+        "../envs/base.yaml"
+    params:
+        title=lambda wildcards: TABLE_PAGES[wildcards.table][1],
+        assets=str(ROOT / "report/assets"),
+    message:
+        "Rendering the table {wildcards.table}"
+    script:
+        "../scripts/render_table.py"
+
+
+rule render_record:
+    input:
+        record="results/{study}/{record}.json",
+        assets=PAGE_ASSETS,
+        sources=sources("analysis/pages/record_page.py", "study/job.py"),
+    output:
+        page=report(
+            "results/{study}/pages/{record}.html",
+            caption="../report/captions/record.rst",
+            category="Environment",
+            labels=lambda wildcards: {"item": RECORD_PAGES[wildcards.record]},
+        ),
+    log:
+        "results/{study}/logs/render_record.{record}.log",
+    wildcard_constraints:
+        record="|".join(RECORD_PAGES),
+    conda:
+        "../envs/base.yaml"
+    params:
+        title=lambda wildcards: RECORD_PAGES[wildcards.record],
+        assets=str(ROOT / "report/assets"),
+    message:
+        "Rendering the record {wildcards.record}"
+    script:
+        "../scripts/render_record.py"

@@ -4,6 +4,7 @@ import time
 
 STARTED_NS = time.perf_counter_ns()  # first of all: the cold start counts the imports below
 
+import dataclasses  # noqa: E402
 import hashlib  # noqa: E402
 from pathlib import Path  # noqa: E402
 
@@ -48,8 +49,8 @@ def main(approach: str, repeat: int, run: dict, files: dict[str, str], sources: 
         gpu_uuid=gpu.uuid if gpu else None,
         expected_gpu=run["expected_gpu"],
     )
-    with device_lock(gpu.uuid if gpu else "cpu"):
-        run_benchmark(request, approach_class(approach), outputs)
+    with device_lock(gpu.uuid if gpu else "cpu") as waited_ns:
+        run_benchmark(dataclasses.replace(request, waited_ns=waited_ns), approach_class(approach), outputs)
 
 
 if __name__ == "__main__":

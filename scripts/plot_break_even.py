@@ -1,8 +1,9 @@
-"""Out: after how many requests a faster approach has paid for its start, as SVG and CSV."""
+"""Out: after how many requests a faster approach has paid for its start, as SVG, CSV and a page."""
 
 from pathlib import Path
 
 from firsttoken.analysis.figures.break_even import plot_break_even
+from firsttoken.analysis.pages.figure_page import render_figure
 from firsttoken.study.job import job
 
 if __name__ == "__main__":
@@ -13,4 +14,11 @@ if __name__ == "__main__":
             out_csv=Path(snakemake.output.data),
             order=snakemake.params.order,
             new_tokens=snakemake.params.new_tokens,
+        )
+        render_figure(
+            svg=Path(snakemake.output.figure),
+            csv=Path(snakemake.output.data),
+            out_html=Path(snakemake.output.page),
+            title=snakemake.params.title,
+            assets=Path(snakemake.params.assets),
         )

@@ -1,8 +1,9 @@
-"""Out: peak memory of device and host, as SVG and CSV."""
+"""Out: peak memory of device and host, as SVG, CSV and a page."""
 
 from pathlib import Path
 
 from firsttoken.analysis.figures.memory import plot_memory
+from firsttoken.analysis.pages.figure_page import render_figure
 from firsttoken.study.job import job
 
 if __name__ == "__main__":
@@ -13,4 +14,11 @@ if __name__ == "__main__":
             out_svg=Path(snakemake.output.figure),
             out_csv=Path(snakemake.output.data),
             order=snakemake.params.order,
+        )
+        render_figure(
+            svg=Path(snakemake.output.figure),
+            csv=Path(snakemake.output.data),
+            out_html=Path(snakemake.output.page),
+            title=snakemake.params.title,
+            assets=Path(snakemake.params.assets),
         )

@@ -8,10 +8,12 @@ The report is made also when a gate has failed, since then it is needed most; th
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,24 +32,70 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run a study, make its report, print its summary.")
     parser.add_argument("--config", type=Path, help="a file under config/studies/, laid over config/config.yaml")
     parser.add_argument("--report", type=Path, help="where the report goes; results/{study}/report.html if not given")
+    parser.add_argument("--report-only", type=Path, metavar="FOLDER", help="a finished study: only make its report")
+    parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two finished studies: judge B against A")
     options, rest = parser.parse_known_args()
     try:
-        study = study_name(options.config)
+        if options.report_only:
+            return report_of_finished(options.report_only, options.report)
+        unlock_after_a_crash()
+        if options.compare:
+            return compare(*options.compare, rest)
+        return run_study(options.config, options.report, rest)
     except ValueError as error:
         print(f"firsttoken: {error}", file=sys.stderr)
         return 1
-    configfile = ["--configfile", str(options.config)] if options.config else []
-    results = ROOT / "results" / study
-    report = options.report or results / "report.html"
-    unlock_after_a_crash()
-    try:
-        status = run([*SNAKEMAKE, *configfile, *rest])
-        if (results / "tables" / "answer.txt").exists() and (status == 0 or report_is_old(report, results)):
-            made = run([*SNAKEMAKE[:3], "evidence", *configfile, "--report", str(report), "--quiet", "all"])
-            status = status or made
-            print_summary(results, report)
     except KeyboardInterrupt:
         return 130
+
+
+def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
+    """The pipeline, its report, its summary."""
+    results = ROOT / "results" / study_name(config)
+    report = report or results / "report.html"
+    configfile = ["--configfile", str(config)] if config else []
+    status = run([*SNAKEMAKE, *configfile, *rest])
+    if (results / "tables" / "answer.txt").exists() and (status == 0 or report_is_old(report, results)):
+        made = run([*SNAKEMAKE[:3], "evidence", *configfile, "--report", str(report), "--quiet", "all"])
+        print_summary(results, report)
+        status = status or made
+    return status
+
+
+def report_of_finished(folder: Path, report: Path | None) -> int:
+    """The report of a study that is complete on disk, shipped ones included: nothing is run again, no weights are needed.
+
+    The project is mirrored by links in a temporary folder in which the study lies where it was made, so that Snakemake finds
+    each file by its own name.
+    """
+    folder = folder if (folder / "provenance.json").exists() else ROOT / "results" / folder
+    if not (folder / "provenance.json").exists():
+        raise ValueError(f"{folder}: no finished study (it has no provenance.json)")
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    gpu = environment["gpu"]["name"] if environment["gpu"] else ""
+    config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
+    report = (report or folder / "report.html").absolute()
+    with tempfile.TemporaryDirectory(prefix="firsttoken-report-") as mirror:
+        for name in ("Snakefile", "rules", "scripts", "config", "report", "envs", "profiles"):
+            (Path(mirror) / name).symlink_to(ROOT / name)
+        (Path(mirror) / "results").mkdir()
+        (Path(mirror) / "results" / config["study"]).symlink_to(folder.absolute())
+        shipped = Path(mirror) / "shipped.yaml"
+        shipped.write_text(yaml.safe_dump(config), encoding="utf-8")
+        command = [*SNAKEMAKE[:3], "evidence", "--configfile", str(shipped), "--report", str(report), "--quiet", "all"]
+        status = run(command, folder=Path(mirror))
+    if status == 0:
+        print_summary(folder, report)
+    return status
+
+
+def compare(a: str, b: str, rest: list[str]) -> int:
+    """Compare two finished studies; the status is non-zero on a regression."""
+    target = f"results/compare/{a}_vs_{b}/no_regression"
+    rules = ["--allowed-rules", "compare_studies", "gate_regression"]
+    status = run([*SNAKEMAKE[:3], target, *SNAKEMAKE[3:], *rules, *rest])
+    print(f"Comparison: results/compare/{a}_vs_{b}/comparison.csv")
     return status
 
 
@@ -75,13 +123,13 @@ def report_is_old(report: Path, results: Path) -> bool:
     return not report.exists() or report.stat().st_mtime < answer.stat().st_mtime
 
 
-def run(command: list[str]) -> int:
-    """Run in the project's folder and pass on how it ended.
+def run(command: list[str], folder: Path = ROOT) -> int:
+    """Run in the project's folder, or in `folder`, and pass on how it ended.
 
     Ctrl-C reaches the child from the terminal; SIGTERM is passed on as Ctrl-C to it and its jobs, since Snakemake would finish
     the running jobs first. A child never outlives us, however we end.
     """
-    process = subprocess.Popen(command, cwd=ROOT, preexec_fn=partial(signal_on_parent_death, signal.SIGINT))
+    process = subprocess.Popen(command, cwd=folder, preexec_fn=partial(signal_on_parent_death, signal.SIGINT))
     signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
     try:
         return process.wait()

@@ -1,0 +1,24 @@
+"""Out: TTFT at prompt lengths that were not captured beforehand, against captured ones, as SVG, CSV and a page."""
+
+from pathlib import Path
+
+from firsttoken.analysis.figures.pool_misses import plot_pool_misses
+from firsttoken.analysis.pages.figure_page import render_figure
+from firsttoken.study.job import job
+
+if __name__ == "__main__":
+    with job(snakemake):
+        plot_pool_misses(
+            experiment_csv=Path(snakemake.input.experiment),
+            summary_csv=Path(snakemake.input.summary),
+            out_svg=Path(snakemake.output.figure),
+            out_csv=Path(snakemake.output.data),
+            order=snakemake.params.order,
+        )
+        render_figure(
+            svg=Path(snakemake.output.figure),
+            csv=Path(snakemake.output.data),
+            out_html=Path(snakemake.output.page),
+            title=snakemake.params.title,
+            assets=Path(snakemake.params.assets),
+        )
