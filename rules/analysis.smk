@@ -182,7 +182,7 @@ rule gate_floors:
         evidence="results/{study}/provenance.json",
         sources=sources("analysis/gates.py", "study/job.py"),
     output:
-        passed=touch("results/{study}/gates/floors"),
+        passed="results/{study}/gates/floors",
     log:
         "results/{study}/gates/floors.log",
     priority: -1
@@ -200,7 +200,7 @@ rule gate_equality:
         evidence="results/{study}/provenance.json",
         sources=sources("analysis/gates.py", "study/job.py"),
     output:
-        passed=touch("results/{study}/gates/equality"),
+        passed="results/{study}/gates/equality",
     log:
         "results/{study}/gates/equality.log",
     priority: -1
@@ -218,7 +218,7 @@ rule gate_status:
         evidence="results/{study}/provenance.json",
         sources=sources("analysis/gates.py", "study/job.py"),
     output:
-        passed=touch("results/{study}/gates/status"),
+        passed="results/{study}/gates/status",
     log:
         "results/{study}/gates/status.log",
     priority: -1
@@ -237,7 +237,7 @@ rule gate_regression:
         table="results/compare/{a}_vs_{b}/comparison.json",
         sources=sources("analysis/gates.py", "study/job.py"),
     output:
-        passed=touch("results/compare/{a}_vs_{b}/no_regression"),
+        passed="results/compare/{a}_vs_{b}/no_regression",
     log:
         "results/compare/{a}_vs_{b}/no_regression.log",
     priority: -1
