@@ -1,4 +1,5 @@
-"""In: model, prompts, reference tokens. Out: samples, record, tokens and logits of one fresh process of one approach."""
+"""In: model, prompts, reference tokens. Out: samples, record, tokens and logits of one fresh process of one
+approach."""
 
 import time
 
@@ -60,11 +61,7 @@ if __name__ == "__main__":
             approach=snakemake.wildcards.approach,
             repeat=int(snakemake.wildcards.repeat),
             run=snakemake.params.run,
-            files={
-                name: snakemake.input[name]
-                for name in ("model", "prompts", "reference")
-                if name in snakemake.input.keys()
-            },
+            files={name: path for name, path in snakemake.input.items() if name in ("model", "prompts", "reference")},
             sources=list(snakemake.input.sources),
             outputs=RunOutputs(
                 samples=Path(snakemake.output.samples),

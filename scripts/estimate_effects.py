@@ -1,4 +1,5 @@
-"""In: the summary and the per-process statistics. Out: effects.csv: what graphs, JIT and the second process each cost or save."""
+"""In: the summary and the per-process statistics. Out: effects.csv: what graphs, JIT and the second process each cost
+or save."""
 
 from firsttoken.analysis.effects import estimate_effects
 from firsttoken.study.job import job

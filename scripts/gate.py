@@ -1,4 +1,5 @@
-"""In: one table or verdict. Out: nothing, or the end of the run with one line; the rule's name says which gate it is."""
+"""In: one table or verdict. Out: nothing, or the end of the run with one line; the rule's name says which gate it
+is."""
 
 from pathlib import Path
 

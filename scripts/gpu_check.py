@@ -1,7 +1,8 @@
 """Everything that needs a GPU, in one command: `make gpu-check`. Under eight minutes on one H200.
 
-First the GPU tests (traps of capture and replay, equality in float16 and bfloat16), then config/studies/gpu-check.yaml from
-end to end. Prints one table; leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes ready to be committed.
+First the GPU tests (traps of capture and replay, equality in float16 and bfloat16), then config/studies/gpu-check.yaml
+from end to end. Prints one table; leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes ready to be
+committed.
 """
 
 from __future__ import annotations
@@ -68,10 +69,8 @@ def run_tests() -> int:
     status = subprocess.run(command, cwd=ROOT).returncode
     suite = next(ElementTree.parse(report).getroot().iter("testsuite")).attrib
     ran = int(suite["tests"]) - int(suite["skipped"])
-    print(
-        f"GPU tests: {ran} ran, {suite['failures']} failed, {suite['errors']} errors, {time.monotonic() - started:.0f} s",
-        flush=True,
-    )
+    seconds = time.monotonic() - started
+    print(f"GPU tests: {ran} ran, {suite['failures']} failed, {suite['errors']} errors, {seconds:.0f} s", flush=True)
     return 1 if status != 0 or ran == 0 else 0
 
 

@@ -1,4 +1,5 @@
-"""In: model and prompts. Out: reference.safetensors, the float32 greedy tokens and logits that every approach must match."""
+"""In: model and prompts. Out: reference.safetensors, the float32 greedy tokens and logits that every approach must
+match."""
 
 from pathlib import Path
 

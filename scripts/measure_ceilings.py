@@ -1,4 +1,5 @@
-"""In: the model's manifest. Out: ceilings.json: this device's measured bandwidth and matrix rate, and the floors they set."""
+"""In: the model's manifest. Out: ceilings.json: this device's measured bandwidth and matrix rate, and the floors they
+set."""
 
 import msgspec
 

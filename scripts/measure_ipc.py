@@ -1,4 +1,5 @@
-"""In: nothing but this machine. Out: ipc.csv, the price of two processes: null in one and two, with one, two and four clients."""
+"""In: nothing but this machine. Out: ipc.csv, the price of two processes: null in one and two, with one, two and four
+clients."""
 
 import msgspec
 import pandas as pd

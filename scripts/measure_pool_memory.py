@@ -1,4 +1,5 @@
-"""In: the model and the corpus. Out: pool_memory.csv: device memory after each of many prompt lengths, with a rolling and an unbounded pool."""
+"""In: the model and the corpus. Out: pool_memory.csv: device memory after each of many prompt lengths, with a rolling
+and an unbounded pool."""
 
 from pathlib import Path
 

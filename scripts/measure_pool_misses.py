@@ -1,4 +1,5 @@
-"""In: the model and the corpus. Out: pool_misses.csv: TTFT at prompt lengths that were not captured beforehand, against captured ones."""
+"""In: the model and the corpus. Out: pool_misses.csv: TTFT at prompt lengths that were not captured beforehand, against
+captured ones."""
 
 from pathlib import Path
 

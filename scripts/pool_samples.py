@@ -1,4 +1,5 @@
-"""In: the samples and records of all processes. Out: one Parquet; refuses to pool different machines, code or versions."""
+"""In: the samples and records of all processes. Out: one Parquet; refuses to pool different machines, code or
+versions."""
 
 from pathlib import Path
 

@@ -63,10 +63,11 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
 
 
 def report_of_finished(folder: Path, report: Path | None) -> int:
-    """The report of a study that is complete on disk, shipped ones included: nothing is run again, no weights are needed.
+    """The report of a study that is complete on disk, shipped ones included: nothing is run again, no weights are
+    needed.
 
-    The project is mirrored by links in a temporary folder in which the study lies where it was made, so that Snakemake finds
-    each file by its own name.
+    The project is mirrored by links in a temporary folder in which the study lies where it was made, so that Snakemake
+    finds each file by its own name.
     """
     folder = folder if (folder / "provenance.json").exists() else ROOT / "results" / folder
     if not (folder / "provenance.json").exists():
@@ -100,7 +101,8 @@ def compare(a: str, b: str, rest: list[str]) -> int:
 
 
 def study_name(config: Path | None) -> str:
-    """The `study` key of the config that Snakemake will see. Raises ValueError that names a file that is no YAML mapping."""
+    """The `study` key of the config that Snakemake will see. Raises ValueError that names a file that is no YAML
+    mapping."""
     name = ""
     for path in [ROOT / "config" / "config.yaml", *([config] if config else [])]:
         if not path.is_file():
@@ -126,8 +128,8 @@ def report_is_old(report: Path, results: Path) -> bool:
 def run(command: list[str], folder: Path = ROOT) -> int:
     """Run in the project's folder, or in `folder`, and pass on how it ended.
 
-    Ctrl-C reaches the child from the terminal; SIGTERM is passed on as Ctrl-C to it and its jobs, since Snakemake would finish
-    the running jobs first. A child never outlives us, however we end.
+    Ctrl-C reaches the child from the terminal; SIGTERM is passed on as Ctrl-C to it and its jobs, since Snakemake would
+    finish the running jobs first. A child never outlives us, however we end.
     """
     process = subprocess.Popen(command, cwd=folder, preexec_fn=partial(signal_on_parent_death, signal.SIGINT))
     signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
@@ -147,7 +149,8 @@ def interrupt(pid: int) -> None:
 
 
 def unlock_after_a_crash() -> None:
-    """Remove Snakemake's lock where no Snakemake works in this folder any more: after `kill -9` or a power cut it stays."""
+    """Remove Snakemake's lock where no Snakemake works in this folder any more: after `kill -9` or a power cut it
+    stays."""
     if not any((ROOT / ".snakemake" / "locks").glob("*")):
         return
     for process in psutil.process_iter(["cmdline"]):

@@ -1,7 +1,8 @@
-"""Copy a finished study to where it can be committed: `make ship STUDY=llama2-7b-shape` gives results/reference/llama2-7b-shape/.
+"""Copy a finished study to where it can be committed: `make ship STUDY=llama2-7b-shape` gives
+results/reference/llama2-7b-shape/.
 
-Left behind is what is too large to ship and can be made again: weights, logits, engine, compiled code. What goes along is
-enough to check every hash (`make verify`) and to make the report again (`make report`), on a machine without a GPU.
+Left behind is what is too large to ship and can be made again: weights, logits, engine, compiled code. What goes along
+is enough to check every hash (`make verify`) and to make the report again (`make report`), on a machine without a GPU.
 """
 
 from __future__ import annotations

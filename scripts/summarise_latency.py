@@ -1,4 +1,5 @@
-"""In: pooled samples, run records, equality, ceilings. Out: the tables of latencies, by process, by length and in sum."""
+"""In: pooled samples, run records, equality, ceilings. Out: the tables of latencies, by process, by length and in
+sum."""
 
 from firsttoken.analysis.tables import summarise_latency
 from firsttoken.study.job import job

@@ -1,4 +1,5 @@
-"""Check a study's files against its provenance: `python scripts/verify.py embedded` (or a folder, e.g. results/reference/h200)."""
+"""Check a study's files against its provenance: `python scripts/verify.py embedded` (or a folder, e.g.
+results/reference/h200)."""
 
 from __future__ import annotations
 
@@ -23,8 +24,8 @@ def main(study: str) -> int:
     for line in verdict.not_shipped:
         print(f"{line} (weights are not shipped with a study)")
     print(
-        f"{provenance}: {verdict.checked} files checked, {len(verdict.changed)} changed, {len(verdict.missing)} missing, "
-        f"{len(verdict.not_shipped)} not shipped"
+        f"{provenance}: {verdict.checked} files checked, {len(verdict.changed)} changed, "
+        f"{len(verdict.missing)} missing, {len(verdict.not_shipped)} not shipped"
     )
     return 0 if verdict.sound else 1
 

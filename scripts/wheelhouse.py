@@ -1,8 +1,8 @@
 """Collect, as wheels, what an offline GPU host lacks: `make wheelhouse PYTHON=3.12`.
 
-The host is expected to bring a CUDA build of PyTorch with transformers and the usual scientific packages; the lock's other
-packages are built or fetched here, for the same Python and platform. Where the host differs, give it its own list:
-`pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
+The host is expected to bring a CUDA build of PyTorch with transformers and the usual scientific packages; the lock's
+other packages are built or fetched here, for the same Python and platform. Where the host differs, give it its own
+list: `pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
 
 On the host: python3 -m pip install --no-index --no-deps --target site wheelhouse/*.whl && export PYTHONPATH=$PWD/site
 """
@@ -21,11 +21,12 @@ LIMIT_BYTES = 60 * 10**6
 
 # What images with a CUDA build of PyTorch usually hold, as `pip freeze` names it.
 USUAL_HOST = """
-annotated-doc anyio attrs certifi charset-normalizer click colorama contourpy cycler execnet filelock fonttools fsspec h11 hf-xet
-httpcore httpx huggingface-hub hypothesis idna iniconfig jinja2 kiwisolver markdown markdown-it-py markupsafe matplotlib mdurl mpmath
-mypy-extensions networkx numpy nvidia-ml-py packaging pandas pathspec pillow pluggy psutil pyarrow pygments pyparsing pytest
-pytest-timeout pytest-xdist python-dateutil pyyaml regex requests rich safetensors scipy seaborn setuptools shellingham six
-sortedcontainers sympy tabulate tokenizers torch tqdm transformers triton typer typing-extensions typing-inspect tzdata urllib3 wrapt
+annotated-doc anyio attrs certifi charset-normalizer click colorama contourpy cycler execnet filelock fonttools fsspec
+h11 hf-xet httpcore httpx huggingface-hub hypothesis idna iniconfig jinja2 kiwisolver markdown markdown-it-py markupsafe
+matplotlib mdurl mpmath mypy-extensions networkx numpy nvidia-ml-py packaging pandas pathspec pillow pluggy psutil
+pyarrow pygments pyparsing pytest pytest-timeout pytest-xdist python-dateutil pyyaml regex requests rich safetensors
+scipy seaborn setuptools shellingham six sortedcontainers sympy tabulate tokenizers torch tqdm transformers triton typer
+typing-extensions typing-inspect tzdata urllib3 wrapt
 """
 # Only `make test` needs these; the GPU tests do not.
 TEST_ONLY = """
@@ -57,7 +58,8 @@ def main() -> int:
     options = parser.parse_args()
     if shutil.which(options.python) is None:
         print(
-            f"firsttoken: {options.python}: no such interpreter here; the wheels must be made by the host's Python version"
+            f"firsttoken: {options.python}: no such interpreter here; "
+            "the wheels must be made by the host's Python version"
         )
         return 1
     names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()

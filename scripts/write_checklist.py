@@ -1,4 +1,5 @@
-"""In: the study's tables and records. Out: checklist.csv: twelve rules of honest benchmarking and how far each is met."""
+"""In: the study's tables and records. Out: checklist.csv: twelve rules of honest benchmarking and how far each is
+met."""
 
 from firsttoken.analysis.checklist import write_checklist
 from firsttoken.study.job import job

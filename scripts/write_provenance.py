@@ -1,4 +1,5 @@
-"""In: the traces that the study's jobs left. Out: provenance.json: every output's rule, inputs, code and params by SHA-256."""
+"""In: the traces that the study's jobs left. Out: provenance.json: every output's rule, inputs, code and params by
+SHA-256."""
 
 from pathlib import Path
 

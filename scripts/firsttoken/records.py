@@ -1,8 +1,8 @@
 """Everything that crosses a process or a file boundary, as typed structs.
 
 The JSON files of a study are these structs: `files.write_json` validates on writing, `files.read_json` on reading, and
-`msgspec.json.schema(RunRecord)` is the JSON Schema. Needs only the standard library and msgspec, so that the client of a
-generator process and the TensorRT-LLM environment can import it.
+`msgspec.json.schema(RunRecord)` is the JSON Schema. Needs only the standard library and msgspec, so that the client of
+a generator process and the TensorRT-LLM environment can import it.
 """
 
 from __future__ import annotations

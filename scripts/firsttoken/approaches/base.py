@@ -1,8 +1,8 @@
 """The contract between an approach and the harness: the only door between them.
 
-An approach is a module `firsttoken.approaches.<name>` with one class that derives from `Approach` and whose `name` is the
-module's. What the module needs beyond the standard library, numpy and msgspec is imported when it is loaded, so that listing
-the approaches costs nothing and an environment carries only what it runs.
+An approach is a module `firsttoken.approaches.<name>` with one class that derives from `Approach` and whose `name` is
+the module's. What the module needs beyond the standard library, numpy and msgspec is imported when it is loaded, so
+that listing the approaches costs nothing and an environment carries only what it runs.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class Approach(ABC):
 
     @abstractmethod
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
-        """Load weights, compile, capture and warm every shape in the plan. Raises `Unsupported` for a model it cannot serve."""
+        """Load weights, compile, capture and warm every shape in the plan. Raises `Unsupported` for a model it cannot
+        serve."""
 
     @abstractmethod
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
@@ -67,8 +68,8 @@ class Approach(ABC):
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         """Write teacher-forced logits, float32 `[len(continuation_ids), vocab]`, key `logits`, as safetensors.
 
-        Row i is what predicts `continuation_ids[i]`. Uses the approach's own prefill and decode steps. Returns False where
-        the approach does not offer them.
+        Row i is what predicts `continuation_ids[i]`. Uses the approach's own prefill and decode steps. Returns False
+        where the approach does not offer them.
         """
         return False
 

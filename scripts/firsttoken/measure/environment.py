@@ -1,8 +1,9 @@
 """What machine this is and which approaches can run on it: `results/{study}/environment.json` and its fingerprint.
 
-The fingerprint is a rule param, so it is taken each time the workflow is parsed: nothing here imports torch. It covers what
-changes a latency (GPU model, driver, package versions, deployment), not what changes by itself (clocks, the commit). Whether
-an approach can run is a param of that approach's own jobs, so that a new approach does not rerun the others.
+The fingerprint is a rule param, so it is taken each time the workflow is parsed: nothing here imports torch. It covers
+what changes a latency (GPU model, driver, package versions, deployment), not what changes by itself (clocks, the
+commit). Whether an approach can run is a param of that approach's own jobs, so that a new approach does not rerun the
+others.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from firsttoken.records import Availability, Device, Environment, Gpu
 
 # Every package whose version can change a measured number or a result.
 PACKAGES = (
-    "torch", "triton", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "msgspec", "tensorrt_llm",
-    "tensorrt", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake",
+    "torch", "triton", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "msgspec",
+    "tensorrt_llm", "tensorrt", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake",
 )  # fmt: skip
 # Of those, what the measured processes themselves run on; a new seaborn reruns no benchmark.
 MEASURED_PACKAGES = (
@@ -60,7 +61,8 @@ def nvml() -> Iterator[Any]:
 
 
 def visible_gpu() -> tuple[Gpu | None, str, str]:
-    """The first GPU that CUDA will see, the driver's version and the CUDA version it offers; (None, "", "") without one.
+    """The first GPU that CUDA will see, the driver's version and the CUDA version it offers; (None, "", "") without
+    one.
 
     `CUDA_VISIBLE_DEVICES` may hide or reorder devices, by index or uuid; an empty value hides all.
     """
@@ -112,7 +114,8 @@ def cpu_name() -> str:
 
 
 def machine_facts(device: Device, gpu_name: str, deployment: Sequence[str]) -> dict[str, Any]:
-    """What the fingerprint is made of, as plain values. `gpu_name` from the config wins, since a login node has no GPU."""
+    """What the fingerprint is made of, as plain values. `gpu_name` from the config wins, since a login node has no
+    GPU."""
     gpu, driver, _ = visible_gpu() if device == "cuda" and not gpu_name else (None, "", "")
     return {
         "device": device,

@@ -35,16 +35,21 @@ class LayerKV:
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, position: torch.Tensor, view: DecodeView) -> None:
         self.keys, self.values, self.position, self.view = keys, values, position, view
+        self.call: AttentionCall | None = None  # how the module calls `attend`, where a trial has found it out
 
 
 @dataclass
-class _Shapes:
+class AttentionCall:
     """What a trial run found out about one attention module."""
 
+    heads: int
     kv_heads: int
     key_dim: int
     value_dim: int
     dtype: torch.dtype
+    scaling: float
+    window: int | None
+    softcap: float | None
 
 
 def attend(
@@ -69,7 +74,9 @@ def attend(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     kv: LayerKV | None = getattr(module, "layer_kv", None)
     if kv is None:
-        module.found_shapes = _Shapes(key.shape[1], key.shape[3], value.shape[3], key.dtype)
+        module.found_call = AttentionCall(
+            query.shape[1], key.shape[1], key.shape[3], value.shape[3], key.dtype, scaling, sliding_window, softcap
+        )
         output = _attend_all(query, key, value, scaling, sliding_window, softcap)
     elif query.shape[2] == 1:
         kv.keys.index_copy_(2, kv.position, key)
@@ -147,7 +154,7 @@ def attach_cache(model: Any, max_context: int, position: torch.Tensor, view: Dec
     model.set_attn_implementation(ATTENTION)
     trial = torch.zeros(1, 1, dtype=torch.int64, device=position.device)
     model(input_ids=trial, position_ids=trial, use_cache=False)
-    modules = [module for module in model.modules() if hasattr(module, "found_shapes")]
+    modules = [module for module in model.modules() if hasattr(module, "found_call")]
     layers = model.config.get_text_config().num_hidden_layers
     if len(modules) != layers:
         raise UnsupportedModel(
@@ -155,12 +162,13 @@ def attach_cache(model: Any, max_context: int, position: torch.Tensor, view: Dec
         )
     total = 0
     for module in modules:
-        shapes: _Shapes = module.found_shapes
-        del module.found_shapes
+        call: AttentionCall = module.found_call
+        del module.found_call
         keys, values = (
-            torch.zeros(1, shapes.kv_heads, max_context, dim, dtype=shapes.dtype, device=position.device)
-            for dim in (shapes.key_dim, shapes.value_dim)
+            torch.zeros(1, call.kv_heads, max_context, dim, dtype=call.dtype, device=position.device)
+            for dim in (call.key_dim, call.value_dim)
         )
         module.layer_kv = LayerKV(keys, values, position, view)
+        module.layer_kv.call = call
         total += keys.nbytes + values.nbytes
     return total

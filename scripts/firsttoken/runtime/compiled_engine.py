@@ -78,7 +78,9 @@ class CompiledEngine:
         started_s = time.perf_counter()
         next(model.parameters()).flatten()[0].item()  # waits for the stream that brought the weights
         with self._form.stream():
-            self._steps = CompiledSteps(model, plan.max_context, plan.sampling, plan.seed, options)
+            self._steps = CompiledSteps(
+                model, plan.max_context, plan.sampling, plan.seed, options, plan.compile_cache_dir
+            )
             self._ring = self._form.ring(self._steps.buffers.token)
             self._clock = self._form.clock(plan.max_context)
             self._host_ns = array("q", bytes(8 * 2 * plan.max_context))  # lookup and launch of each token
@@ -258,8 +260,10 @@ class CompiledEngine:
 
     def facts(self) -> dict[str, str]:
         decode = "Inductor" if self._options.decode_attention == "plain" else "sdpa"
+        decode = "Triton" if self._steps.kernels.startswith("triton") else decode
         return {
             "attention": f"sdpa (prefill), {decode} (decode)",
+            "kernels": self._steps.kernels,
             "tf32": tf32_state(),
             "compile_cache": self._compile_cache,
         }

@@ -9,7 +9,7 @@ without a compiler.
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -90,15 +90,18 @@ class RegionFunctions:
     def __init__(self) -> None:
         self._compiler: Compiler | None = None
         self._functions: dict[tuple[int, type], Callable[..., Any]] = {}
+        self.written: Mapping[nn.Module, Callable[..., Any]] = {}
 
     @contextmanager
-    def under(self, compiler: Compiler | None) -> Iterator[None]:
-        """Regions run compiled by `compiler` within, or plain for None."""
-        self._compiler = compiler
+    def under(
+        self, compiler: Compiler | None, written: Mapping[nn.Module, Callable[..., Any]] | None = None
+    ) -> Iterator[None]:
+        """Regions run compiled by `compiler` within, or plain for None; those in `written` by what is there."""
+        self._compiler, self.written = compiler, written or {}
         try:
             yield
         finally:
-            self._compiler = None
+            self._compiler, self.written = None, {}
 
     def of(self, kind: type) -> Callable[..., Any]:
         """What to call for a module of this kind, in the place of `kind.forward`."""
@@ -123,6 +126,9 @@ class Region:
         self._functions = functions
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        written = self._functions.written.get(self._module)
+        if written is not None:
+            return written(*arguments, **keywords)
         return self._functions.of(type(self._module))(self._module, *arguments, **keywords)
 
 

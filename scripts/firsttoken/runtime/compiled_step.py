@@ -7,8 +7,8 @@ token and position, leaves the next ones. Neither reads anything from the host, 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from firsttoken.runtime.dynamic_ops import choose_token
 from firsttoken.runtime.eager_decode import teacher_forced_logits
 from firsttoken.runtime.folded_norms import fold_norms
 from firsttoken.runtime.fused_projections import fuse_projections, part_gate_and_up
+from firsttoken.runtime.triton_layers import Modules, Unserved, decode_kernels
+from firsttoken.runtime.triton_tuning import Tuner
 
 # How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
@@ -37,6 +39,8 @@ class StepOptions:
     prefill: CompileOptions = field(default_factory=lambda: CompileOptions(tuned=False))
     decode_attention: str = "plain"
     fuse: bool = True
+    kernels: Literal["triton", "inductor"] = "triton"  # of a decode step's layers, where Triton and the model allow
+    dependent_launch: bool = True  # PDL for those kernels, where the device has it (compute capability 9)
     fold: bool = True  # norms into the products behind them; gate and up into one kernel with what follows
 
 
@@ -76,6 +80,7 @@ class _Form:
     compiler: Compiler | None
     prefill: Callable[[torch.Tensor, torch.Tensor], None]
     decode: Callable[[], None]
+    written: Modules = field(default_factory=dict)  # modules of decode that hand-written kernels compute
 
 
 class CompiledSteps:
@@ -84,7 +89,15 @@ class CompiledSteps:
     Raises UnsupportedModel for a model whose logits come out differently, or whose layers cannot be reached.
     """
 
-    def __init__(self, model: Any, max_context: int, sampling: Sampling, seed: int, options: StepOptions) -> None:
+    def __init__(
+        self,
+        model: Any,
+        max_context: int,
+        sampling: Sampling,
+        seed: int,
+        options: StepOptions,
+        tuning_folder: str = "",  # where the best configs of hand-written kernels are kept for later processes
+    ) -> None:
         device = next(model.parameters()).device
         vocab_size = model.config.get_text_config().vocab_size
         self.model, self.max_context = model, max_context
@@ -103,15 +116,22 @@ class CompiledSteps:
             self._plain = self._form(None)
             self._decode_form = self._form(Compiler(options.decode, device))
             self._prefill_form = self._form(Compiler(options.prefill, device))
-            self._check_logits(ids, continuation, expected)
+            error = self._logits_error(ids, continuation, expected, self._plain)
+            if not error <= LARGEST_ERROR[model.dtype]:
+                raise UnsupportedModel(
+                    f"{type(model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
+                    "its attention is not what compiled_graph computes"
+                )
+            self.kernels = self._write_decode(options, tuning_folder, ids, continuation, expected)
 
     def decode_step(self, bucket: int, plain: bool = False) -> Callable[[], None]:
         """A step that reads the first `bucket` positions of the cache; `plain`: not compiled."""
-        form = self._plain if plain else self._decode_form
+        return self._step_of(self._plain if plain else self._decode_form, bucket)
 
+    def _step_of(self, form: _Form, bucket: int) -> Callable[[], None]:
         def step() -> None:
             self._view.bucket = bucket
-            with self._regions.under(form.compiler):
+            with self._regions.under(form.compiler, form.written):
                 form.decode()
 
         return step
@@ -190,19 +210,33 @@ class CompiledSteps:
         ids = [(7 + 13 * i + 5 * i * i) % config.vocab_size for i in range(length + CHECK_STEPS)]
         return ids[:length], ids[length:]
 
-    def _check_logits(self, ids: list[int], continuation: list[int], expected: torch.Tensor) -> None:
+    def _logits_error(self, ids: list[int], continuation: list[int], expected: torch.Tensor, decode: _Form) -> float:
+        """Largest |difference| / |logits| of a row, by the plain prefill and the given form of decode steps."""
+
         def run(index: int, position: int) -> None:
-            (
-                self.prefill_step(len(ids), plain=True)
-                if index == 0
-                else self.decode_step(self.max_context, plain=True)
-            )()
+            if index == 0:
+                self.prefill_step(len(ids), plain=True)()
+            else:
+                self._step_of(decode, self.max_context)()
 
         self.buffers.upload(ids, len(ids))
         found = self.teacher_forced(ids, continuation, run)
-        error = float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+        return float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+
+    def _write_decode(
+        self, options: StepOptions, folder: str, ids: list[int], continuation: list[int], expected: torch.Tensor
+    ) -> str:
+        """Give the decode form its hand-written kernels, if they compute this model; returns what decode runs by."""
+        if options.kernels == "inductor" or options.decode.regions == "whole":
+            return "inductor"
+        device = self.buffers.position.device
+        pdl = options.dependent_launch and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+        try:
+            written = decode_kernels(self.model, self._view, Tuner(folder, pdl), pdl)
+        except Unserved as reason:
+            return f"inductor: {reason}"
+        error = self._logits_error(ids, continuation, expected, replace(self._plain, written=written))
         if not error <= LARGEST_ERROR[self.model.dtype]:
-            raise UnsupportedModel(
-                f"{type(self.model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
-                "its attention is not what compiled_graph computes"
-            )
+            return f"inductor: the kernels' logits differ by {error:.2g} of their size"
+        self._decode_form = replace(self._decode_form, written=written)
+        return f"triton{' with dependent launch' if pdl else ''}"

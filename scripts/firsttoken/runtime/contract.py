@@ -52,7 +52,8 @@ class Engine(Protocol):
         """Peaks since the engine was built."""
 
     def counters(self) -> dict[str, float]:
-        """prefill_hits, prefill_misses, prefills, decode_steps, decode_replays, captures, evictions, failed_captures, recompiles."""
+        """prefill_hits, prefill_misses, prefills, decode_steps, decode_replays, captures, evictions, failed_captures,
+        recompiles."""
 
     def facts(self) -> dict[str, str]:
         """attention, tf32, compile_cache."""

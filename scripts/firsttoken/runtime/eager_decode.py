@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 def greedy_decode(model: Any, prompt_ids: Sequence[int], new_tokens: int) -> tuple[list[int], torch.Tensor]:
     """One prefill and `new_tokens - 1` one-token steps.
 
-    Returns the greedy tokens (end-of-sequence ignored) and the logits that chose them: float32 `[new_tokens, vocab]` on the CPU.
+    Returns the greedy tokens (end-of-sequence ignored) and the logits that chose them: float32 `[new_tokens, vocab]` on
+    the CPU.
     """
     return _decode(model, prompt_ids, new_tokens, None)
 

@@ -38,7 +38,7 @@ def fold_norms(model: Any, trial: Callable[[], object]) -> int:
     followers = _followers(model, trial)
     folded = 0
     for norm, products in followers.items():
-        formula = _formula(norm)
+        formula = norm_formula(norm)
         if formula is None:
             continue
         weight: torch.Tensor = norm.weight  # type: ignore[assignment]
@@ -96,7 +96,7 @@ def _followers(model: nn.Module, trial: Callable[[], object]) -> dict[nn.Module,
     return followers
 
 
-def _formula(norm: nn.Module) -> _Formula | None:
+def norm_formula(norm: nn.Module) -> _Formula | None:
     """What the norm computes, found by trying it; None where it is something else."""
     stored: Any = getattr(norm, "weight", None)
     epsilon = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))

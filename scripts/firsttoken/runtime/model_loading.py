@@ -36,8 +36,8 @@ def load_model(
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    # cuDNN's attention is left out for every approach: on an H200 with torch 2.11 its results differed between identical
-    # runs, so that greedy tokens did, too; the other implementations gave the same bits each time.
+    # cuDNN's attention is left out for every approach: on an H200 with torch 2.11 its results differed between
+    # identical runs, so that greedy tokens did, too; the other implementations gave the same bits each time.
     torch.backends.cuda.enable_cudnn_sdp(False)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)

@@ -25,9 +25,10 @@ def make_reference(
 ) -> None:
     """Decode every prompt eagerly in float32 and write `out` (safetensors).
 
-    Keys, for every prompt: `tokens/{length}/{index}` int64 `[new_tokens]`; `top_tokens/...` int64 and `top_logits/...` float32
-    `[new_tokens, 8]`, the best candidates in falling order, which tell how undecided each choice was. For the first
-    `logit_prompts_per_length` prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as strings.
+    Keys, for every prompt: `tokens/{length}/{index}` int64 `[new_tokens]`; `top_tokens/...` int64 and `top_logits/...`
+    float32 `[new_tokens, 8]`, the best candidates in falling order, which tell how undecided each choice was. For the
+    first `logit_prompts_per_length` prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as
+    strings.
     """
     import torch
     from safetensors.torch import save_file

@@ -1,7 +1,7 @@
 """The config of a study: filled with the schema's defaults, checked, and turned into what the rules need.
 
-Everything that can be wrong is found here, before any job runs; each error is one line that names the key, what was found and
-what to do. Needs jsonschema and PyYAML, no torch.
+Everything that can be wrong is found here, before any job runs; each error is one line that names the key, what was
+found and what to do. Needs jsonschema and PyYAML, no torch.
 """
 
 from __future__ import annotations
@@ -126,7 +126,8 @@ class Study:
         unknown = [name for name in filled["approaches"] if name not in known_approaches]
         if unknown:
             raise ConfigError(
-                f"config key approaches: found {unknown[0]!r}, which is no approach; known: {', '.join(known_approaches)}"
+                f"config key approaches: found {unknown[0]!r}, which is no approach; "
+                f"known: {', '.join(known_approaches)}"
             )
         study = cls(config=filled, device=device)
         if max_context is not None:
@@ -139,8 +140,8 @@ class Study:
         longest = max(workload["prompt_lengths"])
         if longest + workload["new_tokens"] > max_context:
             raise ConfigError(
-                f"config key workload.prompt_lengths: found {longest}, which with new_tokens {workload['new_tokens']} is "
-                f"longer than the model's context of {max_context} positions; shorten one of them"
+                f"config key workload.prompt_lengths: found {longest}, which with new_tokens {workload['new_tokens']} "
+                f"is longer than the model's context of {max_context} positions; shorten one of them"
             )
 
     def check_availability(self, approaches: Mapping[str, Availability]) -> None:
@@ -203,7 +204,8 @@ def resolve_device(asked: str, has_cuda: bool) -> Device:
     """`auto` takes CUDA where it is; `cuda` without it is an error, never a silent CPU run."""
     if asked == "cuda" and not has_cuda:
         raise ConfigError(
-            "config key device: found 'cuda', but no CUDA device is visible here; set device: cpu, or hardware.gpu on a cluster"
+            "config key device: found 'cuda', but no CUDA device is visible here; set device: cpu, "
+            "or hardware.gpu on a cluster"
         )
     return "cuda" if has_cuda and asked in ("auto", "cuda") else "cpu"
 

@@ -22,9 +22,9 @@ LOGGER = logging.getLogger("firsttoken")
 def job(snakemake: Any) -> Iterator[logging.Logger]:
     """Run a rule's work. `snakemake` is the object that Snakemake hands to a script.
 
-    An error that is meant for the user (ValueError, RuntimeError, OSError) ends the job with its one line on the terminal; the
-    traceback is in the log. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned up on the way out.
-    On success the job's trace is written beside its log.
+    An error that is meant for the user (ValueError, RuntimeError, OSError) ends the job with its one line on the
+    terminal; the traceback is in the log. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned
+    up on the way out. On success the job's trace is written beside its log.
     """
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +59,11 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> None:
 
 
 def require_gpu_slot(snakemake: Any) -> None:
-    """Raise RuntimeError where a measuring job was not given its slot: Snakemake clamps `--resources gpu=0` silently."""
+    """Raise RuntimeError where a measuring job was not given its slot: Snakemake clamps `--resources gpu=0`
+    silently."""
     gpu = snakemake.resources.get("gpu")
     if not isinstance(gpu, int) or gpu < 1:
         raise RuntimeError(
-            f"rule {snakemake.rule} measures and was given gpu={gpu}; it needs the resource gpu=1, which lets one measuring "
-            "job run at a time (on a CPU, too): run snakemake with --resources gpu=1"
+            f"rule {snakemake.rule} measures and was given gpu={gpu}; it needs the resource gpu=1, which lets one "
+            "measuring job run at a time (on a CPU, too): run snakemake with --resources gpu=1"
         )

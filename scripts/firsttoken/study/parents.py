@@ -16,15 +16,16 @@ GRACE_S = 20  # from being asked to end to ending at once
 
 
 def signal_on_parent_death(number: int) -> None:
-    """Let the kernel send this process `number` when its parent ends. For `preexec_fn`: the child calls it before it starts."""
+    """Let the kernel send this process `number` when its parent ends. For `preexec_fn`: the child calls it before it
+    starts."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
 
 
 def end_with(ancestor: psutil.Process) -> None:
     """Send ourselves SIGTERM when `ancestor` ends, and end at once if that does not help.
 
-    The parent of a rule's script is a shell, which outlives a killed Snakemake: so it is the ancestor that is watched, by a
-    thread that sleeps in the kernel until then and costs nothing.
+    The parent of a rule's script is a shell, which outlives a killed Snakemake: so it is the ancestor that is watched,
+    by a thread that sleeps in the kernel until then and costs nothing.
     """
     watched = os.pidfd_open(ancestor.pid)
 

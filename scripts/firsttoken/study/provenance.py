@@ -1,4 +1,5 @@
-"""From the jobs' traces to `provenance.json`, and back: are the files on disk still those that the study was made of?"""
+"""From the jobs' traces to `provenance.json`, and back: are the files on disk still those that the study was made
+of?"""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ class Verdict(Record, frozen=True, kw_only=True):
 
 
 def collect(study: str, results: Iterable[str], logs: Iterable[Path]) -> Provenance:
-    """The jobs behind `results`, found among the traces in the log folders and files: who wrote each, and what it read in turn."""
+    """The jobs behind `results`, found among the traces in the log folders and files: who wrote each, and what it read
+    in turn."""
     by_output: dict[str, Trace] = {}
     for path in sorted({trace for log in logs for trace in _traces(log)}):
         trace = read_json(path, Trace)
@@ -53,7 +55,8 @@ def collect(study: str, results: Iterable[str], logs: Iterable[Path]) -> Provena
 
 
 def write_provenance(study: str, results: Iterable[str], logs: Iterable[Path], target: Path) -> None:
-    """Write `provenance.json`. Raises ValueError where an output was changed between the job that wrote it and one that read it."""
+    """Write `provenance.json`. Raises ValueError where an output was changed between the job that wrote it and one that
+    read it."""
     provenance = collect(study, results, logs)
     write_json(target, provenance)
     if provenance.breaks:

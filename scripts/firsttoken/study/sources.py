@@ -1,8 +1,9 @@
 """Which files of the package stand behind a module: its own imports, followed through the source.
 
 Snakemake sees a script's own changes, not those of the modules that it imports; so every rule takes the files that this
-gives as inputs. Imports inside functions count; a package's `__init__.py` counts when something inside it is imported; and so
-does a module named in a string, since that is how a process of its own is started (`python -m firsttoken.runtime.generator`).
+gives as inputs. Imports inside functions count; a package's `__init__.py` counts when something inside it is imported;
+and so does a module named in a string, since that is how a process of its own is started (`python -m
+firsttoken.runtime.generator`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A job's trace: what it read, what it wrote, by which code and params, each file by its SHA-256.
 
-Every job leaves one beside its log, in the moment that it ends; `provenance.json` is made of them. So what it says was seen by
-the job itself and does not depend on `.snakemake/`. Needs only the standard library and msgspec.
+Every job leaves one beside its log, in the moment that it ends; `provenance.json` is made of them. So what it says was
+seen by the job itself and does not depend on `.snakemake/`. Needs only the standard library and msgspec.
 """
 
 from __future__ import annotations
@@ -60,8 +60,9 @@ def digests(paths: Iterable[Any]) -> dict[str, str]:
 def digest(path: Path, trust_manifest: bool = True) -> str:
     """SHA-256 of a file; of a folder: over the names and digests of its files.
 
-    A model's or engine's folder has its manifest beside it (`{folder}.json`), which lists the files with their digests: unless
-    told otherwise that list is taken, after a look at sizes, since hashing 13 GB before every run would cost more than the run.
+    A model's or engine's folder has its manifest beside it (`{folder}.json`), which lists the files with their digests:
+    unless told otherwise that list is taken, after a look at sizes, since hashing 13 GB before every run would cost
+    more than the run.
     """
     if not path.is_dir():
         return sha256_file(path)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from fakes.engines import make_spec
-from unit.tiny_models import prompt_ids, save_tiny_model
 
+from fakes.engines import make_spec
 from firsttoken.approaches.base import Unsupported, approach_class
+from unit.tiny_models import prompt_ids, save_tiny_model
 
 pytest.importorskip("torch")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from firsttoken.records import Prompt, Prompts
 from unit.tiny_models import prompt_ids, save_tiny_model
 
@@ -33,8 +34,9 @@ def reference(tmp_path_factory) -> tuple[Path, Path]:
 
 
 def test_every_prompt_has_tokens_and_the_first_ones_logits(reference: tuple[Path, Path]) -> None:
-    from firsttoken.runtime.reference import reference_tokens
     from safetensors import safe_open
+
+    from firsttoken.runtime.reference import reference_tokens
 
     with safe_open(str(reference[1]), framework="pt") as stream:
         keys = set(stream.keys())
