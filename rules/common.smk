@@ -93,7 +93,7 @@ wildcard_constraints:
 
 
 def sources(*modules):
-    """The package's files behind some of its modules, as rule inputs: what they import, followed through the source."""
+    """The package's files behind some of its modules, for a rule to take as inputs, found through their imports."""
     return sorted(
         {
             path

@@ -31,7 +31,6 @@ rule plot_ttft_by_length:
     params:
         order=APPROACHES,
         title="TTFT by prompt length",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: TTFT by prompt length"
     script:
@@ -64,7 +63,6 @@ rule plot_latency_ecdf:
     params:
         order=APPROACHES,
         title="Distribution of latencies",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Distribution of latencies"
     script:
@@ -97,7 +95,6 @@ rule plot_speedup:
     params:
         order=APPROACHES,
         title="Speedup over baseline",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Speedup over baseline"
     script:
@@ -130,7 +127,6 @@ rule plot_token_time:
     params:
         order=APPROACHES,
         title="Where a token's time goes",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Where a token's time goes"
     script:
@@ -163,7 +159,6 @@ rule plot_run_order:
     params:
         order=APPROACHES,
         title="Samples over run order",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Samples over run order"
     script:
@@ -196,7 +191,6 @@ rule plot_setup_time:
     params:
         order=APPROACHES,
         title="Time until ready",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Time until ready"
     script:
@@ -228,7 +222,6 @@ rule plot_break_even:
     params:
         order=APPROACHES,
         title="Break-even",
-        assets=str(ROOT / "report/assets"),
         new_tokens=STUDY.config["workload"]["new_tokens"],
     message:
         "Drawing: Break-even"
@@ -262,7 +255,6 @@ rule plot_memory:
     params:
         order=APPROACHES,
         title="Peak memory",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Peak memory"
     script:
@@ -295,7 +287,6 @@ rule plot_pool_memory:
     params:
         order=APPROACHES,
         title="Pool memory over prompt lengths",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: Pool memory over prompt lengths"
     script:
@@ -328,7 +319,6 @@ rule plot_pool_misses:
     params:
         order=APPROACHES,
         title="TTFT at lengths not captured beforehand",
-        assets=str(ROOT / "report/assets"),
     message:
         "Drawing: TTFT at lengths not captured beforehand"
     script:
@@ -427,10 +417,6 @@ rule render_approach_page:
         page="|".join(PAGES),
     conda:
         "../envs/base.yaml"
-    params:
-        templates=str(ROOT / "report/approaches"),
-        assets=str(ROOT / "report/assets"),
-        package=str(ROOT / "scripts/firsttoken"),
     message:
         "Rendering the page of {wildcards.page}"
     script:
@@ -457,7 +443,6 @@ rule render_table:
         "../envs/base.yaml"
     params:
         title=lambda wildcards: TABLE_PAGES[wildcards.table][1],
-        assets=str(ROOT / "report/assets"),
     message:
         "Rendering the table {wildcards.table}"
     script:
@@ -484,7 +469,6 @@ rule render_record:
         "../envs/base.yaml"
     params:
         title=lambda wildcards: RECORD_PAGES[wildcards.record],
-        assets=str(ROOT / "report/assets"),
     message:
         "Rendering the record {wildcards.record}"
     script:

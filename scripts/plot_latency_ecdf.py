@@ -20,5 +20,5 @@ if __name__ == "__main__":
             csv=Path(snakemake.output.data),
             out_html=Path(snakemake.output.page),
             title=snakemake.params.title,
-            assets=Path(snakemake.params.assets),
+            assets=Path(snakemake.input.assets[0]).parent,
         )

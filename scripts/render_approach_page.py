@@ -5,12 +5,18 @@ from pathlib import Path
 from firsttoken.analysis.pages.approach_page import PageInputs, render_page
 from firsttoken.study.job import job
 
+
+def package_folder(sources: list[str]) -> Path:
+    """The folder of the package, from its files."""
+    return next(Path(path).parent for path in sources if path.endswith("firsttoken/__init__.py"))
+
+
 if __name__ == "__main__":
     with job(snakemake):
         inputs = PageInputs(
-            templates=Path(snakemake.params.templates),
-            assets=Path(snakemake.params.assets),
-            package=Path(snakemake.params.package),
+            templates=Path(snakemake.input.templates[0]).parent,
+            assets=Path(snakemake.input.assets[0]).parent,
+            package=package_folder(snakemake.input.package),
             summary_csv=Path(snakemake.input.summary),
             latency_csv=Path(snakemake.input.latency),
             claims_csv=Path(snakemake.input.claims),

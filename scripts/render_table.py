@@ -11,5 +11,5 @@ if __name__ == "__main__":
             Path(snakemake.input.table),
             Path(snakemake.output.page),
             snakemake.params.title,
-            assets=Path(snakemake.params.assets),
+            assets=Path(snakemake.input.assets[0]).parent,
         )
