@@ -14,13 +14,14 @@ from firsttoken.analysis.figures import palette, style
 
 TITLE = "Where a token's time goes"
 PARTS = {
-    "ipc_ns": "IPC",
-    "queue_ns": "queue",
-    "lookup_ns": "graph lookup",
-    "launch_ns": "launch",
-    "device_ns": "device",
-    "sampling_ns": "sampling",
+    "ipc_ms": "IPC",
+    "queue_ms": "queue",
+    "lookup_ms": "graph lookup",
+    "launch_ms": "launch",
+    "device_ms": "device",
+    "sampling_ms": "sampling",
 }
+IN_SAMPLES = {part.removesuffix("_ms") + "_ns": part for part in PARTS}  # the samples are in nanoseconds
 TOKENS = {"first token": True, "next tokens": False}
 
 
@@ -30,9 +31,11 @@ def plot_token_time(
     """Draw the mean parts of the first and of the next tokens; means, since means add up and medians do not."""
     entries = palette.read_entries(summary_csv, order)
     shown = {entry.name: entry for entry in entries if entry.shown}
-    samples = pd.read_parquet(samples_parquet, columns=["approach", "token_index", "latency_ns", "tainted", *PARTS])
+    samples = pd.read_parquet(
+        samples_parquet, columns=["approach", "token_index", "latency_ns", "tainted", *IN_SAMPLES]
+    )
     samples = samples[samples["approach"].isin(list(shown)) & ~samples["tainted"]]
-    for part in PARTS:  # nullable integers in the file, plain floats here
+    for part in IN_SAMPLES:  # nullable integers in the file, plain floats here
         samples[part] = samples[part].to_numpy(dtype=float, na_value=np.nan)
     data = _means(samples)
     split = data[list(PARTS)].notna().any(axis=None) if not data.empty else False
@@ -71,12 +74,13 @@ def _means(samples: pd.DataFrame) -> pd.DataFrame:
     frames = []
     for token, is_first in TOKENS.items():
         rows = samples[(samples["token_index"] == 0) == is_first]
-        means = rows.groupby("approach")[["latency_ns", *PARTS]].mean() / 1e6
-        rest = means["latency_ns"] - means[list(PARTS)].sum(axis=1)
+        means = rows.groupby("approach")[["latency_ns", *IN_SAMPLES]].mean() / 1e6
+        means = means.rename(columns={"latency_ns": "latency_ms", **IN_SAMPLES})
+        rest = means["latency_ms"] - means[list(PARTS)].sum(axis=1)
         frames.append(
-            means.assign(token=token, n=rows.groupby("approach").size(), other_ns=rest.clip(lower=0)).reset_index()
+            means.assign(token=token, n=rows.groupby("approach").size(), other_ms=rest.clip(lower=0)).reset_index()
         )
-    return pd.concat(frames, ignore_index=True).rename(columns={"latency_ns": "latency_ms", "other_ns": "other_ms"})
+    return pd.concat(frames, ignore_index=True)
 
 
 def _is_silent(data: pd.DataFrame, name: str) -> bool:

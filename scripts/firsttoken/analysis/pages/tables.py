@@ -114,9 +114,10 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
     return columns
 
 
-_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "kl": "KL", "id": "id"}
+_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "kl": "KL", "id": "id", "ipc": "IPC"}
 _UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB"}
 _TITLES = {
+    "n": "Samples",
     "processes": "Processes each",
     "n_processes": "Fresh processes",
     "n_tainted": "Tainted requests",
