@@ -4,7 +4,6 @@ Needs: config/config.yaml (and what --configfile lays over it), config/config.sc
 Makes: STUDY, the grid and the functions that the other rule files use. Ends with one line when the config is wrong.
 """
 
-import hashlib
 import os
 import re
 import sys
@@ -126,12 +125,8 @@ def engine_input(wildcards):
 
 
 def compile_cache_dir():
-    """One private folder of compiled code a study; outside the clone where its path has a space, which Inductor cannot compile in."""
-    inside = Path(f"results/{STUDY.name}/.cache")
-    if " " not in str(inside.absolute()):
-        return str(inside)
-    place = hashlib.sha256(str(inside.absolute()).encode()).hexdigest()[:12]
-    return str(Path.home() / ".cache" / "firsttoken" / place)
+    """One private folder of compiled code a study."""
+    return f"results/{STUDY.name}/.cache"
 
 
 def run_params(wildcards):

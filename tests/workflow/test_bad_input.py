@@ -61,6 +61,7 @@ def test_a_local_model_that_is_only_a_pickle(clone: Path) -> None:
     folder = clone / "pickled"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    (folder / "tokenizer.json").write_text("{}")
     (folder / "pytorch_model.bin").write_bytes(b"")
     assert "safetensors" in complaint(clone, f"model: {{source: local, path: '{folder}'}}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Literal
@@ -14,13 +15,21 @@ def use_compile_cache(folder: str) -> Literal["none", "cold", "cached"]:
     """
     if not folder:
         return "none"
-    inductor, triton = Path(folder) / "inductor", Path(folder) / "triton"
+    place = _without_spaces(Path(folder).absolute())
+    inductor, triton = place / "inductor", place / "triton"
     cached = inductor.is_dir() and any(inductor.iterdir())
-    for place in (inductor, triton):
-        place.mkdir(parents=True, exist_ok=True)
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(inductor.resolve())
-    os.environ["TRITON_CACHE_DIR"] = str(triton.resolve())
+    for kind in (inductor, triton):
+        kind.mkdir(parents=True, exist_ok=True)
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(inductor)
+    os.environ["TRITON_CACHE_DIR"] = str(triton)
     return "cached" if cached else "cold"
+
+
+def _without_spaces(folder: Path) -> Path:
+    """The folder itself, or a private one in the user's cache: the C++ compiler's command line cannot carry a space."""
+    if " " not in str(folder):
+        return folder
+    return Path.home() / ".cache" / "firsttoken" / hashlib.sha256(str(folder).encode()).hexdigest()[:12]
 
 
 def compile_counters() -> int:
