@@ -1,15 +1,17 @@
 """Which way of compiling `compiled_graph` is fastest on this GPU: one table, from a model made of random weights.
 
-    python benchmarks/compiled_graph_gpu.py --out DIR [--budget-s 340] [--variants regional,whole] [--shape llama2-7b]
+    python benchmarks/compiled_graph_gpu.py --out DIR [--budget-s 340] [--variants "triton;regional"] [--kernels]
 
 Writes to DIR: `results.jsonl` (a line a variant, at once when it is done, errors included), `table.txt`,
-`kernels_*.txt` (the kernels of the fastest variant by device time) and `generated/` (its compiled code). Needs torch,
+`kernels_*.txt` (the kernels of the fastest variant by device time), `generated/` (its compiled code) and, for
+`--kernels`, `kernels_tuned.txt` (bandwidth of each hand-written product by how it is cut). Needs torch,
 transformers, msgspec, safetensors and numpy; no network. `--shape tiny --device cpu` tries the script itself.
 """
 
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import gc
 import itertools
 import json
@@ -50,6 +52,7 @@ SHAPES: dict[str, dict[str, int]] = {
 }
 SHORT, MIDDLE, LONG, NEW_TOKENS = 10, 192, 500, 64  # 192 + 64: decode up to a context of 256 tokens
 REQUESTS = 25
+PROFILE_S = 25  # kept from the budget, so that the kernels of the best variant are always profiled
 
 
 def variants() -> dict[str, Any]:
@@ -58,28 +61,28 @@ def variants() -> dict[str, Any]:
     from firsttoken.runtime.compiled_step import StepOptions
 
     plain, untuned = CompileOptions(regions="none"), CompileOptions(tuned=False)
-    any_length = CompileOptions(tuned=False, dynamic_length=True)
+    apart = CompileOptions(dependent_launch=False)
     backends = {"max_autotune_gemm_backends": "ATEN,TRITON"}
-    all_directions = {"coordinate_descent_check_all_directions": True}
+
+    def inductor(**options: Any) -> StepOptions:
+        return StepOptions(kernels="inductor", **options)
+
     return {
-        "regional": (StepOptions(), ()),
-        "norms apart": (StepOptions(fold=False), ()),
-        "sdpa decode, padded prefill": (StepOptions(decode_attention="sdpa"), (16, MIDDLE, 512)),
-        "no PDL, dynamic prefill": (
-            StepOptions(decode=CompileOptions(dependent_launch=False), prefill=any_length),
+        "triton": (StepOptions(), ()),
+        "triton, no PDL": (StepOptions(dependent_launch=False, decode=apart), ()),
+        "triton, padded": (StepOptions(), (16, MIDDLE, 512)),
+        "triton, no PDL prefill": (StepOptions(prefill=CompileOptions(tuned=False, dependent_launch=False)), ()),
+        "regional": (inductor(), ()),
+        "norms apart": (inductor(fold=False), ()),
+        "sdpa decode, padded prefill": (inductor(decode_attention="sdpa"), (16, MIDDLE, 512)),
+        "untuned decode, tuned prefill": (inductor(decode=untuned, prefill=CompileOptions(tuned=True)), ()),
+        "not compiled": (inductor(decode=plain, prefill=plain, fold=False), ()),
+        "whole": (inductor(decode=CompileOptions(regions="whole")), ()),
+        "triton, gemm autotune": (
+            StepOptions(prefill=CompileOptions(tuned=False, gemm_autotune=True, extra=backends)),
             (),
         ),
-        "untuned decode, tuned prefill": (StepOptions(decode=untuned, prefill=CompileOptions(tuned=True)), ()),
-        "not compiled": (StepOptions(decode=plain, prefill=plain, fold=False), ()),
-        "whole": (StepOptions(decode=CompileOptions(regions="whole")), ()),
-        "wider tuning, gemm autotune": (
-            StepOptions(
-                decode=CompileOptions(extra=all_directions),
-                prefill=CompileOptions(tuned=False, gemm_autotune=True, extra=backends),
-            ),
-            (),
-        ),
-        "unfused": (StepOptions(fuse=False, fold=False), ()),
+        "unfused": (inductor(fuse=False, fold=False), ()),
     }
 
 
@@ -253,6 +256,17 @@ def profile_kernels(engine: Any, out: Path) -> None:
         print("\n".join(lines[:16]), flush=True)
 
 
+def show_tuned(engine: Any, out: Path) -> None:
+    """Bandwidth of every config that was timed for each hand-written product."""
+    lines = [f"kernels: {engine.facts()['kernels']}"]
+    for key, timed in engine.tuned().items():
+        lines.append(key)
+        for t in timed:
+            lines.append(f"    {t.seconds * 1e6:8.2f} us {t.read_bytes / t.seconds / 1e12:7.3f} TB/s  {t.config}")
+    (out / "kernels_tuned.txt").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines), flush=True)
+
+
 def keep_generated(cache: Path, out: Path) -> None:
     """Keep the compiled graphs' wrapper files, which hold their kernels, of all variants up to the fastest."""
     for source in cache.rglob("*.py"):
@@ -279,7 +293,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--budget-s", type=float, default=340)
-    parser.add_argument("--variants", default="", help="names or beginnings of names, separated by semicolons")
+    parser.add_argument("--variants", default="", help="names or patterns (triton*), separated by semicolons")
+    parser.add_argument("--kernels", action="store_true", help="print what was tuned")
     parser.add_argument("--shape", choices=sorted(SHAPES), default="llama2-7b")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     arguments = parser.parse_args()
@@ -310,9 +325,9 @@ def run(arguments: argparse.Namespace, deadline: float, folder: Path) -> None:
     best: Any = None
     best_ms = float("inf")
     for name, (options, padded) in variants().items():
-        if chosen and not any(name.startswith(start) for start in chosen):
+        if chosen and not any(fnmatch.fnmatchcase(name, pattern) for pattern in chosen):
             continue
-        left_s = deadline - time.monotonic() - 15  # for the profile
+        left_s = deadline - time.monotonic() - PROFILE_S
         row: dict[str, Any] = {"variant": name}
         engine = None
         started = time.monotonic()
@@ -342,6 +357,8 @@ def run(arguments: argparse.Namespace, deadline: float, folder: Path) -> None:
     text_table = table(rows, floors)
     (arguments.out / "table.txt").write_text(text_table + "\n")
     print(text_table, flush=True)
+    if best is not None and arguments.kernels:
+        show_tuned(best, arguments.out)
     if best is not None and arguments.device == "cuda":
         with time_limit(deadline - time.monotonic()):
             profile_kernels(best, arguments.out)

@@ -17,6 +17,7 @@ from firsttoken.runtime.device_form import DeviceForm, device_form
 from firsttoken.runtime.eager_decode import save_logits_file
 from firsttoken.runtime.model_loading import load_model, tf32_state
 from firsttoken.runtime.step_graph import EagerStep, StepGraph
+from firsttoken.runtime.triton_tuning import Timed
 
 QUEUED_AHEAD = 2  # decode steps that wait on the device while a token is read, so that it never waits for the host
 SMALLEST_KV_BUCKET = 128
@@ -244,6 +245,10 @@ class CompiledEngine:
             logits = self._steps.teacher_forced(prompt_ids, continuation_ids, run)
         save_logits_file(logits, path)
         return True
+
+    def tuned(self) -> dict[str, list[Timed]]:
+        """Hand-written kernels that this process has timed, each with its configs, fastest first."""
+        return self._steps.timed
 
     def memory(self) -> MemoryReport:
         graphs = [*self._prefills.values(), *self._decodes.values()]

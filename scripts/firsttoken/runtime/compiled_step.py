@@ -23,7 +23,7 @@ from firsttoken.runtime.eager_decode import teacher_forced_logits
 from firsttoken.runtime.folded_norms import fold_norms
 from firsttoken.runtime.fused_projections import fuse_projections, part_gate_and_up
 from firsttoken.runtime.triton_layers import Modules, Unserved, decode_kernels
-from firsttoken.runtime.triton_tuning import Tuner
+from firsttoken.runtime.triton_tuning import Timed, Tuner
 
 # How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
@@ -122,6 +122,7 @@ class CompiledSteps:
                     f"{type(model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
                     "its attention is not what compiled_graph computes"
                 )
+            self.timed: dict[str, list[Timed]] = {}  # what was tuned here, by product
             self.kernels = self._write_decode(options, tuning_folder, ids, continuation, expected)
 
     def decode_step(self, bucket: int, plain: bool = False) -> Callable[[], None]:
@@ -231,10 +232,12 @@ class CompiledSteps:
             return "inductor"
         device = self.buffers.position.device
         pdl = options.dependent_launch and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
+        tuner = Tuner(folder, pdl)
         try:
-            written = decode_kernels(self.model, self._view, Tuner(folder, pdl), pdl)
+            written = decode_kernels(self.model, self._view, tuner, pdl)
         except Unserved as reason:
             return f"inductor: {reason}"
+        self.timed = tuner.timed
         error = self._logits_error(ids, continuation, expected, replace(self._plain, written=written))
         if not error <= LARGEST_ERROR[self.model.dtype]:
             return f"inductor: the kernels' logits differ by {error:.2g} of their size"

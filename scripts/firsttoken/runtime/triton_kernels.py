@@ -9,7 +9,7 @@ Programmatic dependent launch (`PDL`): a kernel starts while the one before it e
 after `gdc_wait`, so that a running kernel may take all kernels but its predecessor for finished.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
 # (what a kernel takes has types of Triton's own, known when it is compiled)
 
 from __future__ import annotations

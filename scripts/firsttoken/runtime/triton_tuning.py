@@ -23,6 +23,7 @@ class Timed:
 
     config: MatvecConfig
     seconds: float
+    read_bytes: int = 0  # the weight's
 
 
 class Tuner:
@@ -51,7 +52,7 @@ class Tuner:
         key = f"{first.key()} | {_machine(first.weight.device)} | pdl {self._pdl}"
         if key not in self._known:
             self.timed[first.key()] = sorted(
-                (Timed(config, self._seconds(products, config)) for config in candidates(first)),
+                (Timed(config, self._seconds(products, config), first.weight.nbytes) for config in candidates(first)),
                 key=lambda timed: timed.seconds,
             )
             self._known[key] = self.timed[first.key()][0]
