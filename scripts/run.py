@@ -54,7 +54,7 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
     results = ROOT / "results" / study_name(config)
     report = report or results / "report.html"
     configfile = ["--configfile", str(config)] if config else []
-    status = run([*SNAKEMAKE, *configfile, *rest])
+    status = run([*SNAKEMAKE[:3], *rest, *SNAKEMAKE[3:], *configfile])  # targets may be among the rest
     if (results / "tables" / "answer.txt").exists() and (status == 0 or report_is_old(report, results)):
         made = run([*SNAKEMAKE[:3], "evidence", *configfile, "--report", str(report), "--quiet", "all"])
         print_summary(results, report)
