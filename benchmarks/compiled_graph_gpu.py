@@ -70,6 +70,7 @@ def variants() -> dict[str, Any]:
     return {
         "triton": (StepOptions(), ()),
         "triton, no PDL": (StepOptions(dependent_launch=False, decode=apart), ()),
+        "triton, cuBLAS short": (StepOptions(short_prompts=False), ()),
         "triton, padded": (StepOptions(), (16, MIDDLE, 512)),
         "triton, no PDL prefill": (StepOptions(prefill=CompileOptions(tuned=False, dependent_launch=False)), ()),
         "regional": (inductor(), ()),

@@ -22,12 +22,13 @@ from firsttoken.runtime.dynamic_ops import choose_token
 from firsttoken.runtime.eager_decode import teacher_forced_logits
 from firsttoken.runtime.folded_norms import fold_norms
 from firsttoken.runtime.fused_projections import fuse_projections, part_gate_and_up
-from firsttoken.runtime.triton_layers import Modules, Unserved, decode_kernels
+from firsttoken.runtime.triton_layers import Unserved, WrittenModules, written_modules
 from firsttoken.runtime.triton_tuning import Timed, Tuner
 
 # How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
 CHECK_STEPS = 3
+SHORT_PROMPT = 7  # tokens of a second text, short enough for the kernels of short prompts
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class StepOptions:
     decode_attention: str = "plain"
     fuse: bool = True
     kernels: Literal["triton", "inductor"] = "triton"  # of a decode step's layers, where Triton and the model allow
+    short_prompts: bool = True  # such kernels also for prompts of a few tokens
     dependent_launch: bool = True  # PDL for those kernels, where the device has it (compute capability 9)
     fold: bool = True  # norms into the products behind them; gate and up into one kernel with what follows
 
@@ -74,13 +76,22 @@ class StepBuffers:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A prompt, a continuation, and the stock model's logits of the continuation, float32."""
+
+    ids: list[int]
+    continuation: list[int]
+    expected: torch.Tensor
+
+
+@dataclass(frozen=True)
 class _Form:
     """The steps under one compiler, or plain."""
 
     compiler: Compiler | None
     prefill: Callable[[torch.Tensor, torch.Tensor], None]
     decode: Callable[[], None]
-    written: Modules = field(default_factory=dict)  # modules of decode that hand-written kernels compute
+    written: WrittenModules = field(default_factory=WrittenModules)  # modules that hand-written kernels compute
 
 
 class CompiledSteps:
@@ -105,7 +116,8 @@ class CompiledSteps:
         self._sampling = sampling
         self._view = DecodeView(bucket=max_context, form=options.decode_attention)
         ids, continuation = self._check_text()
-        expected = teacher_forced_logits(model, ids, continuation)
+        texts = [(ids, continuation), (ids[:SHORT_PROMPT], ids[SHORT_PROMPT:][:CHECK_STEPS] or continuation)]
+        checks = [Check(*text, teacher_forced_logits(model, *text)) for text in texts]
         with torch.inference_mode():
             self.kv_bytes = attach_cache(model, max_context, self.buffers.position, self._view)
             self.fused_groups = fuse_projections(model) if options.fuse else 0
@@ -116,14 +128,14 @@ class CompiledSteps:
             self._plain = self._form(None)
             self._decode_form = self._form(Compiler(options.decode, device))
             self._prefill_form = self._form(Compiler(options.prefill, device))
-            error = self._logits_error(ids, continuation, expected, self._plain)
+            error = self._logits_error(checks[0], self._plain)
             if not error <= LARGEST_ERROR[model.dtype]:
                 raise UnsupportedModel(
                     f"{type(model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
                     "its attention is not what compiled_graph computes"
                 )
             self.timed: dict[str, list[Timed]] = {}  # what was tuned here, by product
-            self.kernels = self._write_decode(options, tuning_folder, ids, continuation, expected)
+            self.kernels = self._write_kernels(options, tuning_folder, checks)
 
     def decode_step(self, bucket: int, plain: bool = False) -> Callable[[], None]:
         """A step that reads the first `bucket` positions of the cache; `plain`: not compiled."""
@@ -132,18 +144,20 @@ class CompiledSteps:
     def _step_of(self, form: _Form, bucket: int) -> Callable[[], None]:
         def step() -> None:
             self._view.bucket = bucket
-            with self._regions.under(form.compiler, form.written):
+            with self._regions.under(form.compiler, form.written.decode):
                 form.decode()
 
         return step
 
     def prefill_step(self, padded_length: int, plain: bool = False) -> Callable[[], None]:
         """A step over prompts of `padded_length` ids; `plain`: not compiled, for lengths that nobody prepared."""
-        form = self._plain if plain else self._prefill_form
+        return self._prefill_of(self._plain if plain else self._prefill_form, padded_length, plain)
+
+    def _prefill_of(self, form: _Form, padded_length: int, plain: bool) -> Callable[[], None]:
         request, index = self.buffers.request, self.buffers.index
 
         def step() -> None:
-            with self._regions.under(form.compiler):
+            with self._regions.under(form.compiler, form.written.of_prompt(padded_length)):
                 form.prefill(request[None, 1 : 1 + padded_length], index[:, :padded_length])
 
         def step_of_one() -> None:  # a prompt of one token is a decode step at position 0
@@ -211,35 +225,36 @@ class CompiledSteps:
         ids = [(7 + 13 * i + 5 * i * i) % config.vocab_size for i in range(length + CHECK_STEPS)]
         return ids[:length], ids[length:]
 
-    def _logits_error(self, ids: list[int], continuation: list[int], expected: torch.Tensor, decode: _Form) -> float:
-        """Largest |difference| / |logits| of a row, by the plain prefill and the given form of decode steps."""
+    def _logits_error(self, check: Check, form: _Form) -> float:
+        """Largest |difference| / |logits| of a row, by the steps of the given form."""
 
         def run(index: int, position: int) -> None:
             if index == 0:
-                self.prefill_step(len(ids), plain=True)()
+                self._prefill_of(form, len(check.ids), plain=True)()
             else:
-                self._step_of(decode, self.max_context)()
+                self._step_of(form, self.max_context)()
 
-        self.buffers.upload(ids, len(ids))
-        found = self.teacher_forced(ids, continuation, run)
-        return float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).max())
+        self.buffers.upload(check.ids, len(check.ids))
+        found = self.teacher_forced(check.ids, check.continuation, run)
+        return float(((found - check.expected).norm(dim=-1) / check.expected.norm(dim=-1)).max())
 
-    def _write_decode(
-        self, options: StepOptions, folder: str, ids: list[int], continuation: list[int], expected: torch.Tensor
-    ) -> str:
-        """Give the decode form its hand-written kernels, if they compute this model; returns what decode runs by."""
+    def _write_kernels(self, options: StepOptions, folder: str, checks: list[Check]) -> str:
+        """Give the steps their hand-written kernels, if these compute this model; returns what decode runs by."""
         if options.kernels == "inductor" or options.decode.regions == "whole":
             return "inductor"
         device = self.buffers.position.device
         pdl = options.dependent_launch and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
         tuner = Tuner(folder, pdl)
         try:
-            written = decode_kernels(self.model, self._view, tuner, pdl)
+            written = written_modules(self.model, self._view, tuner, pdl, options.short_prompts)
         except Unserved as reason:
             return f"inductor: {reason}"
         self.timed = tuner.timed
-        error = self._logits_error(ids, continuation, expected, replace(self._plain, written=written))
+        form = replace(self._plain, written=written)
+        error = max(self._logits_error(check, form) for check in checks)
         if not error <= LARGEST_ERROR[self.model.dtype]:
             return f"inductor: the kernels' logits differ by {error:.2g} of their size"
         self._decode_form = replace(self._decode_form, written=written)
+        if self._prefill_form.compiler is not None:  # else the prompt is one graph, whose parts no one can replace
+            self._prefill_form = replace(self._prefill_form, written=written)
         return f"triton{' with dependent launch' if pdl else ''}"

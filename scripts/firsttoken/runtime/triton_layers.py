@@ -8,7 +8,7 @@ the logits of the whole model. Other layers stay with the compiler, and `Unserve
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from firsttoken.runtime.compiled_attention import DecodeView, LayerKV
 from firsttoken.runtime.folded_norms import norm_formula
 from firsttoken.runtime.fused_projections import FusedWeight, ProjectionSlice
 from firsttoken.runtime.triton_launch import Attention, Matvec, MatvecConfig, attention, can_serve, is_available, matvec
+from firsttoken.runtime.triton_prompt_layers import LONGEST_PROMPT, SMALLEST_HEAD, PromptLayerKernels
 from firsttoken.runtime.triton_tuning import Tuner
 
 LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -47,8 +48,21 @@ class LayerProducts:
         return self.qkv, self.o, self.gate_up, self.down
 
 
-def decode_kernels(model: Any, view: DecodeView, tuner: Tuner, pdl: bool) -> Modules:
-    """What to call in the place of each layer, and of the last norm and the head, for a single row."""
+@dataclass(frozen=True)
+class WrittenModules:
+    """What to call in the place of modules, by what a step computes."""
+
+    decode: Modules = field(default_factory=dict)
+    short_prompt: Modules = field(default_factory=dict)
+    long_prompt: Modules = field(default_factory=dict)
+
+    def of_prompt(self, length: int) -> Modules:
+        """For a padded prompt of more than one token."""
+        return self.short_prompt if length <= LONGEST_PROMPT else self.long_prompt
+
+
+def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool, short_prompts: bool) -> WrittenModules:
+    """Layers, last norm and head for a single row; layers for short prompts; the head alone for others."""
     device = next(model.parameters()).device
     if not is_available(device):
         raise Unserved(f"Triton cannot compile for this device ({device.type})")
@@ -58,19 +72,22 @@ def decode_kernels(model: Any, view: DecodeView, tuner: Tuner, pdl: bool) -> Mod
     norms = [child for child in base.children() if type(child).__name__.endswith("RMSNorm")]
     head = model.get_output_embeddings()
     last = _head_product(norms[0], head) if len(norms) == 1 else None
-    configs: dict[str, MatvecConfig] = {}
     by_key: dict[str, list[Matvec]] = {}
-    for product in [*(p for part in parts for p in part.all), *([last] if last else [])]:
+    for product in (p for part in parts for p in part.all):
         by_key.setdefault(product.key(), []).append(product)
-    for key, products in by_key.items():
-        configs[key] = tuner.choose(products)
-    found: Modules = {}
-    for layer, part in zip(layers, parts, strict=True):
-        found[layer] = LayerKernels(part, view, configs, pdl)
+    configs = {key: tuner.choose(products) for key, products in by_key.items()}
+    decode: Modules = {layer: LayerKernels(part, view, configs, pdl) for layer, part in zip(layers, parts, strict=True)}
+    short: Modules = {}
+    if short_prompts and all(part.attention.keys.shape[3] >= SMALLEST_HEAD for part in parts):
+        chosen = {key: tuner.choose_prompt(products) for key, products in by_key.items()}
+        for layer, part in zip(layers, parts, strict=True):
+            short[layer] = PromptLayerKernels(part.all, part.attention, chosen, pdl)
+    long: Modules = {}
     if last is not None:
-        found[norms[0]] = lambda hidden: hidden
-        found[head] = RowProduct(last, configs[last.key()], pdl)
-    return found
+        config = tuner.choose([last])
+        decode |= {norms[0]: lambda hidden: hidden, head: RowProduct(last, config, pdl)}
+        long[head] = short[head] = RowProduct(replace(last, epsilon=None, gain=None), config, pdl)
+    return WrittenModules(decode, short, long)
 
 
 class RowProduct:
