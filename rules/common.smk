@@ -256,6 +256,7 @@ def evidence_files():
         *(f"{results}/figures/{name}.html" for name in FIGURES),
         *(f"{results}/approaches/{name}.html" for name in PAGES),
         *(f"{results}/pages/{name}.html" for name in (*TABLE_PAGES, *RECORD_PAGES)),
+        *(f"results/compare/{pair}/comparison.html" for pair in PAIRS),
     ]
 
 

@@ -473,3 +473,25 @@ rule render_record:
         "Rendering the record {wildcards.record}"
     script:
         "../scripts/render_record.py"
+
+
+rule render_comparison:
+    input:
+        table="results/compare/{a}_vs_{b}/comparison.csv",
+        assets=PAGE_ASSETS,
+        sources=sources("analysis/pages/tables.py", "study/job.py"),
+    output:
+        page=report(
+            "results/compare/{a}_vs_{b}/comparison.html",
+            caption="../report/captions/compare.rst",
+            category="Claims",
+            labels={"table": "{b} compared with {a}"},
+        ),
+    log:
+        "results/compare/{a}_vs_{b}/logs/render_comparison.log",
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Rendering the comparison of {wildcards.b} with {wildcards.a}"
+    script:
+        "../scripts/render_comparison.py"

@@ -93,10 +93,11 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
 
 def compare(a: str, b: str, rest: list[str]) -> int:
     """Compare two finished studies; the status is non-zero on a regression."""
-    target = f"results/compare/{a}_vs_{b}/no_regression"
-    rules = ["--allowed-rules", "compare_studies", "gate_regression"]
-    status = run([*SNAKEMAKE[:3], target, *SNAKEMAKE[3:], *rules, *rest])
-    print(f"Comparison: results/compare/{a}_vs_{b}/comparison.csv")
+    folder = f"results/compare/{a}_vs_{b}"
+    rules = ["--allowed-rules", "compare_studies", "render_comparison", "gate_regression"]
+    targets = [f"{folder}/comparison.html", f"{folder}/no_regression"]
+    status = run([*SNAKEMAKE[:3], *targets, *SNAKEMAKE[3:], *rules, *rest])
+    print(f"Comparison: {folder}/comparison.html")
     return status
 
 

@@ -1,0 +1,15 @@
+"""In: the comparison of two studies. Out: it as a page that sorts and downloads."""
+
+from pathlib import Path
+
+from firsttoken.analysis.pages.tables import render_table
+from firsttoken.study.job import job
+
+if __name__ == "__main__":
+    with job(snakemake):
+        render_table(
+            Path(snakemake.input.table),
+            Path(snakemake.output.page),
+            f"{snakemake.wildcards.b} compared with {snakemake.wildcards.a}",
+            assets=Path(snakemake.input.assets[0]).parent,
+        )

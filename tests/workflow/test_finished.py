@@ -1,0 +1,80 @@
+"""What can be done with a finished study: run it again, check it, report it, compare it; and what a failure leaves."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import pytest
+from workflow.project import Project
+
+pytestmark = pytest.mark.workflow
+
+
+def script(project: Project, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, *arguments], cwd=project.folder, capture_output=True, text=True, timeout=600)
+
+
+def test_a_second_run_says_that_nothing_is_to_be_done(project: Project) -> None:
+    result = project.snakemake()
+    assert result.returncode == 0
+    assert "Nothing to be done" in result.stdout + result.stderr
+
+
+def test_the_summary_has_the_approaches_in_order_with_honest_statuses(finished: Project) -> None:
+    with (finished.folder / "results/tiny/tables/summary.csv").open(encoding="utf-8") as stream:
+        found = [(row["approach"], row["status"]) for row in csv.DictReader(stream)]
+    assert found == [
+        ("baseline", "measured"),
+        ("jit_only", "measured"),
+        ("cuda_graph", "emulated"),
+        ("tensorrt_llm", "unavailable"),
+    ]
+
+
+def test_verify_names_a_changed_byte(project: Project) -> None:
+    assert script(project, "scripts/verify.py", "tiny").returncode == 0
+    table = project.folder / "results/tiny/tables/claims.csv"
+    table.write_text(table.read_text(encoding="utf-8").replace("not testable", "not  testable", 1), encoding="utf-8")
+    result = script(project, "scripts/verify.py", "tiny")
+    assert result.returncode == 1
+    assert "result results/tiny/tables/claims.csv: its bytes have changed" in result.stdout
+
+
+def test_the_report_needs_neither_weights_nor_snakemakes_own_memory(project: Project) -> None:
+    shutil.rmtree(project.folder / "results" / "models")
+    shutil.rmtree(project.folder / ".snakemake")
+    (project.folder / "results" / "tiny").rename(project.folder / "results" / "moved")
+    result = script(project, "scripts/run.py", "--report-only", "results/moved")
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (project.folder / "results/moved/report.html").stat().st_size > 1_000_000
+    assert "baseline" in result.stdout
+
+
+def test_two_processes_are_too_few_to_compare_and_the_evidence_stays(project: Project) -> None:
+    shutil.copytree(project.folder / "results/tiny", project.folder / "results/other", copy_function=shutil.copy2)
+    result = script(project, "scripts/run.py", "--compare", "tiny", "other")
+    assert result.returncode != 0
+    folder = project.folder / "results/compare/tiny_vs_other"
+    assert (folder / "comparison.csv").exists()
+    assert (folder / "comparison.html").exists()
+    assert not (folder / "no_regression").exists()
+
+
+def test_an_approach_that_fails_fails_the_study_last_and_leaves_its_evidence(project: Project) -> None:
+    project.append(
+        "scripts/firsttoken/approaches/jit_only.py",
+        "\n\ndef _fail(self, model_dir, plan):\n    raise RuntimeError('out of luck')\n\n\nJitOnly.load = _fail\n",
+    )
+    result = project.snakemake("--keep-going")
+    assert result.returncode != 0
+    assert "out of luck" in (project.folder / "results/tiny/gates/status.log").read_text(encoding="utf-8")
+    with (project.folder / "results/tiny/tables/summary.csv").open(encoding="utf-8") as stream:
+        rows = {row["approach"]: row for row in csv.DictReader(stream)}
+    assert rows["jit_only"]["status"] == "failed"
+    assert "out of luck" in rows["jit_only"]["reason"]
+    assert rows["jit_only"]["ttft_mean_ms"] == ""
+    assert rows["baseline"]["ttft_mean_ms"] != ""
+    assert (project.folder / "results/tiny/provenance.json").exists()
