@@ -25,6 +25,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,35 +56,44 @@ REQUESTS = 25
 PROFILE_S = 25  # kept from the budget, so that the kernels of the best variant are always profiled
 
 
-def variants() -> dict[str, Any]:
-    """name -> (how steps are compiled, padded prompt lengths); decode and prefill choices are independent."""
+@dataclass(frozen=True)
+class Variant:
+    """How steps are made, padded prompt lengths, and the library of cuBLAS's two that is preferred."""
+
+    options: Any
+    padded: tuple[int, ...] = ()
+    blas: str = "cublas"
+
+
+def variants() -> dict[str, Variant]:
+    """What is compared, by name; decode and prefill choices are independent."""
     from firsttoken.runtime.compiled_regions import CompileOptions
     from firsttoken.runtime.compiled_step import StepOptions
 
     plain, untuned = CompileOptions(regions="none"), CompileOptions(tuned=False)
     apart = CompileOptions(dependent_launch=False)
-    backends = {"max_autotune_gemm_backends": "ATEN,TRITON"}
+    # Triton's own products compete with cuBLAS's, among them those that stay on the device and load by TMA
+    backends = {"max_autotune_gemm_backends": "ATEN,TRITON", "triton.enable_persistent_tma_matmul": True}
+    contest = CompileOptions(tuned=False, gemm_autotune=True, extra=backends)
+    padded = (SHORT, MIDDLE, 512)
 
     def inductor(**options: Any) -> StepOptions:
         return StepOptions(kernels="inductor", **options)
 
     return {
-        "triton": (StepOptions(), ()),
-        "triton, no PDL": (StepOptions(dependent_launch=False, decode=apart), ()),
-        "triton, cuBLAS short": (StepOptions(short_prompts=False), ()),
-        "triton, padded": (StepOptions(), (16, MIDDLE, 512)),
-        "triton, no PDL prefill": (StepOptions(prefill=CompileOptions(tuned=False, dependent_launch=False)), ()),
-        "regional": (inductor(), ()),
-        "norms apart": (inductor(fold=False), ()),
-        "sdpa decode, padded prefill": (inductor(decode_attention="sdpa"), (16, MIDDLE, 512)),
-        "untuned decode, tuned prefill": (inductor(decode=untuned, prefill=CompileOptions(tuned=True)), ()),
-        "not compiled": (inductor(decode=plain, prefill=plain, fold=False), ()),
-        "whole": (inductor(decode=CompileOptions(regions="whole")), ()),
-        "triton, gemm autotune": (
-            StepOptions(prefill=CompileOptions(tuned=False, gemm_autotune=True, extra=backends)),
-            (),
-        ),
-        "unfused": (inductor(fuse=False, fold=False), ()),
+        "triton": Variant(StepOptions(), padded),
+        "triton, exact lengths": Variant(StepOptions()),
+        "triton, no PDL": Variant(StepOptions(dependent_launch=False, decode=apart), padded),
+        "triton, cuBLAS short": Variant(StepOptions(short_prompts=False), padded),
+        "triton, cuBLASLt": Variant(StepOptions(), padded, "cublaslt"),
+        "triton, gemm autotune": Variant(StepOptions(prefill=contest), padded),
+        "regional": Variant(inductor()),
+        "norms apart": Variant(inductor(fold=False)),
+        "sdpa decode, padded prefill": Variant(inductor(decode_attention="sdpa"), (16, MIDDLE, 512)),
+        "untuned decode, tuned prefill": Variant(inductor(decode=untuned, prefill=CompileOptions(tuned=True))),
+        "not compiled": Variant(inductor(decode=plain, prefill=plain, fold=False)),
+        "whole": Variant(inductor(decode=CompileOptions(regions="whole"))),
+        "unfused": Variant(inductor(fuse=False, fold=False)),
     }
 
 
@@ -192,8 +202,10 @@ def text(length: int) -> list[int]:
     return [(7 + 13 * i + 5 * i * i) % 250 for i in range(length)]
 
 
-def run_variant(options: Any, padded: tuple[int, ...], arguments: argparse.Namespace, folder: Path) -> tuple[Any, Any]:
+def run_variant(variant: Variant, arguments: argparse.Namespace, folder: Path) -> tuple[Any, Any]:
     """Build an engine and measure it; returns (engine, figures)."""
+    import torch
+
     from firsttoken.records import GraphOptions, Plan, SetupTimes
     from firsttoken.runtime.compiled_engine import CompiledEngine
     from firsttoken.runtime.eager_decode import teacher_forced_logits
@@ -207,9 +219,11 @@ def run_variant(options: Any, padded: tuple[int, ...], arguments: argparse.Names
         dtype="float16" if arguments.device == "cuda" else "float32",
         device=arguments.device,
         threads=os.cpu_count() or 1,
-        graphs=GraphOptions(kv_buckets=(256,), prefill_buckets=padded),
+        graphs=GraphOptions(kv_buckets=(256,), prefill_buckets=variant.padded),
     )
-    engine = CompiledEngine(model, plan, options, SetupTimes(), "none")
+    if arguments.device == "cuda":
+        torch.backends.cuda.preferred_blas_library(variant.blas)
+    engine = CompiledEngine(model, plan, variant.options, SetupTimes(), "none")
     figures = measure(engine, expected, folder)
     setup = engine.setup
     figures |= {"compile_s": setup.compile_s, "capture_s": setup.capture_s, "warm_up_s": setup.warm_up_s}
@@ -325,7 +339,7 @@ def run(arguments: argparse.Namespace, deadline: float, folder: Path) -> None:
     rows: list[dict[str, Any]] = []
     best: Any = None
     best_ms = float("inf")
-    for name, (options, padded) in variants().items():
+    for name, variant in variants().items():
         if chosen and not any(fnmatch.fnmatchcase(name, pattern) for pattern in chosen):
             continue
         left_s = deadline - time.monotonic() - PROFILE_S
@@ -336,8 +350,8 @@ def run(arguments: argparse.Namespace, deadline: float, folder: Path) -> None:
             with time_limit(left_s):
                 if left_s < 5:
                     raise TimeoutError("not started: the budget is spent")
-                engine, figures = run_variant(options, padded, arguments, folder)
-            row |= figures
+                engine, figures = run_variant(variant, arguments, folder)
+                row |= figures | {"kernels": engine.facts()["kernels"]}
         except Exception as error:
             row["error"] = f"{type(error).__name__}: {error}"
             row["traceback"] = traceback.format_exc()[-4000:]
