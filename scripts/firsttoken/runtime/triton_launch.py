@@ -96,7 +96,7 @@ def candidates(product: Matvec) -> list[MatvecConfig]:
     width = next_power(product.columns)
     found = []
     for warps, loads, programs in (
-        (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 0), (8, 32, 0),
+        (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 3), (8, 64, 0),
     ):  # fmt: skip
         warps *= max(1, min(width // 4096, 2))  # a longer row needs more threads to hold it
         rows = 32 * warps * loads // width // (2 if product.gated else 1)
