@@ -71,7 +71,7 @@ def variants() -> dict[str, Variant]:
     from firsttoken.runtime.compiled_step import StepOptions
 
     plain, untuned = CompileOptions(regions="none"), CompileOptions(tuned=False)
-    apart = CompileOptions(dependent_launch=False)
+    dependent = CompileOptions(dependent_launch=True)
     # Triton's own products compete with cuBLAS's, among them those that stay on the device and load by TMA
     backends = {"max_autotune_gemm_backends": "ATEN,TRITON", "triton.enable_persistent_tma_matmul": True}
     contest = CompileOptions(tuned=False, gemm_autotune=True, extra=backends)
@@ -83,8 +83,8 @@ def variants() -> dict[str, Variant]:
     return {
         "triton": Variant(StepOptions(), padded),
         "triton, exact lengths": Variant(StepOptions()),
-        "triton, no PDL": Variant(StepOptions(dependent_launch=False, decode=apart), padded),
-        "triton, cuBLAS short": Variant(StepOptions(short_prompts=False), padded),
+        "triton, PDL": Variant(StepOptions(dependent_launch=True, decode=dependent), padded),
+        "triton, short prompts": Variant(StepOptions(short_prompts=True), padded),
         "triton, cuBLASLt": Variant(StepOptions(), padded, "cublaslt"),
         "triton, gemm autotune": Variant(StepOptions(prefill=contest), padded),
         "regional": Variant(inductor()),

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from workflow.project import Project
 
 pytestmark = pytest.mark.workflow

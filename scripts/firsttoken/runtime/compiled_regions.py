@@ -33,7 +33,7 @@ class CompileOptions:
     backend: str = "inductor"
     tuned: bool = True  # coordinate descent, and with it matrix-vector kernels in Triton for one row
     gemm_autotune: bool = False  # Triton's matrix products compete with cuBLAS
-    dependent_launch: bool = True  # PDL, where the device has it (compute capability 9)
+    dependent_launch: bool = False  # PDL, where the device has it (compute capability 9)
     dynamic_length: bool = False  # the second prompt length is compiled for all that follow, not for itself
     extra: dict[str, Any] = field(default_factory=dict)
 
