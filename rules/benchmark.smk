@@ -15,6 +15,7 @@ rule record_environment:
         "results/{study}/logs/record_environment.log",
     conda:
         "../envs/base.yaml"
+    priority: 30_000  # first of all: a study that is cut off still says where it ran
     params:
         machine=MACHINE,
         availability={

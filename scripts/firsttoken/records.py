@@ -284,6 +284,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     counters: dict[str, float] = {}
     telemetry: TelemetrySummary = TelemetrySummary(source="none")
     compile_cache: Literal["none", "cold", "cached"] = "none"
+    kernels: str = ""  # what the steps run by, where an approach has a choice: "triton", or "inductor" and why
     model_hash: str = ""
     code_sha256: str = ""
     fingerprint: str = ""

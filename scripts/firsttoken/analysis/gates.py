@@ -12,7 +12,7 @@ from firsttoken.analysis.schemas import read_table
 FLOOR_SHARE = 0.9  # a median under this share of its floor was not measured but mistaken
 
 
-class GateFailed(Exception):
+class GateFailed(ValueError):
     """A study must not pass; the message is one line with all offences and the table that shows them."""
 
 

@@ -82,7 +82,8 @@ class Approach(ABC):
         return {}
 
     def facts(self) -> dict[str, str]:
-        """What the run record names: `attention` (implementation in use), `tf32` ("on" or "off"), `compile_cache`."""
+        """What the run record names: `attention` (implementation in use), `tf32` ("on" or "off"), `compile_cache`,
+        `kernels`."""
         return {}
 
     @abstractmethod

@@ -71,6 +71,7 @@ class Facts(Record, frozen=True, kw_only=True):
     attention: str = ""
     tf32: Literal["on", "off"] = "off"
     compile_cache: Literal["none", "cold", "cached"] = "none"
+    kernels: str = ""  # what the steps run by, where an approach has a choice
 
 
 @dataclass
@@ -143,6 +144,7 @@ def run_record(
         tainted_requests=tainted_requests,
         memory=memory_record(evidence.memory, evidence.readings) if evidence.readings else MemoryRecord(),
         compile_cache=facts.compile_cache,
+        kernels=facts.kernels,
         model_hash=request.model_hash,
         code_sha256=request.code_sha256,
         fingerprint=request.fingerprint,

@@ -56,7 +56,7 @@ class Engine(Protocol):
         recompiles."""
 
     def facts(self) -> dict[str, str]:
-        """attention, tf32, compile_cache."""
+        """attention, tf32, compile_cache, kernels: no other names, or the record is refused."""
 
     def close(self) -> None:
         """Release graphs, threads and memory; idempotent."""
