@@ -35,7 +35,7 @@ class ModelEngine:
         self.spec, self.plan = spec, spec.plan
         plan = spec.plan
         jit = spec.dynamic_operations == "jit"
-        self._compile_cache = use_compile_cache(plan.compile_cache_dir) if jit else "none"
+        self._compile_cache = use_compile_cache(plan.compile_cache_dir, few_kernels=True) if jit else "none"
         self._jit = jit
         self._closed = False
         moments = [time.perf_counter()]
