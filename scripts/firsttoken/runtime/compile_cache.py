@@ -11,8 +11,8 @@ from typing import Literal
 def use_compile_cache(folder: str, few_kernels: bool = False) -> Literal["none", "cold", "cached"]:
     """Point Inductor and Triton at `folder`; call before the first compilation of the process.
 
-    With `few_kernels` Inductor compiles in this process: its pool of workers takes longer to start and to end than two or
-    three small kernels take to compile.
+    With `few_kernels` Inductor compiles in this process: its pool of workers takes longer to start and to end than two
+    or three small kernels take to compile.
 
     Returns "none" for "" (the library's own default place), else whether the folder already held compiled code.
     """
