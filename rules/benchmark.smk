@@ -13,9 +13,9 @@ rule record_environment:
         environment="results/{study}/environment.json",
     log:
         "results/{study}/logs/record_environment.log",
+    priority: 30_000  # first of all: a study that is cut off still says where it ran
     conda:
         "../envs/base.yaml"
-    priority: 30_000  # first of all: a study that is cut off still says where it ran
     params:
         machine=MACHINE,
         availability={
