@@ -86,10 +86,12 @@ def verify(provenance_file: Path, root: Path) -> Verdict:
     recorded: dict[str, str] = {}
     what: dict[str, str] = {}
     for trace in provenance.jobs:
-        for kind, files in (("input", trace.inputs), ("script", trace.code), ("result", trace.outputs)):
-            for path, value in files.items():
-                recorded[path] = value
-                what[path] = kind
+        for kind, files in (("input", trace.inputs), ("script", trace.code)):
+            recorded |= files
+            what |= dict.fromkeys(files, kind)
+    for trace in provenance.jobs:  # afterwards: what one job wrote and another read is a result
+        recorded |= trace.outputs
+        what |= dict.fromkeys(trace.outputs, "result")
     moved = _shipped_elsewhere(provenance, provenance_file, root)
     changed: list[str] = []
     missing: list[str] = []

@@ -74,8 +74,7 @@ def test_an_untouched_study_is_sound(study: Path) -> None:
 )
 def test_a_changed_byte_is_named(study: Path, path: str, kind: str) -> None:
     (study / path).write_text("other")
-    assert found(study) == (f"{kind} {path}: its bytes have changed",) or path == "results/demo/a.txt"
-    assert any(path in line for line in found(study))
+    assert found(study) == (f"{kind} {path}: its bytes have changed",)
 
 
 def test_a_missing_result_is_named(study: Path) -> None:
