@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
 from firsttoken.runtime.device_form import CpuForm
+from firsttoken.runtime.token_ring import RING_SLOTS, PinnedRing
 
 # Operators that would wait for the device, or read host memory that a replay will not have.
 REFUSED = {
@@ -123,14 +124,37 @@ class TapeGraph:
         self._tape = None
 
 
+class LateEvent:
+    """The arrival of a copy in pinned memory: until `synchronize`, the host memory holds something else."""
+
+    def __init__(self, host: torch.Tensor) -> None:
+        self._host = host
+        self._coming: torch.Tensor | None = None
+
+    def record(self) -> None:
+        self._coming = self._host.clone()
+        self._host.fill_(-1)
+
+    def synchronize(self) -> None:
+        if self._coming is not None:
+            arrived = self._coming != -1
+            self._host[arrived] = self._coming[arrived]
+            self._coming = None
+
+
 class TapeForm(CpuForm):
-    """A CPU whose steps are tapes. `fail_next` captures raise what CUDA would."""
+    """A CPU whose steps are tapes, and whose tokens arrive as late as a device's. `fail_next` captures raise what CUDA
+    would."""
 
     def __init__(self) -> None:
         super().__init__()
         self.graphs: list[TapeGraph] = []
         self.rehearsals = 0
         self.fail_next = 0
+
+    def ring(self, token: torch.Tensor) -> PinnedRing:
+        host = torch.zeros(RING_SLOTS, dtype=torch.int64)
+        return PinnedRing(token, host, lambda: LateEvent(host))
 
     def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> Any:
         if rehearsal is not None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
-from firsttoken.records import GraphOptions, MemoryReport, Plan, SetupTimes, TokenTiming
+from firsttoken.records import MemoryReport, Plan, SetupTimes, TokenTiming
+from firsttoken.runtime.buckets import buckets_in_use, padded_length, prefill_lengths
 from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
 from firsttoken.runtime.compiled_step import CompiledSteps, StepOptions
-from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.contract import EngineSpec, check_fits
 from firsttoken.runtime.device_form import DeviceForm, device_form
 from firsttoken.runtime.eager_decode import save_logits_file
 from firsttoken.runtime.model_loading import load_model, tf32_state
@@ -20,7 +21,6 @@ from firsttoken.runtime.step_graph import EagerStep, StepGraph
 from firsttoken.runtime.triton_tuning import Timed
 
 QUEUED_AHEAD = 2  # decode steps that wait on the device while a token is read, so that it never waits for the host
-SMALLEST_KV_BUCKET = 128
 
 
 def build_compiled_engine(spec: EngineSpec) -> CompiledEngine:
@@ -34,45 +34,22 @@ def build_compiled_engine(spec: EngineSpec) -> CompiledEngine:
     return CompiledEngine(model, spec.plan, StepOptions(), setup, use_cache)
 
 
-def kv_buckets(plan: Plan) -> list[int]:
-    """Numbers of cache positions that decode graphs read; the largest holds the plan's whole context."""
-    wanted = sorted(plan.graphs.kv_buckets)
-    if not wanted:
-        size = SMALLEST_KV_BUCKET
-        while size < plan.max_context:
-            wanted.append(size)
-            size *= 2
-    return [size for size in wanted if size < plan.max_context] + [plan.max_context]
-
-
-def buckets_in_use(plan: Plan) -> list[int]:
-    """Of `kv_buckets`, those that the plan's requests reach, and the largest, which serves all others."""
-    buckets = kv_buckets(plan)
-    positions = {p for n in plan.prompt_lengths for p in range(n + 1, n + plan.new_tokens)}
-    reached = {next(size for size in buckets if size >= count) for count in positions if count <= plan.max_context}
-    return sorted(reached | {buckets[-1]})
-
-
-def prefill_lengths(plan: Plan) -> list[int]:
-    """Padded prompt lengths that are captured: the plan's, or the buckets that hold them, as many as the pool may."""
-    if not plan.graphs.capture_beforehand:
-        return []
-    wanted = sorted({padded_length(plan.graphs, n, plan.max_context) for n in plan.prompt_lengths})
-    return wanted[: plan.graphs.pool_capacity]
-
-
-def padded_length(options: GraphOptions, length: int, max_context: int) -> int:
-    """`length` itself, or the next bucket above it where there are buckets."""
-    fitting = [size for size in options.prefill_buckets if length <= size <= max_context]
-    return min(fitting, default=length)
-
-
 class CompiledEngine:
     """One request at a time, all calls from one thread. See `contract.Engine`."""
 
-    def __init__(self, model: torch.nn.Module, plan: Plan, options: StepOptions, setup: SetupTimes, cache: str) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        plan: Plan,
+        options: StepOptions,
+        setup: SetupTimes,
+        cache: str,
+        form: DeviceForm | None = None,
+    ) -> None:
+        """`setup` and `cache`: what loading took, and the state of the compile cache, to report; `form` is the device's
+        own unless a test brings another."""
         self._plan, self._options, self._compile_cache = plan, options, cache
-        self._form: DeviceForm = device_form(plan.device, getattr(torch, plan.dtype))
+        self._form: DeviceForm = form or device_form(plan.device, getattr(torch, plan.dtype))
         self._prefills: dict[int, StepGraph] = {}
         self._decodes: dict[int, StepGraph] = {}
         self._counts = {"prefills": 0, "prefill_hits": 0, "prefill_misses": 0, "decode_steps": 0, "decode_replays": 0}
@@ -129,7 +106,7 @@ class CompiledEngine:
         return rehearse
 
     def _warm_up(self) -> None:
-        """Two requests of each length, then a clean slate: random stream, counters, peaks."""
+        """Two requests of each length, then a clean slate: random stream and counters."""
         for length in sorted(set(self._plan.prompt_lengths)):
             for _ in range(2):
                 self.generate([1] * length, self._plan.new_tokens, _ignore, _never)
@@ -137,7 +114,6 @@ class CompiledEngine:
         self._form.synchronize()
         self._counts = dict.fromkeys(self._counts, 0)
         self._compiled_at_start = compile_counters()
-        self._form.start_peaks()
 
     # -------------------------------------------------------------- serving
 
@@ -149,7 +125,7 @@ class CompiledEngine:
         cancelled: Callable[[], bool],
     ) -> None:
         length = len(prompt_ids)
-        self._check_fits(length, max_new_tokens)
+        check_fits(length, max_new_tokens, self._plan.max_context)
         ahead = QUEUED_AHEAD if self._ring.lag else 0
         with torch.inference_mode(), self._form.stream():
             hit = self._start(prompt_ids)
@@ -210,15 +186,6 @@ class CompiledEngine:
                 return graph
         raise ValueError(f"position {position} is past the end of the KV cache ({self._plan.max_context} positions)")
 
-    def _check_fits(self, length: int, new_tokens: int) -> None:
-        if length < 1 or new_tokens < 1:
-            raise ValueError(f"a request needs a prompt and new tokens; got {length} and {new_tokens}")
-        if length + new_tokens > self._plan.max_context:
-            raise ValueError(
-                f"prompt of {length} plus {new_tokens} new tokens does not fit the KV cache of "
-                f"{self._plan.max_context} positions"
-            )
-
     # -------------------------------------------------------------- looking back
 
     def timings(self) -> Sequence[TokenTiming]:
@@ -234,7 +201,7 @@ class CompiledEngine:
         ]
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
-        self._check_fits(len(prompt_ids), len(continuation_ids))
+        check_fits(len(prompt_ids), len(continuation_ids), self._plan.max_context)
         with torch.inference_mode(), self._form.stream():
             step, padded, _ = self._find_prefill(len(prompt_ids))
             self._steps.buffers.upload(prompt_ids, padded)

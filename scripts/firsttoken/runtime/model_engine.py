@@ -13,7 +13,7 @@ import torch
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
 from firsttoken.runtime.capture_worker import CaptureWorker
 from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
-from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.contract import EngineSpec, check_fits
 from firsttoken.runtime.device_form import DeviceForm, device_form
 from firsttoken.runtime.dynamic_ops import DynamicOps, NativeOps, StepState
 from firsttoken.runtime.eager_decode import save_logits_file
@@ -123,7 +123,8 @@ class ModelEngine:
         cancelled: Callable[[], bool],
     ) -> None:
         """See `contract.Engine`."""
-        length = self._check_fit(prompt_ids, max_new_tokens)
+        length = len(prompt_ids)
+        check_fits(length, max_new_tokens, self.plan.max_context)
         self.worker.engine_busy()
         try:
             with torch.inference_mode(), self.form.stream():
@@ -188,18 +189,6 @@ class ModelEngine:
         self.library.give_back()
         self.worker.engine_idle()
 
-    def _check_fit(self, prompt_ids: Sequence[int], max_new_tokens: int) -> int:
-        """The prompt's length. Raises ValueError for a request that this engine cannot serve."""
-        length, most = len(prompt_ids), self.plan.max_context
-        if length < 1 or max_new_tokens < 1:
-            raise ValueError(f"a request needs a prompt and new tokens; got {length} and {max_new_tokens}")
-        if length + max_new_tokens > most:
-            raise ValueError(
-                f"{length} prompt tokens and {max_new_tokens} new ones do not fit the KV cache of {most} positions; "
-                "raise max_context"
-            )
-        return length
-
     def reseed(self, seed: int) -> None:
         """Start the random stream of sampling anew."""
         with self.form.stream():
@@ -227,7 +216,8 @@ class ModelEngine:
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         """Teacher-forced through this engine's own prefill and decode steps, one token at a time."""
-        length = self._check_fit(prompt_ids, len(continuation_ids))
+        length = len(prompt_ids)
+        check_fits(length, len(continuation_ids), self.plan.max_context)
         rows: list[torch.Tensor] = []
         self._timed_tokens = 0
         self.worker.engine_busy()

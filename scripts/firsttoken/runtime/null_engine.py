@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
-from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.contract import EngineSpec, check_fits
 
 CONSTANT_TOKEN = 1
 
@@ -26,11 +26,7 @@ class NullEngine:
         emit: Callable[[int], None],
         cancelled: Callable[[], bool],
     ) -> None:
-        if len(prompt_ids) + max_new_tokens > self._max_context:
-            raise ValueError(
-                f"prompt of {len(prompt_ids)} tokens plus {max_new_tokens} new ones does not fit "
-                f"max_context {self._max_context}"
-            )
+        check_fits(len(prompt_ids), max_new_tokens, self._max_context)
         for _ in range(max_new_tokens):
             if cancelled():
                 return

@@ -15,7 +15,6 @@ from transformers.cache_utils import Cache
 
 from firsttoken.runtime.contract import UnsupportedModel
 
-SMALLEST_BUCKET = 128
 # Attention kernels read masks in aligned pieces; another length would be padded, and copied, in every layer of every
 # step.
 ALIGNMENT = 64
@@ -141,24 +140,3 @@ def allocate_storage(model: PreTrainedModel, capacity: int, mask: Any) -> KVStor
 def aligned(positions: int) -> int:
     """`positions` rounded up to what kernels read at once."""
     return -(-positions // ALIGNMENT) * ALIGNMENT
-
-
-def kv_buckets(capacity: int, wanted: tuple[int, ...] = ()) -> tuple[int, ...]:
-    """Lengths of KV cache that decode steps read: the wanted ones, or powers of two from 128; the last is all of it."""
-    if wanted:
-        below = sorted({bucket for bucket in wanted if 0 < bucket < capacity})
-    else:
-        below = []
-        bucket = SMALLEST_BUCKET
-        while bucket < capacity:
-            below.append(bucket)
-            bucket *= 2
-    return (*below, capacity)
-
-
-def bucket_for_position(position: int, buckets: tuple[int, ...]) -> int:
-    """The smallest bucket that holds `position` (0-based): a step at position 127 still fits a bucket of 128."""
-    for bucket in buckets:
-        if position < bucket:
-            return bucket
-    raise ValueError(f"position {position} does not fit the KV cache of {buckets[-1]} positions")

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from firsttoken.records import Plan
+from firsttoken.runtime.buckets import bucket_for_position, kv_buckets, padded_length
 from firsttoken.runtime.capture_worker import CaptureWorker
 from firsttoken.runtime.contract import UnsupportedModel
 from firsttoken.runtime.device_form import DeviceForm
@@ -15,7 +16,7 @@ from firsttoken.runtime.dynamic_ops import StepState
 from firsttoken.runtime.masks import MaskPlan
 from firsttoken.runtime.model_steps import ModelSteps, scratch_state
 from firsttoken.runtime.rolling_pool import RollingGraphPool
-from firsttoken.runtime.static_cache import KVStorage, bucket_for_position, kv_buckets
+from firsttoken.runtime.static_cache import KVStorage
 from firsttoken.runtime.step_graph import EagerStep, StepGraph
 
 
@@ -39,7 +40,7 @@ class StepLibrary:
         self._ran_eagerly: set[int] = set()  # padded lengths; written by the engine's thread, read by the capture's
         self._scratch = scratch_state(state, masks), storage.scratch()
         options = plan.graphs
-        self._prefill_buckets = sorted(bucket for bucket in options.prefill_buckets if bucket <= plan.max_context)
+        self._padded = partial(padded_length, options, max_context=plan.max_context)
         buckets = kv_buckets(storage.capacity, options.kv_buckets)
         by_bucket = {bucket: self._decode_step(bucket) for bucket in buckets}
         self.decode_steps = tuple(by_bucket.values())
@@ -51,16 +52,12 @@ class StepLibrary:
         )  # fmt: skip
         self._leased: int | None = None
         if graphs and options.capture_beforehand:
-            for key in dict.fromkeys(self.padded(length) for length in plan.prompt_lengths):
+            for key in dict.fromkeys(self._padded(length) for length in plan.prompt_lengths):
                 worker.run(partial(self.pool.fill, key))
-
-    def padded(self, length: int) -> int:
-        """Tokens that a prompt is padded to: the next bucket, or none beyond its own length."""
-        return next((bucket for bucket in self._prefill_buckets if bucket >= length), length)
 
     def borrow_prefill(self, length: int) -> tuple[Callable[[], None], bool | None]:
         """The step for a prompt, and whether it came from the pool (None without graphs). `give_back` ends the loan."""
-        key = self.padded(length)
+        key = self._padded(length)
         graph = self.pool.acquire(key) if self.graphs else None
         if graph is None:
             step = self._steps.prefill(self._state, self._storage, key)

@@ -62,7 +62,7 @@ def test_the_null_approaches_hand_over_constants_and_refuse_what_does_not_fit(
         sink = Sink()
         approach.generate(range(10), 6, sink)
         assert sink.tokens == [CONSTANT_TOKEN] * 6
-        with pytest.raises(ValueError, match="60 tokens plus 5 new ones does not fit max_context 64"):
+        with pytest.raises(ValueError, match="60 prompt tokens and 5 new ones do not fit the KV cache of 64 positions"):
             approach.generate(range(60), 5, sink)
         assert approach.counters() == {"tokens": 6.0}
         assert not approach.save_logits([1], [2], Path("unused"))

@@ -12,6 +12,8 @@ from unit.tiny_models import build_tiny_model, prompt_ids
 
 torch = pytest.importorskip("torch")
 
+from fakes.tape_graph import TapeForm  # noqa: E402
+
 CONTEXT = 40
 
 
@@ -27,14 +29,14 @@ def make_plan(**changes: Any) -> Plan:
     return Plan(**{**fields, **changes})
 
 
-def make_engine(**changes: Any) -> Any:
+def make_engine(form: Any = None, **changes: Any) -> Any:
     from firsttoken.runtime.compiled_engine import CompiledEngine
     from firsttoken.runtime.compiled_regions import CompileOptions
     from firsttoken.runtime.compiled_step import StepOptions
 
     plain = CompileOptions(regions="none")
     options = StepOptions(decode=plain, prefill=plain)
-    return CompiledEngine(build_tiny_model("llama_gqa"), make_plan(**changes), options, SetupTimes(), "none")
+    return CompiledEngine(build_tiny_model("llama_gqa"), make_plan(**changes), options, SetupTimes(), "none", form)
 
 
 def request(engine: Any, length: int, new_tokens: int = 8, stop_after: int = 10**9) -> list[int]:
@@ -50,10 +52,10 @@ def expected(length: int, new_tokens: int = 8) -> list[int]:
 
 
 def test_kv_buckets_are_powers_of_two_up_to_the_context() -> None:
-    from firsttoken.runtime.compiled_engine import buckets_in_use, kv_buckets
+    from firsttoken.runtime.buckets import buckets_in_use, kv_buckets
 
     plan = make_plan(max_context=600, graphs=GraphOptions(), prompt_lengths=(10, 300), new_tokens=20)
-    assert kv_buckets(plan) == [128, 256, 512, 600]
+    assert kv_buckets(600) == (128, 256, 512, 600)
     assert buckets_in_use(plan) == [128, 512, 600]  # no request of the plan reads 129 to 256 positions
     exact = make_plan(max_context=256, graphs=GraphOptions(), prompt_lengths=(128,), new_tokens=2)
     # The one decode step reads the prompt and the token before it: 129 positions.
@@ -61,7 +63,7 @@ def test_kv_buckets_are_powers_of_two_up_to_the_context() -> None:
 
 
 def test_prefill_lengths_follow_buckets_and_capacity() -> None:
-    from firsttoken.runtime.compiled_engine import prefill_lengths
+    from firsttoken.runtime.buckets import prefill_lengths
 
     assert prefill_lengths(make_plan()) == [4, 12]
     assert prefill_lengths(make_plan(graphs=GraphOptions(prefill_buckets=(16, 32)))) == [16]
@@ -97,10 +99,45 @@ def test_cancelled_request_leaves_nothing_behind() -> None:
     assert request(engine, 4) == expected(4)
 
 
+@pytest.mark.parametrize("buckets", [(), (16,)])
+def test_captured_steps_queued_ahead_give_the_same_tokens(buckets: tuple[int, ...]) -> None:
+    """Steps as recorded tapes, tokens that arrive late. Seen to fail with a decode step that reads the position from
+    the host, and with more steps queued ahead than the ring has slots."""
+    engine = make_engine(TapeForm(), graphs=GraphOptions(kv_buckets=(16,), prefill_buckets=buckets))
+    for length in (12, 4, 23, 1, 12):
+        assert request(engine, length) == expected(length)
+    assert request(engine, 4, new_tokens=1) == expected(4)[:1]
+    counters = engine.counters()
+    assert counters["decode_replays"] == counters["decode_steps"] == 5 * 7
+
+
+def test_a_first_token_never_waits_for_a_second_step() -> None:
+    """Seen to fail with tokens read one step late from the first on."""
+    form = TapeForm()
+    engine = make_engine(form)
+    replays: list[int] = []
+
+    def emit(token: int) -> None:
+        replays.append(sum(graph.replays for graph in form.graphs))
+
+    before = sum(graph.replays for graph in form.graphs)
+    engine.generate(prompt_ids(12), 8, emit, lambda: False)
+    assert replays[0] == before + 1 + 2, "the prefill, and what waits behind it on the device"
+
+
+def test_what_runs_beyond_a_cancellation_is_never_seen() -> None:
+    """Trap 9. Seen to fail without `discard`."""
+    engine = make_engine(TapeForm())
+    for stop_after in (1, 2, 5, 8):
+        assert request(engine, 12, stop_after=stop_after) == expected(12)[:stop_after]
+        assert len(engine.timings()) == stop_after
+        assert request(engine, 4) == expected(4)
+
+
 def test_too_long_a_request_is_an_exact_error() -> None:
     engine = make_engine()
     assert len(request(engine, CONTEXT - 8)) == 8
-    with pytest.raises(ValueError, match=r"prompt of 33 plus 8 new tokens does not fit the KV cache of 40 positions"):
+    with pytest.raises(ValueError, match="33 prompt tokens and 8 new ones do not fit the KV cache of 40 positions"):
         request(engine, CONTEXT - 7)
     with pytest.raises(ValueError, match="got 0 and 8"):
         request(engine, 0)

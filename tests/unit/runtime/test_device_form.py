@@ -8,27 +8,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from firsttoken.runtime.device_form import RING_SLOTS, PinnedRing, device_form  # noqa: E402
-
-
-class LateEvent:
-    """A copy's arrival: until `synchronize`, the host memory holds something else."""
-
-    def __init__(self, host: Any) -> None:
-        self.host, self.waiting = host, None
-
-    def record(self) -> None:
-        self.waiting = self.host.clone()
-        self.host.fill_(-1)
-        self.others = [event for event in LateEvent.all if event is not self]
-
-    def synchronize(self) -> None:
-        if self.waiting is not None:
-            arrived = self.waiting != -1
-            self.host[arrived] = self.waiting[arrived]
-            self.waiting = None
-
-    all: list[LateEvent] = []  # noqa: RUF012
+from fakes.tape_graph import LateEvent  # noqa: E402
+from firsttoken.runtime.device_form import device_form  # noqa: E402
+from firsttoken.runtime.token_ring import RING_SLOTS, PinnedRing  # noqa: E402
 
 
 def make_ring() -> tuple[Any, PinnedRing]:
