@@ -41,12 +41,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gaps_are_told_apart_by_load_and_by_what_ran_beside(tmp_path: Path) -> None:
-    """Seen failing: requests of the burst counted as timed ones; counters read after the wait, so that no capture was
-    ever under way."""
+    """Seen failing: requests of the burst counted as timed ones; captures awaited before the timed requests."""
     rows = measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*LENGTHS))
     assert [(row.load, row.beside) for row in rows] == [
         ("short requests", False), ("short requests", True), ("long requests", False), ("long requests", True),
     ]  # fmt: skip
+    for row in rows:
+        assert row.gaps == row.requests * (9 if row.load == "short requests" else 29)
     for alone, beside in (rows[:2], rows[2:]):
         assert beside.median_ms > 1.4 and alone.median_ms < 1.4
         assert beside.median_ms <= beside.p99_ms <= beside.max_ms

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -53,7 +54,7 @@ class CountingEngine:
         return MemoryReport(graph_bytes=7)
 
     def counters(self) -> dict[str, float]:
-        return {"captures": 3.0}
+        return {"switch_interval_s": sys.getswitchinterval(), "frozen": float(gc.get_freeze_count())}
 
     def facts(self) -> dict[str, str]:
         return {"attention": "sdpa"}

@@ -15,6 +15,7 @@ import pytest
 from firsttoken.records import MemoryReport, Plan
 from firsttoken.runtime.client import GeneratorClient, GeneratorDied, GeneratorError
 from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
+from firsttoken.runtime.generator import SWITCH_INTERVAL_S
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("scripted_generator.py")))
@@ -49,11 +50,17 @@ def test_everything_else_goes_through_the_same_socket(tmp_path: Path) -> None:
         assert client.save_logits([1, 2], [3], tmp_path / "logits")
         assert (tmp_path / "logits").read_text() == "[1, 2] [3]"
         answer = client.inspect()
-        assert (answer.memory, answer.counters, answer.facts) == (
-            MemoryReport(graph_bytes=7),
-            {"captures": 3.0},
-            {"attention": "sdpa"},
-        )
+        assert (answer.memory, answer.facts) == (MemoryReport(graph_bytes=7), {"attention": "sdpa"})
+
+
+def test_the_generators_interpreter_disturbs_no_request() -> None:
+    """Seen failing: Python's own switch interval, at which a busy thread delays the engine by 5 ms; objects of the
+    engine left to the collector."""
+    with launch("counting") as client:
+        client.wait_until_ready()
+        counters = client.inspect().counters
+        assert counters["switch_interval_s"] == pytest.approx(SWITCH_INTERVAL_S)
+        assert counters["frozen"] > 1000
 
 
 def test_a_failed_request_is_one_line_and_the_next_one_is_served(capfd: pytest.CaptureFixture[str]) -> None:

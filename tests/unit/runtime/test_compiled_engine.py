@@ -107,8 +107,9 @@ def test_captured_steps_queued_ahead_give_the_same_tokens(buckets: tuple[int, ..
     for length in (12, 4, 23, 1, 12):
         assert request(engine, length) == expected(length)
     assert request(engine, 4, new_tokens=1) == expected(4)[:1]
+    assert request(engine, 4, new_tokens=30) == expected(4, 30)
     counters = engine.counters()
-    assert counters["decode_replays"] == counters["decode_steps"] == 5 * 7
+    assert counters["decode_replays"] == counters["decode_steps"] == 5 * 7 + 29
 
 
 def test_a_first_token_never_waits_for_a_second_step() -> None:
@@ -126,7 +127,7 @@ def test_a_first_token_never_waits_for_a_second_step() -> None:
 
 
 def test_what_runs_beyond_a_cancellation_is_never_seen() -> None:
-    """Trap 9. Seen to fail without `discard`."""
+    """Trap 9. Seen to fail without the look at `cancelled`, and with times of steps that were only queued."""
     engine = make_engine(TapeForm())
     for stop_after in (1, 2, 5, 8):
         assert request(engine, 12, stop_after=stop_after) == expected(12)[:stop_after]
