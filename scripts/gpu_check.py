@@ -1,9 +1,12 @@
 """Everything that needs a GPU, in one command: `make gpu-check`. Under eight minutes on one H200.
 
-First the GPU tests (traps of capture and replay, equality in float16 and bfloat16), then config/studies/gpu-check.yaml
-from end to end, then the targets: figures of that study, and token gaps of `jit_cuda` while graphs are captured beside.
-A target that is missed is told, and fails nothing. Leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes
-ready to be committed.
+First the GPU tests (traps of capture and replay, equality in float16 and bfloat16); beside those that do not watch the
+device's memory, weights and float32 reference are made for what follows. Then the tables and gates of
+config/studies/gpu-check.yaml. Then the targets: figures of that study, and token gaps of `jit_cuda` while graphs are
+captured beside. A target that is missed is told, and fails nothing.
+
+Leaves results/gpu-check/. To commit it: `make run CONFIG=config/studies/gpu-check.yaml` on the same machine, which adds
+figures and provenance, then `make ship STUDY=gpu-check`.
 """
 
 from __future__ import annotations
@@ -31,6 +34,15 @@ from firsttoken.study.config import Study
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "gpu-check"
+CONFIG = "config/studies/gpu-check.yaml"
+SNAKEMAKE = ("--cores", "1", "--resources", "gpu=1", "--configfile", CONFIG)  # behind the targets
+PREPARED = "results/gpu-check/reference.safetensors"
+TABLES = ("config.yaml", "environment.json", "tables/summary.csv")
+GATES = ("gates/floors", "gates/equality", "gates/status")
+MEASURED = tuple(f"results/gpu-check/{name}" for name in (*TABLES, *GATES))
+# Files of tests/gpu that may run at the same time, and those that watch what is free on the device.
+TOGETHER = (("test_compiled_graph.py", "test_triton_kernels.py"), ("test_equality.py", "test_sampling.py"))
+ALONE = ("test_graph_memory.py",)
 COLUMNS = (
     "approach",
     "status",
@@ -58,42 +70,56 @@ def main() -> int:
     versions = ", ".join(f"{name} {version}" for name, version in package_versions().items())
     print(f"{gpu.name}, driver {driver}, CUDA {cuda}; {versions}", flush=True)
     begun = time.monotonic()
-    run = {"tests": run_tests, "study": run_study, "targets": lambda: run_targets(gpu.uuid)}
+    everything = only is None
+    run = {"tests": lambda: run_tests(everything), "study": run_study, "targets": lambda: run_targets(gpu.uuid)}
     failed = [part for part in PARTS if only in (None, part) and run[part]() != 0]
     print(f"gpu-check: {', '.join(failed) + ' failed' if failed else 'passed'}, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
 
 
-def run_tests() -> int:
-    """pytest on tests/gpu; 1 when a test failed or none ran."""
-    report = RESULTS / "tests.xml"
-    report.parent.mkdir(parents=True, exist_ok=True)
+def run_tests(prepare: bool) -> int:
+    """pytest on tests/gpu; 1 when a test failed or none ran. With `prepare` the study's input is made beside."""
     started = time.monotonic()
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        "gpu",
-        "tests/gpu",
-        f"--junitxml={report}",
-        "-p",
-        "no:cacheprovider",
-    ]
-    status = subprocess.run(command, cwd=ROOT).returncode
-    suite = next(ElementTree.parse(report).getroot().iter("testsuite")).attrib
-    ran = int(suite["tests"]) - int(suite["skipped"])
-    seconds = time.monotonic() - started
-    print(f"GPU tests: {ran} ran, {suite['failures']} failed, {suite['errors']} errors, {seconds:.0f} s", flush=True)
-    return 1 if status != 0 or ran == 0 else 0
+    folder = RESULTS / ".cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = []
+    if prepare:
+        output = (folder / "prepare.log").open("w")
+        command = [sys.executable, "-m", "snakemake", PREPARED, *SNAKEMAKE]
+        beside.append(subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT))
+    groups = [start_tests(files, folder / f"tests-{number}") for number, files in enumerate(TOGETHER)]
+    failed = [end_tests(*group) for group in groups]
+    for process in beside:
+        if process.wait() != 0:
+            print(f"the study's input was not made; see {folder}/prepare.log", flush=True)
+    failed.append(end_tests(*start_tests(ALONE, folder / f"tests-{len(TOGETHER)}")))
+    print(f"GPU tests: {time.monotonic() - started:.0f} s", flush=True)
+    return int(any(failed))
+
+
+def start_tests(files: Sequence[str], place: Path) -> tuple[subprocess.Popen[bytes], Path]:
+    """pytest in the background, its output in `place`.log and its results in `place`.xml."""
+    paths = [f"tests/gpu/{name}" for name in files]
+    options = ["-q", "-m", "gpu", "--durations=5", f"--junitxml={place}.xml", "-p", "no:cacheprovider"]
+    with place.with_suffix(".log").open("w") as output:
+        command = [sys.executable, "-m", "pytest", *paths, *options]
+        return subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT), place
+
+
+def end_tests(process: subprocess.Popen[bytes], place: Path) -> bool:
+    """Wait for a group, print what it said; whether a test failed or none ran."""
+    status = process.wait()
+    print(place.with_suffix(".log").read_text(errors="replace"), flush=True)
+    if not place.with_suffix(".xml").exists():
+        return True
+    suite = next(ElementTree.parse(place.with_suffix(".xml")).getroot().iter("testsuite")).attrib
+    return status != 0 or int(suite["tests"]) == int(suite["skipped"])
 
 
 def run_study() -> int:
-    """The short study; prints its summary table."""
+    """The short study's tables and gates; prints its summary table."""
     started = time.monotonic()
-    command = [sys.executable, "scripts/run.py", "--config", "config/studies/gpu-check.yaml"]
-    status = subprocess.run(command, cwd=ROOT).returncode
+    status = subprocess.run([sys.executable, "-m", "snakemake", *MEASURED, *SNAKEMAKE], cwd=ROOT).returncode
     summary = RESULTS / "tables" / "summary.csv"
     if summary.exists():
         with summary.open(encoding="utf-8") as stream:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 
-from firsttoken.measure.capture_beside import GapRow
-from gpu_check import targets_of
+import pytest
 
-SHIPPED = Path(__file__).resolve().parents[2] / "results/reference/llama2-7b-shape-short/tables/latency_by_length.csv"
+from firsttoken.measure.capture_beside import GapRow
+from gpu_check import ALONE, MEASURED, PREPARED, SNAKEMAKE, TOGETHER, targets_of
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = ROOT / "results/reference/llama2-7b-shape-short/tables/latency_by_length.csv"
 
 
 def gap_row(beside: bool, p99_ms: float) -> GapRow:
@@ -36,3 +41,19 @@ def test_each_target_takes_its_own_figure() -> None:
 
 def test_what_was_not_measured_is_said_to_be_so() -> None:
     assert [target.verdict for target in targets_of([], [])] == ["not measured"] * 4
+
+
+def test_every_file_of_gpu_tests_runs_once() -> None:
+    """Seen failing: a file that no group has."""
+    found = sorted(path.name for path in (ROOT / "tests" / "gpu").glob("test_*.py"))
+    assert sorted([*ALONE, *(name for group in TOGETHER for name in group)]) == found
+
+
+@pytest.mark.workflow
+def test_the_parts_of_the_study_are_known_to_the_workflow(tmp_path: Path) -> None:
+    """Seen failing: a gate of another name. No CUDA device is needed for a dry run that is promised one."""
+    config = tmp_path / "promised.yaml"
+    config.write_text("hardware: {gpu: NVIDIA H200}\n")
+    command = [sys.executable, "-m", "snakemake", PREPARED, *MEASURED, "--dry-run", *SNAKEMAKE]
+    done = subprocess.run([*command, str(config)], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, POLL_S, Say, pool_
 from firsttoken.records import Plan, Record
 
 BURST = 8  # captures asked for at once
-ROUNDS = 4
+ROUNDS = 2
 SHORT_TOKENS, LONG_TOKENS = 24, 320
 
 Load = Literal["short requests", "long requests"]

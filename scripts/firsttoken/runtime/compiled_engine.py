@@ -63,6 +63,7 @@ class CompiledEngine:
             self._clock = self._form.clock(plan.max_context)
             self._host_ns = array("q", bytes(8 * 2 * plan.max_context))  # lookup and launch of each token
             self._last_request = (0, False)
+            self._upload_ns = 0  # of the last prompt
             self._compile()
             compiled_s = time.perf_counter()
             self._capture()
@@ -147,10 +148,9 @@ class CompiledEngine:
         before_ns = time.perf_counter_ns()
         step, padded, hit = self._find_prefill(len(prompt_ids))
         found_ns = time.perf_counter_ns()
-        self._clock.mark(0, 0)
         self._steps.buffers.upload(prompt_ids, padded)
-        step.replay()
-        self._finish_queueing(0, before_ns, found_ns)
+        self._upload_ns = time.perf_counter_ns() - found_ns
+        self._queue(step, 0, found_ns - before_ns)
         self._counts["prefills"] += 1
         self._counts["prefill_hits" if hit else "prefill_misses"] += 1
         return hit
@@ -159,19 +159,18 @@ class CompiledEngine:
         """Queue the step that reads the token at `position` and chooses token `index` of the request."""
         before_ns = time.perf_counter_ns()
         step = self._find_decode(position)
-        found_ns = time.perf_counter_ns()
-        self._clock.mark(index, 0)
-        step.replay()
-        self._finish_queueing(index, before_ns, found_ns)
+        self._queue(step, index, time.perf_counter_ns() - before_ns)
         self._counts["decode_steps"] += 1
         self._counts["decode_replays"] += 1
 
-    def _finish_queueing(self, index: int, before_ns: int, found_ns: int) -> None:
+    def _queue(self, step: StepGraph, index: int, lookup_ns: int) -> None:
+        self._clock.mark(index, 0)
+        before_ns = time.perf_counter_ns()
+        step.replay()
+        self._host_ns[2 * index] = lookup_ns
+        self._host_ns[2 * index + 1] = time.perf_counter_ns() - before_ns
         self._clock.mark(index, 1)
-        self._clock.mark(index, 2)
         self._ring.send(index)
-        self._host_ns[2 * index] = found_ns - before_ns
-        self._host_ns[2 * index + 1] = time.perf_counter_ns() - found_ns
 
     def _find_prefill(self, length: int) -> tuple[StepGraph, int, bool]:
         padded = padded_length(self._plan.graphs, length, self._plan.max_context)
@@ -192,9 +191,11 @@ class CompiledEngine:
         tokens, hit = self._last_request
         return [
             TokenTiming(
-                device_ns=self._clock.spans_ns(index)[0],
+                device_ns=self._clock.step_ns(index),
                 lookup_ns=self._host_ns[2 * index],
                 launch_ns=self._host_ns[2 * index + 1],
+                # padding and upload are all the dynamic work that is not inside the captured step
+                sampling_ns=self._upload_ns if index == 0 else None,
                 pool_hit=hit if index == 0 else True,
             )
             for index in range(tokens)

@@ -156,7 +156,10 @@ class ModelEngine:
 
     def _decode(self, length: int, tokens: int, emit: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
         """Tokens 1 to `tokens - 1`; token i comes from the step at position length + i - 1."""
-        ring, clock, advance, lag, at = self.ring, self.clock, self.ops.advance, self.ring.lag, self.library.decode_at
+        ring, clock, advance, at = self.ring, self.clock, self.ops.advance, self.library.decode_at
+        # A step that is replayed is queued in no time, so that the device never waits for the host to read a token. One
+        # that runs eagerly takes the host as long as the device: a token read behind it would come a whole step late.
+        lag = ring.lag if self.library.graphs else 0
         lookup_ns, launch_ns, now_ns = self._lookup_ns, self._launch_ns, time.perf_counter_ns
         for i in range(1, tokens):
             if cancelled():

@@ -177,6 +177,25 @@ def test_captures_and_warm_ups_advance_nothing(make_engine: MakeEngine) -> None:
     assert torch.equal(engine.ops.generator.get_state(), generator_state)
 
 
+@pytest.mark.parametrize(("forward", "steps_before_token_1"), [("graph", 2), ("eager", 1)])
+def test_a_token_is_read_a_step_late_where_steps_are_replayed_only(
+    model_dirs: dict[str, Path], forward: Any, steps_before_token_1: int
+) -> None:
+    """Seen to fail with eager steps read late: each first gap was then two steps long, and each last one nothing."""
+    from firsttoken.runtime.model_engine import ModelEngine
+
+    engine = ModelEngine(make_spec(model_dirs["llama_gqa"], forward), form=TapeForm())
+    steps: list[int] = []
+    try:
+        count = engine.ops.advance
+        engine.ops.advance = lambda: (steps.append(1), count())
+        seen: list[int] = []
+        engine.generate(prompt_ids(5), 6, lambda token: seen.append(len(steps) - 1), lambda: False)
+    finally:
+        engine.close()
+    assert seen == [0, *range(steps_before_token_1, steps_before_token_1 + 4), 5]
+
+
 def test_a_cancelled_request_stops_and_leaves_the_engine_ready(make_engine: MakeEngine) -> None:
     """Trap 9. Seen to fail without the check in the loop, and with a lease that a cancelled request keeps."""
     engine = make_engine()
