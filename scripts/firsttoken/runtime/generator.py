@@ -1,8 +1,10 @@
 """The generator process: `python -m firsttoken.runtime.generator`, started by `client.GeneratorClient.launch`.
 
-    ft-engine    main thread: makes the engine, runs requests one after another, sends tokens without blocking
+    ft-engine    main thread: makes the engine, reads requests while it has none to run, runs them one after another,
+                 sends tokens without blocking
+    ft-reader    reads what clients say while a request runs: cancellations, further requests, ends of connections
     ft-sender    sends what a slow client's socket did not take at once; heartbeats
-    ft-acceptor  accepts clients; an ft-reader for each reads its requests
+    ft-acceptor  accepts clients
     ft-lifetime  ends the process with its owner (see `lifetime`)
 
 An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO
@@ -21,7 +23,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import msgspec
 
@@ -29,6 +31,7 @@ from firsttoken.runtime import lifetime, wire
 from firsttoken.runtime.connection import Client, Job
 from firsttoken.runtime.contract import Engine, EngineSpec, UnsupportedModel
 from firsttoken.runtime.engine import build_engine
+from firsttoken.runtime.intake import Intake
 from firsttoken.runtime.outbox import Outbox, Sender
 
 MAX_REASON_CHARACTERS = 2000
@@ -45,7 +48,7 @@ class Generator:
         self._listener = listener
         self._build = build
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._clients: set[Client] = set()
+        self._intake = Intake(self._handle)
         self._greeting: bytes | None = None
         self._greeting_lock = threading.Lock()
         self._sender = Sender(self._waiting_outboxes)
@@ -57,10 +60,11 @@ class Generator:
         """Make the engine, tell every client, run requests until `stop`."""
         acceptor = lifetime.start_thread("ft-acceptor", self._accept)
         sender = lifetime.start_thread("ft-sender", self._sender.run)
+        reader = lifetime.start_thread("ft-reader", self._intake.read_beside)
         engine = self._make_engine()
         self.loading = False
         try:
-            while (job := self._queue.get()) is not None:
+            while (job := self._next_job()) is not None:
                 self._current = job
                 if self._stopping:
                     break
@@ -74,10 +78,10 @@ class Generator:
             if engine is not None:
                 engine.close()
             self.stop()
-            for client in self._clients.copy():
-                client.outbox.close()
             acceptor.join()
             sender.join()
+            reader.join()
+            self._intake.close()
             self._sender.close()
 
     def stop(self) -> None:
@@ -86,6 +90,7 @@ class Generator:
         if self._current is not None:
             self._current.cancelled = True
         self._queue.put(None)
+        self._intake.stop()
         self._sender.stop()
         with suppress(OSError):  # closed already
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`, which closing would not
@@ -107,6 +112,15 @@ class Generator:
             traceback.print_exc()
             self._greet(wire.Refused(False, _describe(error)))
         return engine
+
+    def _next_job(self) -> Job | None:
+        """The next request, None to stop; while there is none, this thread reads."""
+        with self._intake.by_engine():
+            while True:
+                try:
+                    return self._queue.get(block=False)
+                except Empty:
+                    self._intake.wait_and_read()
 
     def _run(self, engine: Engine, job: Job) -> None:
         request = job.request
@@ -151,7 +165,7 @@ class Generator:
         ]
         job.client.finish(job, *parts, wire.Done(number, cancelled, job.received_ns, started_ns))
 
-    # ------------------------------------------------------------ acceptor and reader threads
+    # ------------------------------------------------------------ acceptor thread
 
     def _accept(self) -> None:
         while not self._stopping:
@@ -163,31 +177,18 @@ class Generator:
                 raise
             client = Client(connection, self._sender.stalled)
             with self._greeting_lock:
-                self._clients.add(client)
+                self._intake.add(client)
                 if self._greeting is not None:
                     client.outbox.put(self._greeting)
                     client.greeted = True
-            lifetime.start_thread("ft-reader", lambda client=client: self._read(client))  # type: ignore[misc]
         self._listener.close()
 
     def _greet(self, greeting: wire.Message) -> None:
         with self._greeting_lock:
             self._greeting = wire.encode(greeting)
-            for client in self._clients.copy():
+            for client in self._intake.clients():
                 client.outbox.put(self._greeting)
                 client.greeted = True
-
-    def _read(self, client: Client) -> None:
-        try:
-            while True:
-                self._handle(client, client.inbox.receive())
-        except wire.Disconnected:
-            pass  # the usual end
-        except wire.WireError as error:
-            print(f"generator: connection closed: {error}", file=sys.stderr, flush=True)
-        finally:
-            self._clients.discard(client)
-            client.close()
 
     def _handle(self, client: Client, message: wire.ClientMessage) -> None:
         received_ns = time.perf_counter_ns()
@@ -202,7 +203,7 @@ class Generator:
 
     def _waiting_outboxes(self) -> list[Outbox]:
         """Of clients that are blocked on an answer; others do not read, and heartbeats would fill their socket."""
-        return [client.outbox for client in self._clients.copy() if client.jobs or not client.greeted]
+        return [client.outbox for client in self._intake.clients() if client.jobs or not client.greeted]
 
 
 def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:

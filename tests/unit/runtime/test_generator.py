@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -144,6 +145,29 @@ def served() -> Iterator[Served]:
             running.thread.join(PATIENCE_S)
             assert not running.thread.is_alive()
             assert running.engine.closed
+
+
+def test_an_idle_engine_reads_for_itself_and_another_thread_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: a reader thread that reads at all times, whose hand-over each first token then waits for."""
+    readers: list[str] = []
+    handle = Generator._handle
+
+    def noted(self: Generator, client: Any, message: wire.ClientMessage) -> None:
+        readers.append(threading.current_thread().name)
+        handle(self, client, message)
+
+    monkeypatch.setattr(Generator, "_handle", noted)
+    with served() as running:
+        peer = Peer(running.address)
+        peer.read_until(wire.Ready)
+        time.sleep(0.05)  # the engine's thread waits, and the reader has looked around a few times
+        for number in range(3):
+            running.ask(peer, wire.Generate(2 * number, [5], 1))
+            running.ask(peer, wire.Generate(2 * number + 1, [5], 1))  # while the first waits for its permit
+            running.engine.permits.release(2)
+            for _ in range(2):
+                peer.read_until(wire.Done)
+    assert readers == [running.thread.name, "ft-reader"] * 3
 
 
 def test_a_late_client_is_greeted_too_and_requests_sent_before_the_greeting_wait() -> None:
