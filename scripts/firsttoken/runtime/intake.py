@@ -2,7 +2,7 @@
 
 What comes to an idle engine is read where it will be run: handed over by a reader thread, a request waited 60 us for
 the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores (`benchmarks/ipc.py`). While a request
-runs, a message may lie in its socket for `READ_INTERVAL_S`; with several clients, that wait counts as IPC, not as queue.
+runs, a message may lie in its socket for `READ_INTERVAL_S`; with several clients that wait counts as IPC.
 """
 
 from __future__ import annotations

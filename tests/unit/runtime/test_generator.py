@@ -148,7 +148,8 @@ def served() -> Iterator[Served]:
 
 
 def test_an_idle_engine_reads_for_itself_and_another_thread_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seen failing: a reader thread that reads at all times, whose hand-over each first token then waits for."""
+    """Seen failing: an engine that leaves all reading to the other thread, whose hand-over each first token waits for;
+    and nobody who reads beside it."""
     readers: list[str] = []
     handle = Generator._handle
 
