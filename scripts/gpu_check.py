@@ -1,12 +1,9 @@
 """Everything that needs a GPU, in one command: `make gpu-check`. Under eight minutes on one H200.
 
 First the GPU tests (traps of capture and replay, equality in float16 and bfloat16); beside those that do not watch the
-device's memory, weights and float32 reference are made for what follows. Then the tables and gates of
-config/studies/gpu-check.yaml. Then the targets: figures of that study, and token gaps of `jit_cuda` while graphs are
-captured beside. A target that is missed is told, and fails nothing.
-
-Leaves results/gpu-check/. To commit it: `make run CONFIG=config/studies/gpu-check.yaml` on the same machine, which adds
-figures and provenance, then `make ship STUDY=gpu-check`.
+device's memory, weights and float32 reference are made for what follows. Then config/studies/gpu-check.yaml. Then the
+targets: figures of that study, and token gaps of `jit_cuda` while graphs are captured beside. A target that is missed
+is told, and fails nothing. Leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes ready to be committed.
 """
 
 from __future__ import annotations
@@ -36,6 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "gpu-check"
 CONFIG = "config/studies/gpu-check.yaml"
 SNAKEMAKE = ("--cores", "1", "--resources", "gpu=1", "--configfile", CONFIG)  # behind the targets
+# Figures, pages and provenance, when nothing is measured any more: many small jobs at once.
+FINISH = ("evidence", "--cores", "8", *SNAKEMAKE[2:])
 PREPARED = "results/gpu-check/reference.safetensors"
 TABLES = ("config.yaml", "environment.json", "tables/summary.csv")
 GATES = ("gates/floors", "gates/equality", "gates/status")
@@ -117,7 +116,8 @@ def end_tests(process: subprocess.Popen[bytes], place: Path) -> bool:
 
 
 def run_study() -> int:
-    """The short study's tables and gates; prints its summary table."""
+    """The short study; prints its summary table. The status is that of measurements, tables and gates, or of the
+    rest."""
     started = time.monotonic()
     status = subprocess.run([sys.executable, "-m", "snakemake", *MEASURED, *SNAKEMAKE], cwd=ROOT).returncode
     summary = RESULTS / "tables" / "summary.csv"
@@ -126,6 +126,9 @@ def run_study() -> int:
             for row in csv.DictReader(stream):
                 print(" | ".join(f"{name} {row.get(name, '')[:60]}" for name in COLUMNS))
     print(f"study gpu-check: status {status}, {time.monotonic() - started:.0f} s", flush=True)
+    if status == 0:
+        status = subprocess.run([sys.executable, "-m", "snakemake", *FINISH], cwd=ROOT).returncode
+        print(f"figures and provenance: status {status}, {time.monotonic() - started:.0f} s", flush=True)
     return status
 
 
