@@ -47,6 +47,13 @@ def lacking(lock: str, host: set[str]) -> list[str]:
     return [line for line in lines if canonical(line.split("==")[0]) not in without]
 
 
+def runs(python: str) -> bool:
+    """Whether `python` starts and has pip; a version manager's stand-in for what is not installed does not."""
+    if shutil.which(python) is None:
+        return False
+    return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+
+
 def main() -> int:
     """Build the wheels; 1 when they are larger than an offline host should be asked to take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,9 +63,9 @@ def main() -> int:
     parser.add_argument("--host", type=Path, help="the host's `pip freeze`")
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
     options = parser.parse_args()
-    if shutil.which(options.python) is None:
+    if not runs(options.python):
         print(
-            f"firsttoken: {options.python}: no such interpreter here; "
+            f"firsttoken: {options.python}: no interpreter that runs here and has pip; "
             "the wheels must be made by the host's Python version"
         )
         return 1
@@ -68,7 +75,9 @@ def main() -> int:
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
     command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(options.out)]
-    subprocess.run([*command, *wanted], check=True)
+    if subprocess.run([*command, *wanted]).returncode != 0:
+        print(f"firsttoken: pip could not make the wheels with {options.python}; its own words are above")
+        return 1
     size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
     print(f"{options.out}: {len(wanted)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
     return 0 if size <= LIMIT_BYTES else 1
