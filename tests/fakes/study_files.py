@@ -190,6 +190,7 @@ def _with_interval(name: str, value: float, few: bool) -> dict[str, object]:
         f"{name}_ms": value,
         f"{name}_low_ms": None if few else 0.96 * value,
         f"{name}_high_ms": None if few else 1.05 * value,
+        f"{name}_within_ms": value,
         f"{name}_within_low_ms": 0.98 * value,
         f"{name}_within_high_ms": 1.02 * value,
         f"{name}_note": "too few processes" if few else "",
@@ -211,6 +212,10 @@ def _summary(latency: pd.DataFrame, statuses: dict[str, str], repeats: int) -> p
                 row |= {f"{column}{end}": part[f"{source}{end}"].mean() for end in ("_ms", "_low_ms", "_high_ms")}
             row |= {
                 "itl_p99_ms": part["itl_token_gap_p99_ms"].mean(),
+                "floor_ttft_ms": part["floor_ttft_ms"].mean(),
+                "floor_itl_ms": part["floor_itl_ms"].mean(),
+                "ttft_share_of_floor": 0.3,
+                "itl_share_of_floor": 0.2,
                 "device_allocated_gib": None,
                 "host_peak_gib": 0.8,
             }

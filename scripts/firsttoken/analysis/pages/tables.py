@@ -27,7 +27,7 @@ class Column:
     title: str
     low: str | None = None
     high: str | None = None
-    within: tuple[str, str] | None = None  # order statistics of the pooled samples
+    within: tuple[str, str, str] | None = None  # of the pooled samples: value and order-statistic interval
     note: str | None = None
     whole: bool = False  # whole numbers, though pandas reads a column with gaps as floats
 
@@ -96,7 +96,7 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
         low, high, note = f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"
         if names[names.index(name) + 1 : names.index(name) + 3] == ["low", "high"]:  # right behind their value
             low, high = "low", "high"
-        within = (f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
+        within = (f"{stem}_within{unit}", f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
         has_interval = low in names and high in names
         belongs = [*([low, high] if has_interval else []), note, *within]
         taken |= {belonging for belonging in belongs if belonging in names}
@@ -154,8 +154,9 @@ def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -
     found = wording.interval(_float(row, column.low), _float(row, column.high))
     under = [found or _text(row.get(column.note, "") if column.note else "")]
     if column.within:
-        within = wording.interval(*(_float(row, name) for name in column.within))
-        under.append(f"within these processes {within}" if within else "")
+        pooled, *bounds = (_float(row, name) for name in column.within)
+        within = wording.interval(*bounds)
+        under.append(f"within these processes {wording.number(pooled)} ({within})" if within else "")
     extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
     whole = isinstance(value, int) or (column.whole and value == value)
     shown = f"{int(value):,}" if whole else wording.number(value, 4 if abs(value) >= 1000 else 3)
