@@ -478,8 +478,11 @@ rule render_record:
 rule render_comparison:
     input:
         table="results/compare/{a}_vs_{b}/comparison.csv",
+        verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=PAGE_ASSETS,
-        sources=sources("analysis/pages/tables.py", "study/job.py"),
+        sources=sources(
+            "analysis/compare.py", "analysis/pages/tables.py", "study/job.py"
+        ),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",
