@@ -20,7 +20,12 @@ from firsttoken.inputs.checks import (
 )
 from firsttoken.measure.environment import fingerprint, machine_facts, visible_gpu
 from firsttoken.records import Availability
-from firsttoken.study.config import ConfigError, Study, load_schema
+from firsttoken.study.config import (
+    ConfigError,
+    Study,
+    finished_studies,
+    load_schema,
+)
 from firsttoken.study.sources import package_sources
 
 ROOT = Path(
@@ -53,6 +58,7 @@ def checked_study():
         study.check_availability(
             {name: availability(name, study) for name in study.config["approaches"]}
         )
+        study.check_compared(finished_studies(Path("results")))
         return study
     except ConfigError as error:
         sys.exit(f"firsttoken: {error}")
@@ -256,13 +262,17 @@ def evidence_files():
         *(f"{results}/figures/{name}.html" for name in FIGURES),
         *(f"{results}/approaches/{name}.html" for name in PAGES),
         *(f"{results}/pages/{name}.html" for name in (*TABLE_PAGES, *RECORD_PAGES)),
-        *(f"results/compare/{pair}/comparison.html" for pair in PAIRS),
     ]
 
 
 def study_outputs():
     """Everything that a study makes, the gates left out."""
-    return [*evidence_files(), f"results/{STUDY.name}/provenance.json"]
+    return [
+        *evidence_files(),
+        f"results/{STUDY.name}/provenance.json",
+        # Behind the provenance, since this study may itself be one of the pair.
+        *(f"results/compare/{pair}/comparison.html" for pair in PAIRS),
+    ]
 
 
 def gate_outputs():
