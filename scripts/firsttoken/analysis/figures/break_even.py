@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -42,7 +42,7 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
         style.plain_log_ticks(axes, "y")
         axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
         style.label_ends(axes, ends)
-        style.add_note(figure, palette.note(entries, drawn, _sentence(data)))
+        style.add_note(figure, palette.note(entries, drawn, _sentence(data), floors.note(summary_csv, entries, drawn)))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_sentence(data))
 
 

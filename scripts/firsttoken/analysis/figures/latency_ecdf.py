@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Distribution of TTFT and of token gaps"
 # Curves are drawn through these shares of the samples: every point of a million would only make the file large.
@@ -50,7 +50,7 @@ def plot_latency_ecdf(
         figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 6), fontsize=8.5)
         tainted = f"{n_tainted:,} tainted samples are left out." if n_tainted else ""
         marked = "Markers on the dotted line: P99 (drawn from 100 samples on)."
-        style.add_note(figure, palette.note(entries, drawn, marked, tainted))
+        style.add_note(figure, palette.note(entries, drawn, marked, tainted, floors.note(summary_csv, entries, drawn)))
         style.save(
             figure,
             palette.with_status(curves, entries),

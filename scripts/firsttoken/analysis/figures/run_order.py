@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Drift: TTFT over run order"
 WINDOWS = 25  # points of each process's running median, at most
@@ -56,7 +56,7 @@ def plot_run_order(
         read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
         n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
         above = f"{n_above:,} of {len(first):,} requests lie above the axis."
-        style.add_note(figure, palette.note(entries, drawn, read, above))
+        style.add_note(figure, palette.note(entries, drawn, read, above, floors.note(summary_csv, entries, drawn)))
         style.save(
             figure,
             palette.with_status(windows, entries),

@@ -10,7 +10,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Where a token's time goes"
 PARTS = {
@@ -58,7 +58,8 @@ def plot_token_time(
         )
         silent = [entry.name for entry in drawn if _is_silent(data, entry.name)]
         told = f"Gives no split: {', '.join(silent)}." if silent else ""
-        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], read, told))
+        names = [entry.name for entry in drawn]
+        style.add_note(figure, palette.note(entries, names, read, told, floors.note(summary_csv, entries, names)))
         style.save(
             figure,
             palette.with_status(data, entries),

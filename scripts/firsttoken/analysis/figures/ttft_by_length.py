@@ -8,10 +8,10 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Time to first token by prompt length"
-COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms")
+COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
 
 
 def plot_ttft_by_length(
@@ -31,12 +31,14 @@ def plot_ttft_by_length(
         axes = figure.subplots()
         drawn = [name for name in shown if name in set(data["approach"])]
         ends = [_draw(axes, data[data["approach"] == name], shown[name], palette.looks(order)[name]) for name in drawn]
-        has_floor = _draw_floor(axes, data)
+        _draw_floor(axes, data)
         axes.set(xlabel="Prompt length, tokens", ylabel="Mean TTFT, ms (lower is better)", title=TITLE)
         axes.set_xticks(sorted(data["prompt_length"].unique()))
         style.zero_based(axes, "y")
         style.label_ends(axes, ends)
-        style.add_note(figure, palette.note(entries, drawn, _interval_note(data), has_floor))
+        style.add_note(
+            figure, palette.note(entries, drawn, _interval_note(data), floors.note(summary_csv, entries, drawn))
+        )
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
 
 
@@ -49,10 +51,10 @@ def _draw(axes: Axes, rows: pd.DataFrame, entry: palette.Entry, look: palette.Lo
     return float(means[-1]), entry.label, look
 
 
-def _draw_floor(axes: Axes, data: pd.DataFrame) -> str:
+def _draw_floor(axes: Axes, data: pd.DataFrame) -> None:
     floor = data.groupby("prompt_length")["floor_ttft_ms"].first().dropna()
     if floor.empty:
-        return "No floor: the ceilings of this device were not measured."
+        return
     axes.plot(floor.index, floor.to_numpy(), color=style.FLOOR_COLOUR, linestyle=(0, (1, 1)), linewidth=1.4)
     axes.annotate(
         "floor of this device",
@@ -62,7 +64,6 @@ def _draw_floor(axes: Axes, data: pd.DataFrame) -> str:
         fontsize=8,
         color=style.MUTED,
     )
-    return ""
 
 
 def _interval_note(data: pd.DataFrame) -> str:

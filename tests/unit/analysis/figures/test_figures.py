@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -33,6 +34,7 @@ FIGURES: dict[str, Draw] = {
     "speedup": lambda s, svg, csv: plot_speedup(s.latency, s.summary, svg, csv, s.order),
     "break_even": lambda s, svg, csv: plot_break_even(s.summary, svg, csv, s.order, new_tokens=4),
 }
+MISSES: Draw = lambda s, svg, csv: plot_pool_misses(s.misses, s.summary, svg, csv, s.order)  # noqa: E731
 POOL: Draw = lambda s, svg, csv: plot_pool_memory(s.pool, s.summary, svg, csv, s.order)  # noqa: E731
 
 
@@ -84,6 +86,21 @@ def test_the_latency_of_a_failed_approach_is_not_shown(
     words, data = drawn(FIGURES[name], studies["failed"], tmp_path)
     assert "jit_only" not in set(data["approach"])
     assert "jit_only (failed" in words
+
+
+@pytest.mark.parametrize("name", sorted({*FIGURES, "pool_misses"} - {"memory", "setup_time"}))
+def test_every_figure_of_latencies_names_the_floor_and_its_share(
+    name: str, studies: dict[str, StudyFiles], tmp_path: Path
+) -> None:
+    draw = FIGURES.get(name, MISSES)
+    words, _ = drawn(draw, studies["embedded"], tmp_path)
+    assert "Floor of this device, mean over prompt lengths: 1.03 ms TTFT, 0.5 ms a gap" in words
+    assert "share reached: baseline 30 % and 20 %, cuda_graph (emulated) 30 % and 20 %" in words
+    summary = pd.read_csv(studies["embedded"].summary)
+    summary[["floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor"]] = None
+    summary.to_csv(tmp_path / "summary.csv", index=False)
+    words, _ = drawn(draw, replace(studies["embedded"], summary=tmp_path / "summary.csv"), tmp_path)
+    assert "No floor: the ceilings of this device were not measured." in words
 
 
 @pytest.mark.parametrize("name", FIGURES)
