@@ -15,6 +15,8 @@ rule build_trtllm_engine:
         manifest="results/{study}/engine.json",
     log:
         "results/{study}/logs/build_trtllm_engine.log",
+    # Before any run: else this approach's repeats would all come after those of the others.
+    priority: 20_000
     conda:
         "../envs/tensorrt_llm.yaml"
     container:

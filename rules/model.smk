@@ -58,6 +58,8 @@ rule make_reference:
         reference="results/{study}/reference.safetensors",
     log:
         "results/{study}/logs/make_reference.log",
+    # Before any run: else those that do not need it would all come before those that do.
+    priority: 20_000
     conda:
         "../envs/base.yaml"
     resources:

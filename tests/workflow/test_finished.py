@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,16 @@ def test_the_summary_has_the_approaches_in_order_with_honest_statuses(finished: 
         ("cuda_graph", "emulated"),
         ("tensorrt_llm", "unavailable"),
     ]
+
+
+def test_no_approach_runs_ahead_of_the_others(finished: Project) -> None:
+    records = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (finished.folder / "results/tiny/raw").glob("*/[0-9].json")
+    ]
+    ran = sorted((run["started_at"], run["repeat"]) for run in records if run["status"] in ("measured", "emulated"))
+    repeats = [repeat for _, repeat in ran]
+    assert repeats == sorted(repeats) and len(repeats) == 5 * 2
 
 
 def test_verify_names_a_changed_byte(project: Project) -> None:

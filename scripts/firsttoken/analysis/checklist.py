@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -167,8 +168,20 @@ def _setup(study: StudyFiles) -> Finding:
         f"{len(environment.packages)} packages, commit {environment.git_commit[:12] or 'unknown'}"
         f"{', changed' if environment.git_dirty else ''}; prompt lengths {lengths}"
     )
-    complete = environment.git_commit and not environment.git_dirty and environment.packages
+    ahead = _not_interleaved(study.records)
+    text += f"; not interleaved: {ahead}" if ahead else "; repeats interleave the approaches"
+    complete = environment.git_commit and not environment.git_dirty and environment.packages and not ahead
     return ("yes" if complete else "partly"), text
+
+
+def _not_interleaved(records: Sequence[RunRecord]) -> str:
+    """Which run of a later repeat began before one of an earlier repeat, or "": drift would fall on some alone."""
+    ran = [record for record in records if record.status in ("measured", "emulated")]
+    ran.sort(key=lambda run: (run.started_at, run.repeat))
+    for before, after in pairwise(ran):
+        if after.repeat < before.repeat:
+            return f"{before.approach}/{before.repeat} ran before {after.approach}/{after.repeat}"
+    return ""
 
 
 def _timing(study: StudyFiles) -> Finding:

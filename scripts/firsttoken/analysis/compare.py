@@ -105,6 +105,7 @@ class Cell(NamedTuple):
     """One statistic of one approach at one prompt length in both studies: a logarithm a process; `why` not compared."""
 
     approach: str
+    status: str  # in both, or one and the other
     prompt_length: int
     metric: str
     statistic: str
@@ -122,11 +123,12 @@ def _cells(a: Path, b: Path, reasons: list[str]) -> list[Cell]:
     processes = [ProcessTable.read(study / "tables" / "process_statistics.csv") for study in (a, b)]
     cells = []
     for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
+        status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
         for length in sorted({*processes[0].lengths, *processes[1].lengths}):
             why = "; ".join(reasons) or _unpaired(approach, length, statuses, processes)
             for metric, statistic in _MEASURES:
                 logs = [table.logs(approach, metric, statistic, [length]) for table in processes]
-                cells.append(Cell(approach, length, metric, statistic, logs[0], logs[1], why))
+                cells.append(Cell(approach, status, length, metric, statistic, logs[0], logs[1], why))
     return cells
 
 
@@ -160,6 +162,7 @@ def _row(cell: Cell) -> dict[str, Any]:
         verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference shown"
     return {
         "approach": cell.approach,
+        "status": cell.status,
         "prompt_length": cell.prompt_length,
         "metric": cell.metric,
         "statistic": cell.statistic,

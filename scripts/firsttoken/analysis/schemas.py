@@ -155,6 +155,7 @@ TABLES: dict[str, Columns] = {
     },
     "comparison": {
         "approach": _text(),
+        "status": _text(),  # of both studies, where they differ
         "prompt_length": _count(),
         "metric": _text(*METRICS),
         "statistic": _text(*STATISTICS),

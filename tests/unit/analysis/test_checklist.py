@@ -94,6 +94,13 @@ def test_a_changed_tree_a_cached_model_and_missing_figures_are_partly(tmp_path: 
     assert checked(study, ()).loc[12, "met"] == "no"
 
 
+def test_an_approach_that_ran_after_all_others_is_seen(tmp_path: Path) -> None:
+    late = Known(record={"started_at": "2026-01-02T00:00:00+00:00"})
+    found = checked(analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": late}, requests=10)))
+    assert found.loc[9, "met"] == "partly"
+    assert "not interleaved: baseline/5 ran before jit_cuda/1" in found.loc[9, "evidence"]
+
+
 def test_without_floors_the_bounds_are_not_shown(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"baseline": Known()}, requests=10)
     path = study.root / "ceilings.json"

@@ -60,7 +60,7 @@ def test_many_looks_give_no_false_alarm() -> None:
     rng, studies, looks = np.random.default_rng(11), 300, 60
     alarms = {looks: 0, 1: 0}
     for _ in range(studies):
-        cells = [Cell("a", 10, "ttft", "mean", *rng.normal(0, 0.2, (2, 5)), "") for _ in range(looks)]
+        cells = [Cell("a", "measured", 10, "ttft", "mean", *rng.normal(0, 0.2, (2, 5)), "") for _ in range(looks)]
         for corrected_for in alarms:
             alarms[corrected_for] += bool(_regressions(cells, corrected_for, 1e-9))
     assert alarms[looks] / studies < 0.06 and alarms[1] / studies > 0.5, alarms
@@ -142,9 +142,19 @@ def test_nothing_in_common_is_not_a_pass(first: Study, tmp_path: Path) -> None:
     assert few.verdict == "not comparable"
 
 
+def test_emulated_figures_carry_the_word(tmp_path: Path) -> None:
+    emulated = {"baseline": Known(), "jit_cuda": Known(15.0, status="emulated", reason="no graphs")}
+    studies = [made(tmp_path / name, emulated, requests=5) for name in "ab"]
+    table, _ = compared(tmp_path, *studies)
+    assert table.loc[table["a_ms"].notna(), ["approach", "status"]].drop_duplicates().to_numpy().tolist() == [
+        ["baseline", "measured"],
+        ["jit_cuda", "emulated"],
+    ]
+
+
 def test_an_emulated_approach_is_not_compared_with_a_measured_one(first: Study, tmp_path: Path) -> None:
     changed = FIRST | {"jit_cuda": Known(15.0, status="emulated", reason="no graphs")}
     table, _ = compared(tmp_path, first, made(tmp_path / "b", changed, requests=5))
     row = table[table["approach"] == "jit_cuda"].iloc[0]
     assert row["verdict"] == "not comparable" and row["reason"] == "jit_cuda is measured in a and emulated in b"
-    assert np.isnan(row["ratio"])
+    assert np.isnan(row["ratio"]) and row["status"] == "measured and emulated"
