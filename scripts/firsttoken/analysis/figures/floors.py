@@ -21,7 +21,7 @@ def note(summary_csv: Path, entries: Sequence[palette.Entry], drawn: Sequence[st
         return NONE
     labels = {entry.name: entry.label for entry in entries}
     shares = [
-        f"{labels[name]} {_percent(row['ttft_share_of_floor'])} and {_percent(row['itl_share_of_floor'])}"
+        f"{labels[str(name)]} {_percent(row['ttft_share_of_floor'])} and {_percent(row['itl_share_of_floor'])}"
         for name, row in table.to_dict("index").items()
         if pd.notna(row["ttft_share_of_floor"])
     ]
