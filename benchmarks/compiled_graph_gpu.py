@@ -84,7 +84,6 @@ def variants() -> dict[str, Variant]:
         "triton": Variant(StepOptions(), padded),
         "triton, exact lengths": Variant(StepOptions()),
         "triton, PDL": Variant(StepOptions(dependent_launch=True, decode=dependent), padded),
-        "triton, short prompts": Variant(StepOptions(short_prompts=True), padded),
         "triton, cuBLASLt": Variant(StepOptions(), padded, "cublaslt"),
         "triton, gemm autotune": Variant(StepOptions(prefill=contest), padded),
         "regional": Variant(inductor()),

@@ -110,7 +110,11 @@ def sources(*modules):
 
 def approach_sources(wildcards):
     """What a benchmark run of one approach is made of."""
-    return sources(f"approaches/{wildcards.approach}.py", "measure/harness.py")
+    return sources(
+        f"approaches/{wildcards.approach}.py",
+        "measure/harness.py",
+        "measure/device_lock.py",
+    )
 
 
 def approach_files(name):

@@ -53,7 +53,12 @@ rule make_reference:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         prompts="results/{study}/prompts.json",
-        sources=sources("runtime/reference.py", "study/job.py"),
+        sources=sources(
+            "runtime/reference.py",
+            "measure/device_lock.py",
+            "measure/environment.py",
+            "study/job.py",
+        ),
     output:
         reference="results/{study}/reference.safetensors",
     log:

@@ -11,7 +11,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.inputs.prompts import make_prompts
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
-from firsttoken.measure.experiments import measure_pool_memory
+from firsttoken.measure.experiments import device_memory, measure_pool_memory
 from firsttoken.records import Plan
 from firsttoken.study.job import job, require_gpu_slot
 
@@ -24,8 +24,8 @@ if __name__ == "__main__":
         model, corpus = Path(snakemake.input.model), Path(snakemake.input.corpus)
         prompts = make_prompts(model, corpus, snakemake.params.lengths, 1, plan.seed).prompts
         gpu = visible_gpu()[0] if plan.device == "cuda" else None
-        with device_lock(gpu.uuid if gpu else "cpu"):
+        with device_lock(gpu.uuid if gpu else "cpu"), device_memory(gpu.uuid if gpu else "") as used_bytes:
             rows = measure_pool_memory(
-                approach_class(APPROACH), model, plan, [prompt.token_ids for prompt in prompts], log.info
+                approach_class(APPROACH), model, plan, [prompt.token_ids for prompt in prompts], log.info, used_bytes
             )
         write_table(pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "pool_memory", snakemake.output.table)

@@ -47,6 +47,13 @@ def lacking(lock: str, host: set[str]) -> list[str]:
     return [line for line in lines if canonical(line.split("==")[0]) not in without]
 
 
+def runs_pip(python: str) -> bool:
+    """Whether it is there and runs: a version manager's shim may be there alone."""
+    if shutil.which(python) is None:
+        return False
+    return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
+
+
 def main() -> int:
     """Build the wheels; 1 when they are larger than an offline host should be asked to take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,10 +63,11 @@ def main() -> int:
     parser.add_argument("--host", type=Path, help="the host's `pip freeze`")
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
     options = parser.parse_args()
-    if shutil.which(options.python) is None:
+    if not runs_pip(options.python):
         print(
-            f"firsttoken: {options.python}: no such interpreter here; "
-            "the wheels must be made by the host's Python version"
+            f"firsttoken: {options.python}: no interpreter with pip here; "
+            "the wheels must be made by the host's Python version",
+            file=sys.stderr,
         )
         return 1
     names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()

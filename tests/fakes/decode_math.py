@@ -78,60 +78,6 @@ def check_matvec(case: MatvecCase, device: Any, dtype: Any, pdl: bool) -> None:
     check(out, wanted + residual.float() if case.residual else wanted)
 
 
-def check_prompt_product(case: MatvecCase, count: int, depth: int, device: Any, dtype: Any, pdl: bool) -> None:
-    """`case.at_once` output columns and `depth` input columns a block."""
-    from firsttoken.runtime.triton_launch import Matvec
-    from firsttoken.runtime.triton_prompt_layers import PromptConfig, prompt_product
-
-    torch.manual_seed(3)
-    tall = case.rows * (2 if case.gated else 1)
-
-    def made(*size: int) -> Any:
-        return torch.randn(*size, device=device).to(dtype)
-
-    weight, x = made(tall, case.columns) * case.columns**-0.5, made(1, count, case.columns)
-    residual, bias = made(1, count, case.rows), made(tall) if case.bias else None
-    product = Matvec(weight, bias, EPSILON if case.norm else None, None, case.gated, case.residual)
-    out = torch.full((1, count, case.rows), torch.nan, dtype=dtype, device=device)
-    config = PromptConfig(case.at_once, depth, case.warps, 3)
-    prompt_product(product, x, out, config, pdl, residual if case.residual else None)
-    wanted = (normed(x) if case.norm else x.float()) @ weight.float().T
-    wanted = wanted if bias is None else wanted + bias.float()
-    if case.gated:
-        wanted = torch.nn.functional.silu(wanted[..., : case.rows]) * wanted[..., case.rows :]
-    check(out, wanted + residual.float() if case.residual else wanted)
-
-
-def check_prompt_attention(case: AttentionCase, device: Any, dtype: Any, pdl: bool) -> None:
-    """A prompt of `case.position` tokens."""
-    from firsttoken.runtime.triton_launch import Attention
-    from firsttoken.runtime.triton_prompt_layers import prompt_attention
-
-    torch.manual_seed(5)
-    count, dim, groups = case.position, case.head_dim, case.heads // case.kv_heads
-    keys, values = (torch.full((1, case.kv_heads, case.bucket, dim), 9.0, dtype=dtype, device=device) for _ in range(2))
-    qkv = torch.randn(1, count, case.heads + 2 * case.kv_heads, dim, device=device).to(dtype)
-    angle = torch.rand(count, dim // 2, device=device).repeat(1, 2) * 6
-    cosine, sine = angle.cos().to(dtype), angle.sin().to(dtype)
-    gains = [torch.rand(dim, device=device) + 0.5 if case.norms else None for _ in range(2)]
-    nowhere = torch.zeros(1, dtype=torch.int64, device=device)
-    how = Attention(keys, values, nowhere, case.heads, dim**-0.5, case.window, gains[0], gains[1], EPSILON)
-    found = prompt_attention(how, qkv.flatten(2), cosine, sine, pdl)
-    query, key, value = qkv[0].transpose(0, 1).split([case.heads, case.kv_heads, case.kv_heads])
-    check(keys[0, :, :count], turned(key, gains[1], cosine, sine))
-    assert torch.equal(values[0, :, :count], value)
-    assert (keys[0, :, count:] == 9.0).all(), "a cache position was written that is not the prompt's"
-    assert (values[0, :, count:] == 9.0).all(), "a cache position was written that is not the prompt's"
-    scores = turned(query, gains[0], cosine, sine) @ keys[0, :, :count].float().repeat_interleave(groups, 0).mT
-    index = torch.arange(count, device=device)
-    seen = index <= index[:, None]
-    if case.window is not None:
-        seen &= index > index[:, None] - case.window
-    shares = (scores * dim**-0.5).masked_fill(~seen, -torch.inf).softmax(-1)
-    wanted = shares @ value.float().repeat_interleave(groups, 0)
-    check(found[0].view(count, case.heads, dim), wanted.transpose(0, 1))
-
-
 def check_attention(case: AttentionCase, device: Any, dtype: Any, pdl: bool) -> None:
     from firsttoken.runtime.triton_launch import Attention, attention
 

@@ -129,11 +129,14 @@ class TapeForm(CpuForm):
     def __init__(self) -> None:
         super().__init__()
         self.graphs: list[TapeGraph] = []
+        self.rehearsals = 0
         self.fail_next = 0
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None]) -> Any:
-        with torch.inference_mode():
-            rehearsal()
+    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> Any:
+        if rehearsal is not None:
+            self.rehearsals += 1
+            with torch.inference_mode():
+                rehearsal()
         if self.fail_next:
             self.fail_next -= 1
             raise CaptureRefused("operation failed due to a previous error during capture")

@@ -107,6 +107,31 @@ def test_capture_beside_live_decoding_changes_no_token(
     assert engine.counters()["captures"] > 60 and engine.counters()["evictions"] > 50
 
 
+def test_a_length_captured_after_a_miss_is_right_without_a_rehearsal(make_engine: MakeEngine) -> None:
+    """The engine has run that length eagerly, so that nothing is left to load while it is captured."""
+    known = make_engine("wide", prompt_lengths=(10, 77), max_context=192)
+    wanted = prefill_logits(known, 77)
+    engine = make_engine("wide", prompt_lengths=(10,), max_context=192)
+    run_request(engine, prompt_ids(77), 1)
+    assert engine.worker.drain(30)
+    assert torch.equal(prefill_logits(engine, 77), wanted)
+    counters = engine.counters()
+    assert (counters["prefill_misses"], counters["failed_captures"]) == (1, 0)
+
+
+def test_memory_of_graphs_is_told_apart(make_engine: MakeEngine) -> None:
+    """What all graphs share, as the allocator has it, and each one's own, as the driver has it. Guards against the
+    shared part counted with the graph that was first, and lost when that one leaves."""
+    engine = make_engine("wide", prompt_lengths=(100,), max_context=192, graphs=GraphOptions(pool_capacity=1))
+    shared = engine.form.shared_graph_bytes
+    assert shared > 0
+    first = engine.memory().graph_bytes
+    assert engine.worker.run(lambda: engine.pool.fill(50))
+    assert engine.counters()["evictions"] == 1
+    assert engine.form.shared_graph_bytes == shared, "the smaller graph lies where the larger one was"
+    assert shared <= engine.memory().graph_bytes <= first + (32 << 20)
+
+
 def test_a_capture_changes_nothing_that_is_live(make_engine: MakeEngine) -> None:
     """Trap 8. Guards against rehearsals on live buffers."""
     engine = make_engine()

@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes.decode_math import (
-    AttentionCase,
-    MatvecCase,
-    check_attention,
-    check_matvec,
-    check_prompt_attention,
-    check_prompt_product,
-)
+from fakes.decode_math import AttentionCase, MatvecCase, check_attention, check_matvec
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
@@ -49,21 +42,6 @@ def test_matrix_times_row(case: MatvecCase, dtype: str) -> None:
 def test_attention_of_one_query(case: AttentionCase, dtype: str) -> None:
     for pdl in (False, torch.cuda.get_device_capability()[0] >= 9):
         check_attention(case, torch.device("cuda"), getattr(torch, dtype), pdl)
-
-
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("count", [2, 10, 16])
-def test_short_prompts(count: int, dtype: str) -> None:
-    made, pdl = getattr(torch, dtype), torch.cuda.get_device_capability()[0] >= 9
-    where = torch.device("cuda")
-    check_prompt_product(MatvecCase(rows=12288, columns=4096, norm=True, at_once=32), count, 128, where, made, pdl)
-    check_prompt_product(MatvecCase(rows=4096, columns=11008, residual=True, at_once=64), count, 128, where, made, pdl)
-    check_prompt_product(
-        MatvecCase(rows=1001, columns=1048, norm=True, gated=True, bias=True, at_once=32), count, 256, where, made, pdl
-    )
-    for heads, kv_heads, head_dim, window in ((32, 32, 128, None), (32, 8, 64, 5), (4, 2, 16, None)):
-        case = AttentionCase(heads, kv_heads, head_dim, count, 64, window=window, norms=kv_heads == 8)
-        check_prompt_attention(case, where, made, pdl)
 
 
 def test_what_is_tuned_is_kept(make_engine: Callable[..., Any], tmp_path: Path) -> None:

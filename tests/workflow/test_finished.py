@@ -46,6 +46,27 @@ def test_no_approach_runs_ahead_of_the_others(finished: Project) -> None:
     assert repeats == sorted(repeats) and len(repeats) == 5 * 2
 
 
+@pytest.mark.browser
+def test_the_report_of_a_real_study_opens_offline(project: Project) -> None:
+    from report.browser import chromium, open_page, screenshot
+
+    result = project.snakemake("--report", "report.html")
+    assert result.returncode == 0, result.stderr[-3000:]
+    with chromium() as browser:
+        page, noise = open_page(browser, project.folder / "report.html")
+        page.wait_for_selector("nav")
+        for category in ("Approaches", "Claims", "Environment", "Latency", "Memory", "Summary"):
+            assert page.locator("nav").get_by_text(category, exact=True).count() == 1, category
+        landing = page.locator("#app").inner_text()
+        screenshot(page, "real-report-landing")
+        assert "Nothing here was measured on a GPU" in landing
+        for link in page.locator(".open-pages a").all():
+            link.click()
+            page.wait_for_selector("iframe")
+        assert noise.errors == []
+        assert noise.requests == []
+
+
 def test_verify_names_a_changed_byte(project: Project) -> None:
     assert script(project, "scripts/verify.py", "tiny").returncode == 0
     table = project.folder / "results/tiny/tables/claims.csv"

@@ -57,8 +57,12 @@ def _exact(value: float) -> Estimate:
 
 
 def _bounded_memory(claim: Claim, frame: pd.DataFrame) -> Finding:
-    """Growth of the rolling pool in the second half of the prompt lengths, as a share of the unbounded pool's."""
-    column = "graph_bytes" if frame["graph_bytes"].notna().all() else "device_reserved_bytes"
+    """Growth of the rolling pool in the second half of the prompt lengths, as a share of the unbounded pool's.
+
+    By the driver's figure for the whole device, where there is one: it alone has all of a graph's memory.
+    """
+    columns = ("device_used_bytes", "graph_bytes", "device_reserved_bytes")
+    column = next((name for name in columns if frame[name].notna().all()), columns[-1])
     growth = {}
     for mode in ("rolling", "unbounded"):
         steps = frame[frame["mode"] == mode].sort_values("step")[column].dropna().to_numpy(np.float64)

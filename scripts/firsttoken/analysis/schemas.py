@@ -182,6 +182,7 @@ TABLES: dict[str, Columns] = {
         "mode": _text("rolling", "unbounded"),
         "step": _count(),
         "prompt_length": _count(),
+        "device_used_bytes": _maybe_count(),
         "device_reserved_bytes": _maybe_count(),
         "device_allocated_bytes": _maybe_count(),
         "graph_bytes": _maybe_count(),

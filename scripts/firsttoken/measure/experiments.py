@@ -1,7 +1,7 @@
 """Two experiments on the rolling pool: memory over ever more prompt lengths, and the price of a length never seen.
 
-Each loads the approach anew for each mode. Best with an approach in two processes: its generator ends with each
-mode, so that the next one starts with nothing allocated.
+A third, token gaps with capture beside, is in `capture_beside`. Each loads the approach anew for each mode. Best with
+an approach in two processes: its generator ends with each mode, so that the next one starts with nothing allocated.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, NamedTuple
@@ -17,12 +18,14 @@ import msgspec
 
 from firsttoken.approaches.base import Approach
 from firsttoken.measure.clocks import StampingSink
+from firsttoken.measure.environment import nvml
 from firsttoken.measure.sampler import ProcessTree
 from firsttoken.records import Plan, Record
 
 CAPTURE_TIMEOUT_S = 60.0
 POLL_S = 0.01
 REQUESTS_AFTERWARDS = 5
+MEMORY_TOKENS = 2  # of a request whose memory alone matters: a prefill and a decode step
 
 Kind = Literal["miss", "after_capture", "beforehand"]
 Mode = Literal["rolling", "unbounded"]
@@ -30,11 +33,16 @@ Say = Callable[[str], None]
 
 
 class PoolMemoryRow(Record, frozen=True, kw_only=True):
-    """What is held after one more prompt length; device figures are peaks since loading, None on a CPU."""
+    """What is held after one more prompt length; figures of the device are None on a CPU.
+
+    `device_used` is the driver's figure for the whole device, now: with what it keeps of each graph, of which the
+    allocator knows nothing. `reserved` and `allocated` are the allocator's peaks since loading.
+    """
 
     mode: Mode
     step: int  # prompt lengths served so far
     prompt_length: int
+    device_used_bytes: int | None
     device_reserved_bytes: int | None
     device_allocated_bytes: int | None
     graph_bytes: int | None
@@ -61,8 +69,11 @@ def measure_pool_memory(
     plan: Plan,
     prompts: Sequence[Sequence[int]],
     say: Say = lambda text: None,
+    used_bytes: Callable[[], int | None] = lambda: None,
 ) -> list[PoolMemoryRow]:
     """Serve one prompt after another, each of another length, with a pool that rolls and one that never evicts.
+
+    `used_bytes()` asks the driver, see `device_memory`.
 
     At each length the first request misses and asks for a capture; after the capture a second one replays it. Raises
     ValueError where the pool would hold all lengths, or two prompts have the same one.
@@ -74,6 +85,7 @@ def measure_pool_memory(
             "them all; give more lengths"
         )
     rows: list[PoolMemoryRow] = []
+    plan = msgspec.structs.replace(plan, new_tokens=MEMORY_TOKENS)
     modes: tuple[Mode, ...] = ("rolling", "unbounded")
     for mode in modes:
         mode_plan = _plan_for(plan, prompts, prompts[:1], capture_beforehand=False, rolling=mode == "rolling")
@@ -81,11 +93,11 @@ def measure_pool_memory(
             approach.load(model_dir, mode_plan)
             tree = ProcessTree(os.getpid())
             for step, prompt in enumerate(prompts, 1):
-                failed = _pool_counters(approach).failed
+                failed = pool_counters(approach).failed
                 _serve_until_captured(approach, prompt, plan.new_tokens)
-                if _pool_counters(approach).failed == failed:  # else a second miss would ask for another capture
+                if pool_counters(approach).failed == failed:  # else a second miss would ask for another capture
                     _ttft_ms(approach, prompt, plan.new_tokens)
-                rows.append(_memory_row(mode, step, len(prompt), approach, tree))
+                rows.append(_memory_row(mode, step, len(prompt), approach, tree, used_bytes()))
                 say(f"pool memory, {mode}: {step}/{len(prompts)} prompt lengths")
     return rows
 
@@ -118,6 +130,17 @@ def measure_pool_misses(
             rows += _rows("beforehand", approach, prompt, plan.new_tokens)
             say(f"pool misses: {len(prompt)} tokens, captured beforehand")
     return rows
+
+
+@contextmanager
+def device_memory(uuid: str) -> Iterator[Callable[[], int | None]]:
+    """Gives a function that asks the driver for the bytes in use on that GPU; None for "" (a CPU)."""
+    with nvml() as driver:
+        if not uuid or driver is None:
+            yield lambda: None
+            return
+        handle = driver.nvmlDeviceGetHandleByUUID(uuid)
+        yield lambda: int(driver.nvmlDeviceGetMemoryInfo(handle).used)
 
 
 def _check_lengths(prompts: Sequence[Sequence[int]]) -> None:
@@ -168,41 +191,44 @@ def _serve_until_captured(approach: Approach, prompt: Sequence[int], new_tokens:
 
     Where its bucket is in the pool already, it is no miss. Raises RuntimeError when no capture ends in time.
     """
-    before = _pool_counters(approach)
+    before = pool_counters(approach)
     ttft_ms = _ttft_ms(approach, prompt, new_tokens)
-    missed = _pool_counters(approach).misses > before.misses
+    missed = pool_counters(approach).misses > before.misses
     row = _row("miss" if missed else "after_capture", 0, prompt, ttft_ms, approach)
     deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
-    while missed and _pool_counters(approach).ended == before.ended:
+    while missed and pool_counters(approach).ended == before.ended:
         if perf_counter() > deadline_s:
             raise RuntimeError(f"no capture of {len(prompt)} prompt tokens ended within {CAPTURE_TIMEOUT_S:.0f} s")
         time.sleep(POLL_S)
     return row
 
 
-class _PoolCounters(NamedTuple):
+class PoolCounters(NamedTuple):
     misses: float
     ended: float  # captures, successful or not
     evictions: float
     failed: float
 
 
-def _pool_counters(approach: Approach) -> _PoolCounters:
+def pool_counters(approach: Approach) -> PoolCounters:
     """Raises ValueError for an approach without a pool of graphs."""
     found = approach.counters()
     try:
         captures, failed, misses = found["captures"], found["failed_captures"], found["prefill_misses"]
-        return _PoolCounters(misses, captures + failed, found["evictions"], failed)
+        return PoolCounters(misses, captures + failed, found["evictions"], failed)
     except KeyError as error:
         raise ValueError(f"experiment: the approach has no pool of graphs; no counter {error}") from error
 
 
-def _memory_row(mode: Mode, step: int, length: int, approach: Approach, tree: ProcessTree) -> PoolMemoryRow:
-    memory, pool = approach.memory(), _pool_counters(approach)
+def _memory_row(
+    mode: Mode, step: int, length: int, approach: Approach, tree: ProcessTree, used_bytes: int | None
+) -> PoolMemoryRow:
+    memory, pool = approach.memory(), pool_counters(approach)
     return PoolMemoryRow(
         mode=mode,
         step=step,
         prompt_length=length,
+        device_used_bytes=used_bytes,
         device_reserved_bytes=memory.device_reserved_bytes,
         device_allocated_bytes=memory.device_allocated_bytes,
         graph_bytes=memory.graph_bytes,

@@ -252,7 +252,7 @@ class CompiledEngine:
 
     def memory(self) -> MemoryReport:
         graphs = [*self._prefills.values(), *self._decodes.values()]
-        return self._form.memory(sum(graph.bytes for graph in graphs))
+        return self._form.memory(self._form.shared_graph_bytes + sum(graph.bytes for graph in graphs))
 
     def counters(self) -> dict[str, float]:
         return {

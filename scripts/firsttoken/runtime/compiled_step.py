@@ -28,7 +28,6 @@ from firsttoken.runtime.triton_tuning import Timed, Tuner
 # How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
 CHECK_STEPS = 3
-SHORT_PROMPT = 7  # tokens of a second text, short enough for the kernels of short prompts
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,6 @@ class StepOptions:
     decode_attention: str = "plain"
     fuse: bool = True
     kernels: Literal["triton", "inductor"] = "triton"  # of a decode step's layers, where Triton and the model allow
-    # Such kernels also for prompts of a few tokens: on an H200, for Llama-2 7B's shape, a first token after 10 took
-    # 5.5 ms with them and 4.6 ms with cuBLAS, so they are off.
-    short_prompts: bool = False
     # PDL for those kernels, where the device has it (compute capability 9): on an H200 the median gap was 3.45 ms with
     # it and 3.48 ms without, the P99 3.79 and 3.55 ms, and set-up took twice as long with it.
     dependent_launch: bool = False
@@ -120,8 +116,7 @@ class CompiledSteps:
         self._sampling = sampling
         self._view = DecodeView(bucket=max_context, form=options.decode_attention)
         ids, continuation = self._check_text()
-        texts = [(ids, continuation), (ids[:SHORT_PROMPT], ids[SHORT_PROMPT:][:CHECK_STEPS] or continuation)]
-        checks = [Check(*text, teacher_forced_logits(model, *text)) for text in texts]
+        check = Check(ids, continuation, teacher_forced_logits(model, ids, continuation))
         with torch.inference_mode():
             self.kv_bytes = attach_cache(model, max_context, self.buffers.position, self._view)
             self.fused_groups = fuse_projections(model) if options.fuse else 0
@@ -132,14 +127,14 @@ class CompiledSteps:
             self._plain = self._form(None)
             self._decode_form = self._form(Compiler(options.decode, device))
             self._prefill_form = self._form(Compiler(options.prefill, device))
-            error = self._logits_error(checks[0], self._plain)
+            error = self._logits_error(check, self._plain)
             if not error <= LARGEST_ERROR[model.dtype]:
                 raise UnsupportedModel(
                     f"{type(model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
                     "its attention is not what compiled_graph computes"
                 )
             self.timed: dict[str, list[Timed]] = {}  # what was tuned here, by product
-            self.kernels = self._write_kernels(options, tuning_folder, checks)
+            self.kernels = self._write_kernels(options, tuning_folder, check)
 
     def decode_step(self, bucket: int, plain: bool = False) -> Callable[[], None]:
         """A step that reads the first `bucket` positions of the cache; `plain`: not compiled."""
@@ -161,7 +156,7 @@ class CompiledSteps:
         request, index = self.buffers.request, self.buffers.index
 
         def step() -> None:
-            with self._regions.under(form.compiler, form.written.of_prompt(padded_length)):
+            with self._regions.under(form.compiler, form.written.prefill):
                 form.prefill(request[None, 1 : 1 + padded_length], index[:, :padded_length])
 
         def step_of_one() -> None:  # a prompt of one token is a decode step at position 0
@@ -242,7 +237,7 @@ class CompiledSteps:
         found = self.teacher_forced(check.ids, check.continuation, run)
         return float(((found - check.expected).norm(dim=-1) / check.expected.norm(dim=-1)).max())
 
-    def _write_kernels(self, options: StepOptions, folder: str, checks: list[Check]) -> str:
+    def _write_kernels(self, options: StepOptions, folder: str, check: Check) -> str:
         """Give the steps their hand-written kernels, if these compute this model; returns what decode runs by."""
         if options.kernels == "inductor" or options.decode.regions == "whole":
             return "inductor"
@@ -250,12 +245,11 @@ class CompiledSteps:
         pdl = options.dependent_launch and device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 9
         tuner = Tuner(folder, pdl)
         try:
-            written = written_modules(self.model, self._view, tuner, pdl, options.short_prompts)
+            written = written_modules(self.model, self._view, tuner, pdl)
         except Unserved as reason:
             return f"inductor: {reason}"
         self.timed = tuner.timed
-        form = replace(self._plain, written=written)
-        error = max(self._logits_error(check, form) for check in checks)
+        error = self._logits_error(check, replace(self._plain, written=written))
         if not error <= LARGEST_ERROR[self.model.dtype]:
             return f"inductor: the kernels' logits differ by {error:.2g} of their size"
         self._decode_form = replace(self._decode_form, written=written)

@@ -54,11 +54,16 @@ class DeviceForm(Protocol):
     device: torch.device
     pinned: bool
 
+    @property
+    def shared_graph_bytes(self) -> int:
+        """Device memory that all graphs share."""
+
     def stream(self) -> AbstractContextManager[Any]:
         """The engine's stream is current within."""
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None]) -> StepGraph:
-        """A graph where there are graphs; called on the capture thread. `rehearsal` is the step on scratch buffers."""
+    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> StepGraph:
+        """A graph where there are graphs; called on the capture thread. `rehearsal` is the step on scratch buffers;
+        None for a step that this process has run already."""
 
     def ring(self, token: torch.Tensor) -> TokenRing: ...
 
@@ -116,6 +121,7 @@ class CpuForm:
     """Steps run eagerly."""
 
     pinned = False
+    shared_graph_bytes = 0
 
     def __init__(self) -> None:
         self.device = torch.device("cpu")
@@ -123,7 +129,7 @@ class CpuForm:
     def stream(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None]) -> StepGraph:
+    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> StepGraph:
         return EagerStep(live)
 
     def ring(self, token: torch.Tensor) -> TokenRing:
@@ -218,7 +224,11 @@ class CudaForm:
     def stream(self) -> AbstractContextManager[Any]:
         return torch.cuda.stream(self._stream)
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None]) -> StepGraph:
+    @property
+    def shared_graph_bytes(self) -> int:
+        return 0 if self._capture is None else self._capture.shared_bytes
+
+    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> StepGraph:
         if self._capture is None:  # made by the first capture, so that its streams and handles are the capture thread's
             self._capture = CudaCapture(self.device, self._dtype)
         return self._capture.capture(live, rehearsal)

@@ -35,13 +35,16 @@ class RollingGraphPool(Generic[G]):
         capacity: int,
         max_bytes: int = 0,
         rolling: bool = True,
+        shared_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         """`capture(key)` makes a graph or raises; `later(job)` runs a job on the capture thread; `max_bytes` 0 is no
-        limit."""
+        limit; `shared_bytes()` is what the graphs hold together, beside each one's own. It never shrinks, so that where
+        it alone is above `max_bytes` only the newest graph is kept."""
         if capacity < 1:
             raise ValueError(f"pool_capacity: {capacity} is less than 1")
         self._capture, self._later = capture, later
         self._capacity, self._max_bytes, self._rolling = capacity, max_bytes, rolling
+        self._shared_bytes = shared_bytes
         self._graphs: OrderedDict[int, G] = OrderedDict()
         self._leases: dict[int, int] = {}
         self._asked: set[int] = set()
@@ -58,12 +61,12 @@ class RollingGraphPool(Generic[G]):
 
     @property
     def bytes(self) -> int:
-        """Held by the graphs, as each was measured at its capture."""
+        """Held by the graphs, as each was measured at its capture, and by what they share."""
         with self._lock:
             return self._bytes()
 
     def _bytes(self) -> int:
-        return sum(graph.bytes for graph in self._graphs.values())
+        return self._shared_bytes() + sum(graph.bytes for graph in self._graphs.values())
 
     def acquire(self, key: int) -> G | None:
         """The graph for `key`, leased until `release(key)`; None on a miss, which asks for a capture."""

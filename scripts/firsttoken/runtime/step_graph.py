@@ -9,13 +9,11 @@ from typing import Any, Protocol
 
 import torch
 
-REHEARSALS = 1  # loads kernels and lets libraries choose; more would only take the device from the engine for longer
-
 
 class StepGraph(Protocol):
     """A step bound to its buffers."""
 
-    bytes: int  # device memory that came with it
+    bytes: int  # device memory that is its own: beside what all graphs share
 
     def replay(self) -> None:
         """Run the step on the current stream."""
@@ -43,11 +41,11 @@ class EagerStep:
 class CudaStepGraph:
     """A captured step."""
 
-    def __init__(self, graph: torch.cuda.CUDAGraph, held_bytes: int, step: Callable[[], None]) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, own_bytes: int, step: Callable[[], None]) -> None:
         self._graph: torch.cuda.CUDAGraph | None = graph
         self._step: Callable[[], None] | None = step  # keeps alive what the graph reads, such as a prefill's mask
         self.replay = graph.replay  # bound once: nothing between the engine's loop and the launch
-        self.bytes = held_bytes
+        self.bytes = own_bytes
 
     def close(self) -> None:
         if self._graph is not None:
@@ -81,6 +79,7 @@ class CudaCapture:
         self._rehearsal_stream = torch.cuda.Stream(device)
         self._capture_stream = torch.cuda.Stream(device)
         self._pool: Any = None
+        self.shared_bytes = 0  # of device memory in the pool, as the allocator has it; it never shrinks
         self._anchors: list[torch.cuda.CUDAGraph] = []
         self._failed: list[torch.cuda.CUDAGraph] = []
         for stream in (self._rehearsal_stream, self._capture_stream):
@@ -89,28 +88,36 @@ class CudaCapture:
     def capture(
         self,
         live: Callable[[], None],
-        rehearsal: Callable[[], None],
+        rehearsal: Callable[[], None] | None,
         generators: Sequence[torch.Generator] = (),
     ) -> CudaStepGraph:
         """Record `live` after rehearsing it on scratch buffers; nothing that `live` works on changes.
 
-        `generators` are those that `live` draws from. Raises what the capture raised; the process can go on, and so can
-        captures.
+        `rehearsal` None: this process has run the step already, so that its kernels are loaded, and a rehearsal would
+        only take the device from the engine. `generators` are those that `live` draws from. Raises what the capture
+        raised; the process can go on, and so can captures.
         """
         torch.cuda.current_stream(self._device).synchronize()  # what the caller has just made for the steps, e.g. masks
         with torch.inference_mode():
-            with torch.cuda.stream(self._rehearsal_stream):
-                for _ in range(REHEARSALS):
+            if rehearsal is not None:
+                with torch.cuda.stream(self._rehearsal_stream):
                     rehearsal()
-            self._rehearsal_stream.synchronize()  # this stream alone: the device may be busy with the engine's
-            free_before, _ = torch.cuda.mem_get_info(self._device)
+                self._rehearsal_stream.synchronize()  # this stream alone: the device may be busy with the engine's
+            before_bytes = self._driver_bytes()
             graph = torch.cuda.CUDAGraph()
             for generator in generators:
                 graph.register_generator_state(generator)
             with torch.cuda.stream(self._capture_stream):
                 self._record(graph, live, self._living_pool())
-        free_after, _ = torch.cuda.mem_get_info(self._device)
-        return CudaStepGraph(graph, max(free_before - free_after, 0), live)
+        own_bytes = max(self._driver_bytes() - before_bytes, 0)
+        segments = torch.cuda.memory_snapshot(self._pool, include_traces=False)
+        self.shared_bytes = sum(segment["total_size"] for segment in segments)
+        return CudaStepGraph(graph, own_bytes, live)
+
+    def _driver_bytes(self) -> int:
+        """Device memory in use that is not the allocator's: contexts, kernels, and what the driver keeps of graphs."""
+        free, total = torch.cuda.mem_get_info(self._device)
+        return total - free - torch.cuda.memory_reserved(self._device)
 
     def _living_pool(self) -> Any:
         """The pool of all graphs, another one after a capture that failed in the former.

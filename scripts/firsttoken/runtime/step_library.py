@@ -36,6 +36,7 @@ class StepLibrary:
         """`graphs` False: every step runs eagerly, and the pool stays empty."""
         self._steps, self._state, self._storage, self._form, self._worker = steps, state, storage, form, worker
         self.graphs = graphs
+        self._ran_eagerly: set[int] = set()  # padded lengths; written by the engine's thread, read by the capture's
         self._scratch = scratch_state(state, masks), storage.scratch()
         options = plan.graphs
         self._prefill_buckets = sorted(bucket for bucket in options.prefill_buckets if bucket <= plan.max_context)
@@ -45,8 +46,9 @@ class StepLibrary:
         # By position, so that the engine's loop finds a step by one index.
         self.decode_at = [by_bucket[bucket_for_position(at, buckets)] for at in range(plan.max_context)]
         self.pool = RollingGraphPool(
-            self._capture_prefill, worker.later, options.pool_capacity, options.pool_max_bytes, options.rolling
-        )
+            self._capture_prefill, worker.later, options.pool_capacity, options.pool_max_bytes, options.rolling,
+            lambda: form.shared_graph_bytes,
+        )  # fmt: skip
         self._leased: int | None = None
         if graphs and options.capture_beforehand:
             for key in dict.fromkeys(self.padded(length) for length in plan.prompt_lengths):
@@ -61,7 +63,13 @@ class StepLibrary:
         key = self.padded(length)
         graph = self.pool.acquire(key) if self.graphs else None
         if graph is None:
-            return self._steps.prefill(self._state, self._storage, key), False if self.graphs else None
+            step = self._steps.prefill(self._state, self._storage, key)
+
+            def run() -> None:
+                step()
+                self._ran_eagerly.add(key)
+
+            return run, False if self.graphs else None
         self._leased = key
         return graph.replay, True
 
@@ -73,7 +81,7 @@ class StepLibrary:
 
     @property
     def bytes(self) -> int:
-        """Device memory that came with the graphs."""
+        """Device memory of all graphs, and of what they share."""
         return self.pool.bytes + sum(step.bytes for step in self.decode_steps)
 
     def close(self) -> None:
@@ -97,4 +105,5 @@ class StepLibrary:
 
     def _capture_prefill(self, key: int) -> StepGraph:
         live = self._steps.prefill(self._state, self._storage, key)
-        return self._form.make_step(live, self._steps.prefill(*self._scratch, key))
+        rehearsal = None if key in self._ran_eagerly else self._steps.prefill(*self._scratch, key)
+        return self._form.make_step(live, rehearsal)

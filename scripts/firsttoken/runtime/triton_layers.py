@@ -19,7 +19,6 @@ from firsttoken.runtime.compiled_attention import DecodeView, LayerKV
 from firsttoken.runtime.folded_norms import norm_formula
 from firsttoken.runtime.fused_projections import FusedWeight, ProjectionSlice
 from firsttoken.runtime.triton_launch import Attention, Matvec, MatvecConfig, attention, can_serve, is_available, matvec
-from firsttoken.runtime.triton_prompt_layers import LONGEST_PROMPT, SMALLEST_HEAD, PromptLayerKernels
 from firsttoken.runtime.triton_tuning import Tuner
 
 LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -53,16 +52,11 @@ class WrittenModules:
     """What to call in the place of modules, by what a step computes."""
 
     decode: Modules = field(default_factory=dict)
-    short_prompt: Modules = field(default_factory=dict)
-    long_prompt: Modules = field(default_factory=dict)
-
-    def of_prompt(self, length: int) -> Modules:
-        """For a padded prompt of more than one token."""
-        return self.short_prompt if length <= LONGEST_PROMPT else self.long_prompt
+    prefill: Modules = field(default_factory=dict)
 
 
-def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool, short_prompts: bool) -> WrittenModules:
-    """Layers, last norm and head for a single row; layers for short prompts; the head alone for others."""
+def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool) -> WrittenModules:
+    """Layers, last norm and head for a single row; for a prompt the head alone, which sees its last row only."""
     device = next(model.parameters()).device
     if not is_available(device):
         raise Unserved(f"Triton cannot compile for this device ({device.type})")
@@ -77,17 +71,12 @@ def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool, short
         by_key.setdefault(product.key(), []).append(product)
     configs = {key: tuner.choose(products) for key, products in by_key.items()}
     decode: Modules = {layer: LayerKernels(part, view, configs, pdl) for layer, part in zip(layers, parts, strict=True)}
-    short: Modules = {}
-    if short_prompts and all(part.attention.keys.shape[3] >= SMALLEST_HEAD for part in parts):
-        chosen = {key: tuner.choose_prompt(products) for key, products in by_key.items()}
-        for layer, part in zip(layers, parts, strict=True):
-            short[layer] = PromptLayerKernels(part.all, part.attention, chosen, pdl)
-    long: Modules = {}
+    prefill: Modules = {}
     if last is not None:
         config = tuner.choose([last])
         decode |= {norms[0]: lambda hidden: hidden, head: RowProduct(last, config, pdl)}
-        long[head] = short[head] = RowProduct(replace(last, epsilon=None, gain=None), config, pdl)
-    return WrittenModules(decode, short, long)
+        prefill[head] = RowProduct(replace(last, epsilon=None, gain=None), config, pdl)
+    return WrittenModules(decode, prefill)
 
 
 class RowProduct:

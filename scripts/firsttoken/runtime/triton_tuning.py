@@ -7,26 +7,21 @@ import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 import torch
 
 from firsttoken.runtime.triton_launch import Matvec, MatvecConfig, candidates, default_config, matvec
-from firsttoken.runtime.triton_prompt_layers import PromptConfig, prompt_candidates, prompt_product
 
 FILE = "triton_tuning.json"
 LAUNCHES = 16  # at least so many products in one timed graph
 REPLAYS = 5
-TIMED_PROMPT = 10  # rows
-
-Config = TypeVar("Config", MatvecConfig, PromptConfig)
 
 
 @dataclass(frozen=True)
 class Timed:
     """A config and what a product took with it, in a row of such products over different weights."""
 
-    config: dict[str, int]
+    config: MatvecConfig
     seconds: float
     read_bytes: int = 0  # the weight's
 
@@ -45,60 +40,34 @@ class Tuner:
         if self._file is not None and self._file.is_file():
             try:
                 for key, row in json.loads(self._file.read_text()).items():
-                    self._known[key] = Timed({name: int(n) for name, n in row["config"].items()}, float(row["seconds"]))
+                    self._known[key] = Timed(MatvecConfig(**row["config"]), float(row["seconds"]))
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ValueError(f"{self._file}: not a table of tuned kernels ({error}); delete the file") from error
 
     def choose(self, products: list[Matvec]) -> MatvecConfig:
-        """The fastest config for products of one key, usually one of each layer, with one row."""
+        """The fastest config for products of one key, usually one of each layer."""
         first = products[0]
         if not first.weight.is_cuda:
             return default_config(first)
-        return self._fastest(products, first.key(), 1, MatvecConfig, candidates(first), matvec)
-
-    def choose_prompt(self, products: list[Matvec]) -> PromptConfig:
-        """The same with a few rows."""
-        first = products[0]
-        if not first.weight.is_cuda:
-            return prompt_candidates(first)[0]
-        key = first.key().replace("matvec", "prompt")
-        return self._fastest(products, key, TIMED_PROMPT, PromptConfig, prompt_candidates(first), prompt_product)
-
-    def _fastest(
-        self,
-        products: list[Matvec],
-        name: str,
-        count: int,
-        kind: type[Config],
-        configs: list[Config],
-        run: Callable[[Matvec, torch.Tensor, torch.Tensor, Config, bool, Any], None],
-    ) -> Config:
-        weight = products[0].weight
-        key = f"{name} | {_machine(weight.device)} | pdl {self._pdl}"
+        key = f"{first.key()} | {_machine(first.weight.device)} | pdl {self._pdl}"
         if key not in self._known:
-            self.timed[name] = []
-            for config in configs:
-                seconds = self._seconds(products, count, config, run)
-                self.timed[name].append(Timed(asdict(config), seconds, weight.nbytes))
-            self.timed[name].sort(key=lambda timed: timed.seconds)
-            self._known[key] = self.timed[name][0]
+            rows = [Timed(config, self._seconds(products, config), first.weight.nbytes) for config in candidates(first)]
+            self.timed[first.key()] = sorted(rows, key=lambda timed: timed.seconds)
+            self._known[key] = self.timed[first.key()][0]
             self._keep()
-        return kind(**self._known[key].config)
+        return self._known[key].config
 
-    def _seconds(self, products: list[Matvec], count: int, config: object, run: Callable[..., None]) -> float:
-        """Device time of one product of `count` rows."""
+    def _seconds(self, products: list[Matvec], config: MatvecConfig) -> float:
+        """Device time of one product."""
         first = products[0]
-
-        def made(width: int) -> torch.Tensor:
-            return torch.randn(1, count, width, device=first.weight.device).to(first.weight.dtype)
-
-        x, out = made(first.columns), made(first.rows)
-        residual = made(first.rows) if first.residual else None
+        device, dtype = first.weight.device, first.weight.dtype
+        x, out = (torch.randn(width, device=device).to(dtype) for width in (first.columns, first.rows))
+        residual = torch.randn(first.rows, device=device).to(dtype) if first.residual else None
         rounds = -(-LAUNCHES // len(products))
 
         def launch() -> None:
             for product in products * rounds:
-                run(product, x, out, config, self._pdl, residual)
+                matvec(product, x, out, config, self._pdl, residual)
 
         return graph_seconds(launch) / (rounds * len(products))
 
@@ -106,7 +75,7 @@ class Tuner:
         if self._file is None:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        rows = {key: {"config": t.config, "seconds": t.seconds} for key, t in self._known.items()}
+        rows = {key: {"config": asdict(t.config), "seconds": t.seconds} for key, t in self._known.items()}
         part = self._file.with_suffix(".part")
         part.write_text(json.dumps(rows, indent=1))
         part.replace(self._file)

@@ -310,14 +310,14 @@ def test_ids_are_unique(tmp_path: Path) -> None:
         read_published(invented(tmp_path, claim, claim))
 
 
-POOL_ROW = dict.fromkeys(("device_reserved_bytes", "device_allocated_bytes"), pd.NA) | dict.fromkeys(
-    ("host_bytes", "captures", "evictions", "failed_captures"), 0
-)
+POOL_ROW = dict.fromkeys(
+    ("device_used_bytes", "device_reserved_bytes", "device_allocated_bytes"), pd.NA
+) | dict.fromkeys(("host_bytes", "captures", "evictions", "failed_captures"), 0)
 
 
-def pool_memory(path: Path, rolling: list[int], unbounded: list[int]) -> Path:
+def pool_memory(path: Path, rolling: list[int], unbounded: list[int], column: str = "graph_bytes") -> Path:
     rows = [
-        POOL_ROW | {"mode": mode, "step": step, "prompt_length": 10 + step, "graph_bytes": value * 2**20}
+        POOL_ROW | {"mode": mode, "step": step, "prompt_length": 10 + step, "graph_bytes": 0, column: value * 2**20}
         for mode, values in (("rolling", rolling), ("unbounded", unbounded))
         for step, value in enumerate(values)
     ]
@@ -340,6 +340,13 @@ def test_bounded_memory(
 ) -> None:
     path = pool_memory(tmp_path / "pool.csv", rolling, unbounded)
     assert judged(as_claimed, pool_memory=path).loc["rolling_bounds_memory", "verdict"] == verdict
+
+
+def test_memory_is_judged_by_what_the_driver_says(as_claimed: Study, tmp_path: Path) -> None:
+    """Seen failing: graph_bytes, which is flat here, taken first."""
+    growing = [10, 20, 30, 40, 50, 60]
+    path = pool_memory(tmp_path / "pool.csv", growing, growing, column="device_used_bytes")
+    assert judged(as_claimed, pool_memory=path).loc["rolling_bounds_memory", "verdict"] == "refuted"
 
 
 @pytest.mark.parametrize(("four", "verdict"), [(200.0, "refuted"), (60.0, "reproduced"), (160.0, "inconclusive")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,17 +97,19 @@ def prompts(*lengths: int) -> list[list[int]]:
 
 
 def test_an_unbounded_pool_grows_and_a_rolling_one_does_not(pooled: type[Pooled], tmp_path: Path) -> None:
-    rows = measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30, 11, 12))
+    used = itertools.count(10)
+    rows = measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30, 11, 12), used_bytes=lambda: next(used))
     held = {
         mode: [(row.graph_bytes or 0) // GRAPH_BYTES for row in rows if row.mode == mode]
         for mode in ("rolling", "unbounded")
     }
     assert held == {"rolling": [1, 2, 3, 3, 3, 3], "unbounded": [1, 2, 3, 4, 5, 6]}
     assert [row.step for row in rows] == [1, 2, 3, 4, 5, 6] * 2
+    assert [row.device_used_bytes for row in rows] == list(range(10, 22)), "the driver is asked once a row"
     assert [row.prompt_length for row in rows[:6]] == [4, 9, 6, 30, 11, 12]
     assert (rows[5].captures, rows[5].evictions, rows[11].evictions) == (6, 3, 0)
     assert all(row.host_bytes > 0 for row in rows)
-    assert all(not plan.graphs.capture_beforehand and plan.max_context == 33 for plan in pooled.plans)
+    assert all(not plan.graphs.capture_beforehand and plan.max_context == 32 for plan in pooled.plans)
 
 
 def test_a_failed_capture_is_counted_and_the_experiment_goes_on(pooled: type[Pooled], tmp_path: Path) -> None:

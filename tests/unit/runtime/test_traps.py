@@ -106,6 +106,22 @@ def test_evicting_each_graph_leaves_the_others_right(make_engine: MakeEngine) ->
     assert (counters["captures"], counters["evictions"], counters["prefill_misses"]) == (6, 3, 5)
 
 
+def test_only_lengths_that_never_ran_are_rehearsed(make_engine: MakeEngine) -> None:
+    """A rehearsal beside live decode takes the device from it. Seen to fail with every capture rehearsed, and with
+    lengths noted as run before they have run."""
+    engine = make_engine(prompt_lengths=(4,))
+    beforehand = engine.form.rehearsals
+    assert beforehand == len(engine.library.decode_steps) + 1
+    assert run_request(engine, prompt_ids(9), 4) == greedy("llama_gqa", prompt_ids(9), 4)
+    assert engine.worker.drain(30)
+    assert engine.form.rehearsals == beforehand
+    assert run_request(engine, prompt_ids(9), 4) == greedy("llama_gqa", prompt_ids(9), 4)
+    assert engine.counters()["prefill_misses"] == 1
+    engine.library.borrow_prefill(11)  # asked for and not run
+    assert engine.worker.drain(30)
+    assert engine.form.rehearsals == beforehand + 1
+
+
 def test_any_order_of_replays_gives_the_same_tokens(make_engine: MakeEngine) -> None:
     """Trap 5. Seen to fail with the step's own logits handed on instead of copied to the fixed buffer."""
     engine = make_engine(prompt_lengths=(4, 7, 12))

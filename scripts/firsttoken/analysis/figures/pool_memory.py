@@ -11,7 +11,9 @@ from firsttoken.analysis.figures import palette, style
 
 TITLE = "Memory over prompt lengths: rolling against unbounded"
 GIB = 2**30
+GROWTH = "device_used_bytes"  # the whole device's, most of which is weights: drawn over the first length's
 MEMORY = {  # the first of these that the experiment has is drawn
+    GROWTH: "Device memory in use over the first length's, GiB",
     "device_reserved_bytes": "Device memory reserved, GiB",
     "graph_bytes": "Memory held by graphs, GiB",
     "host_bytes": "Host memory, GiB (emulated)",
@@ -32,6 +34,8 @@ def plot_pool_memory(
         style.save_message("The pool experiment has no memory figures.", data, out_svg, out_csv, title=TITLE)
         return
     emulated = column == "host_bytes"
+    first = data.sort_values("step").groupby("mode")[column].transform("first") if column == GROWTH else 0.0
+    shown_gib = (data[column] - first) / GIB
     with style.theme():
         figure = style.new_figure(8.2, 3.9)
         axes = figure.subplots()
@@ -40,10 +44,11 @@ def plot_pool_memory(
             look = MODES.get(str(mode), palette.Look(style.INK, ".", (0, (1, 1))))
             rows = rows.sort_values("step")
             keywords = palette.line_style(look, emulated)
-            axes.plot(rows["step"], rows[column] / GIB, markevery=max(len(rows) // 12, 1), **keywords)
-            ends.append((float(rows[column].iloc[-1] / GIB), str(mode), look))
+            drawn = shown_gib[rows.index]
+            axes.plot(rows["step"], drawn, markevery=max(len(rows) // 12, 1), **keywords)
+            ends.append((float(drawn.iloc[-1]), str(mode), look))
         axes.set(xlabel="Different prompt lengths served so far", ylabel=MEMORY[column], title=TITLE)
-        axes.set_ylim(0, 1.12 * float(data[column].max()) / GIB)
+        axes.set_ylim(min(0.0, float(shown_gib.min())), 1.12 * max(float(shown_gib.max()), 1e-3))
         style.label_ends(axes, ends)
         told = (
             "Emulated: no CUDA device, so no graph was captured; this is not evidence about graph memory."

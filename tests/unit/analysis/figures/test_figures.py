@@ -171,6 +171,17 @@ def test_pool_memory_takes_device_memory_where_there_is_any(
     assert column in words and "rolling" in words and "unbounded" in words
 
 
+def test_pool_memory_draws_what_the_driver_counted_as_growth(studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    """Seen failing: the device's whole use, in which some MiB of graphs cannot be seen."""
+    pool = tmp_path / "pool_memory.csv"
+    rows = pd.read_csv(studies["gpu"].pool)
+    rows.assign(device_used_bytes=rows["graph_bytes"] + 15 * 2**30).to_csv(pool, index=False)
+    plot_pool_memory(pool, studies["gpu"].summary, tmp_path / "f.svg", tmp_path / "f.csv", [])
+    words = (tmp_path / "f.svg").read_text()
+    assert "over the first length" in words and "unbounded +2.29 GiB" in words
+    assert ">0.5<" in words, "an axis for 15 GiB would have no such tick"
+
+
 @pytest.mark.parametrize(("study", "emulated"), [("gpu", False), ("embedded", True)])
 def test_pool_misses_tells_the_medians(
     study: str, emulated: bool, studies: dict[str, StudyFiles], tmp_path: Path

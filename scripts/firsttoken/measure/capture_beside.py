@@ -1,0 +1,154 @@
+"""Token gaps while graphs are captured beside: the price of capture for who is being served.
+
+Through the approach's own door, as a client meets it: a burst of prompts of lengths never seen asks for captures, then
+requests of a known length are timed while the captures run. A capture waits for a pause of the engine, and after half
+a second it does not wait any more, so that two kinds of load are measured: short requests one after another (a capture
+starts in the pause before a request and runs beside it) and long ones (captures start within).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from firsttoken.approaches.base import Approach
+from firsttoken.measure.clocks import StampingSink
+from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, POLL_S, Say, pool_counters
+from firsttoken.records import Plan, Record
+
+BURST = 8  # captures asked for at once
+ROUNDS = 4
+SHORT_TOKENS, LONG_TOKENS = 24, 320
+
+Load = Literal["short requests", "long requests"]
+
+
+class GapRow(Record, frozen=True, kw_only=True):
+    """Token gaps under one load, with captures beside or without; milliseconds. `beside` requests are those during
+    which a capture was under way or waiting."""
+
+    load: Load
+    beside: bool
+    requests: int
+    gaps: int
+    median_ms: float
+    p99_ms: float
+    max_ms: float
+    captures: int  # that ended meanwhile
+    capture_ms: float | None  # of one, while the engine had nothing else to do
+
+
+def measure_capture_beside(
+    approach_class: type[Approach],
+    model_dir: Path,
+    plan: Plan,
+    prompts: Sequence[Sequence[int]],
+    say: Say = lambda text: None,
+) -> list[GapRow]:
+    """Two rows a load. The first prompt is the one that is timed, the others, all of other lengths, are captured.
+
+    Raises ValueError for too few prompts, or where a timed request was no hit.
+    """
+    steady, *fresh = prompts
+    needed = 2 * ROUNDS * BURST + BURST
+    if len({len(prompt) for prompt in prompts}) < 1 + needed:
+        raise ValueError(f"capture beside: {needed + 1} prompts of different lengths are needed, found {len(prompts)}")
+    unseen = iter(fresh)
+    with approach_class() as approach:
+        approach.load(model_dir, _plan_for(plan, prompts))
+        alone = {"short requests": _Gaps(), "long requests": _Gaps()}
+        beside = {"short requests": _Gaps(), "long requests": _Gaps()}
+        capture_ms = _capture_ms(approach, [next(unseen) for _ in range(BURST)])
+        say(f"capture beside: {capture_ms:.0f} ms a capture")
+        for _ in range(ROUNDS):
+            for load, tokens in (("short requests", SHORT_TOKENS), ("long requests", LONG_TOKENS)):
+                for _ in range(LONG_TOKENS // tokens):
+                    alone[load].add(_request(approach, steady, tokens))
+                before = pool_counters(approach)
+                for _ in range(BURST):
+                    _request(approach, next(unseen), 1, hit=False)
+                due, deadline_s = before.ended + BURST, perf_counter() + CAPTURE_TIMEOUT_S
+                ended = pool_counters(approach).ended
+                while ended < due or not beside[load].requests:
+                    if perf_counter() > deadline_s:
+                        raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
+                    gaps_ms, earlier = _request(approach, steady, tokens), ended
+                    ended = pool_counters(approach).ended
+                    beside[load].add(gaps_ms, captures=int(ended - earlier))
+            say("capture beside: a round done")
+        if pool_counters(approach).failed:
+            raise ValueError("capture beside: a capture failed, so that nothing ran beside; see the generator's log")
+    return [
+        _row(load, kind is beside, kind[load], capture_ms if kind is beside else None)
+        for load in ("short requests", "long requests")
+        for kind in (alone, beside)
+    ]
+
+
+class _Gaps:
+    def __init__(self) -> None:
+        self.values_ms: list[float] = []
+        self.requests = self.captures = 0
+
+    def add(self, gaps_ms: list[float], captures: int = 0) -> None:
+        self.values_ms += gaps_ms
+        self.requests += 1
+        self.captures += captures
+
+
+def _plan_for(plan: Plan, prompts: Sequence[Sequence[int]]) -> Plan:
+    """Room for all, loading knows the first alone, and a burst never drives it out."""
+    longest = max(map(len, prompts)) + 1
+    context = max(plan.max_context, longest, len(prompts[0]) + LONG_TOKENS)
+    capacity = max(plan.graphs.pool_capacity, BURST + 2)
+    graphs = msgspec.structs.replace(plan.graphs, pool_capacity=capacity, capture_beforehand=True)
+    return msgspec.structs.replace(
+        plan, prompt_lengths=(len(prompts[0]),), new_tokens=SHORT_TOKENS, max_context=context, graphs=graphs
+    )
+
+
+def _capture_ms(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
+    """Of one capture, when nothing runs beside it."""
+    due = pool_counters(approach).ended + len(prompts)
+    for prompt in prompts:
+        _request(approach, prompt, 1, hit=False)
+    left, started_s = due - pool_counters(approach).ended, perf_counter()
+    while pool_counters(approach).ended < due:
+        if perf_counter() - started_s > CAPTURE_TIMEOUT_S:
+            raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
+        time.sleep(POLL_S)
+    return 1e3 * (perf_counter() - started_s) / max(left, 1)
+
+
+def _request(approach: Approach, prompt: Sequence[int], tokens: int, hit: bool = True) -> list[float]:
+    """The gaps of one request, milliseconds."""
+    sink = StampingSink(tokens)
+    approach.generate(list(prompt), tokens, sink)
+    if sink.count != tokens:
+        raise ValueError(f"pushed {sink.count} tokens, {tokens} were asked for ({len(prompt)} prompt tokens)")
+    timings = approach.timings()
+    if timings and timings[0].pool_hit is not hit:
+        raise ValueError(f"capture beside: a prompt of {len(prompt)} tokens was {'no' if hit else 'a'} hit of the pool")
+    gaps_ms: list[float] = (np.diff(sink.times_ns) / 1e6).tolist()
+    return gaps_ms
+
+
+def _row(load: Load, beside: bool, gaps: _Gaps, capture_ms: float | None) -> GapRow:
+    values = np.array(gaps.values_ms)
+    return GapRow(
+        load=load,
+        beside=beside,
+        requests=gaps.requests,
+        gaps=len(values),
+        median_ms=float(np.median(values)),
+        p99_ms=float(np.quantile(values, 0.99)),
+        max_ms=float(values.max()),
+        captures=gaps.captures,
+        capture_ms=capture_ms,
+    )

@@ -1,0 +1,38 @@
+"""The targets of `make gpu-check`, on the latency table of a study that ships."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from firsttoken.measure.capture_beside import GapRow
+from gpu_check import targets_of
+
+SHIPPED = Path(__file__).resolve().parents[2] / "results/reference/llama2-7b-shape-short/tables/latency_by_length.csv"
+
+
+def gap_row(beside: bool, p99_ms: float) -> GapRow:
+    return GapRow(
+        load="long requests", beside=beside, requests=1, gaps=100, median_ms=5.0, p99_ms=p99_ms, max_ms=9.0,
+        captures=4 if beside else 0, capture_ms=80.0 if beside else None,
+    )  # fmt: skip
+
+
+def test_each_target_takes_its_own_figure() -> None:
+    """Seen failing: gaps without captures judged; at-least targets judged as at most."""
+    with SHIPPED.open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    ours = {"approach": "compiled_graph", "floor_ttft_ms": "9.5"}
+    rows += [
+        ours | {"prompt_length": "10", "ttft_median_ms": "4.6"},
+        ours | {"prompt_length": "250", "itl_request_mean_median_ms": "3.45"},
+        ours | {"prompt_length": "500", "ttft_median_ms": "11.4"},
+    ]
+    found = targets_of(rows, [gap_row(False, 9.0), gap_row(True, 5.4)])
+    assert [(round(target.found or 0, 3), target.verdict) for target in found] == [
+        (3.45, "met"), (4.6, "missed"), (1.2, "met"), (3.165, "missed"), (1.08, "met"),
+    ]  # fmt: skip
+
+
+def test_what_was_not_measured_is_said_to_be_so() -> None:
+    assert [target.verdict for target in targets_of([], [])] == ["not measured"] * 4
