@@ -77,6 +77,7 @@ rule judge_claims:
         summary=table("summary"),
         processes=table("process_statistics"),
         environment="results/{study}/environment.json",
+        manifest=MODEL_MANIFEST,
         experiments=experiment_files(),
         sources=sources("analysis/claims.py", "study/job.py"),
     output:
@@ -85,6 +86,8 @@ rule judge_claims:
         "results/{study}/logs/judge_claims.log",
     conda:
         "../envs/base.yaml"
+    params:
+        dtype=STUDY.config["model"]["dtype"],
     message:
         "Judging the published claims"
     script:

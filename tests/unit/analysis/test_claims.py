@@ -3,14 +3,17 @@
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from firsttoken import files
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.published import read_published, source_verdict
 from firsttoken.analysis.schemas import read_table, write_table
+from firsttoken.records import ModelManifest
 from fixtures_samples import Known, Study, analyse, make_study
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published.yaml"
@@ -26,10 +29,24 @@ AS_CLAIMED = {
 CONTESTED = ("best_overall", "speedup_4_48", "graphs_alone_struggle", "jit_is_crucial", "ttft_order")
 
 
-def judged(study: Study, published: Path = PUBLISHED, **extras: Path) -> pd.DataFrame:
+LLAMA = ModelManifest(
+    name="llama2-7b-shape", source="synthetic", origin="", revision="", architecture="LlamaForCausalLM",
+    weights="random", parameters=6_738_415_616, weight_bytes=0, read_bytes_per_token=0, kv_bytes_per_token=0,
+    flops_per_token=0, max_context=4096, vocab_size=32000, files=(),
+)  # fmt: skip
+
+
+def judged(
+    study: Study,
+    published: Path = PUBLISHED,
+    model: ModelManifest = LLAMA,
+    dtype: str = "float16",
+    **extras: Path,
+) -> pd.DataFrame:
     out = study.table("claims")
+    files.write_json(study.root / "model.json", model)
     tables = study.table("summary"), study.table("process_statistics"), study.root / "environment.json"
-    judge_claims(published, *tables, out, **extras)
+    judge_claims(published, *tables, study.root / "model.json", dtype, out, **extras)
     return read_table(out, "claims").set_index("id")
 
 
@@ -59,6 +76,33 @@ def test_a_machine_that_bears_the_study_out_reproduces_it(as_claimed: Study) -> 
     assert {name: found[name] for name in reproduced} == dict.fromkeys(reproduced, "reproduced")
     assert found["p99_order"] == "refuted"
     assert found["rolling_bounds_memory"] == found["unlimited_lengths"] == found["ipc_scales"] == "not testable here"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "dtype", "words"),
+    [
+        (3_400_000, "float16", "this study ran llama2-7b-shape (3.4 million parameters) in float16"),
+        (LLAMA.parameters, "float32", "the claim is about LLaMA-2 7B (6,738 million) in float16 or bfloat16"),
+    ],
+)
+def test_a_claim_about_another_model_is_not_testable(
+    as_claimed: Study, tmp_path: Path, parameters: int, dtype: str, words: str
+) -> None:
+    model = msgspec.structs.replace(LLAMA, parameters=parameters)
+    found = judged(as_claimed, model=model, dtype=dtype).drop("complexity_order")
+    assert (found["verdict"] == "not testable here").all() and found["measured_value"].isna().all()
+    assert found["sentence"].str.contains(words, regex=False).all()
+    assert found.loc["speedup_4_48", "verdict_from_source"] == "contradicts its own source"
+    claim = {
+        "id": "any",
+        "kind": "ratio",
+        "metric": "ttft_mean",
+        "operands": ["baseline", "jit_cuda"],
+        "published": 4.5,
+    }
+    of_any = judged(as_claimed, invented(tmp_path, claim | {"tolerance": 0.1}), model, dtype)
+    assert of_any.loc["any", "verdict"] == "reproduced", "a file that names no model is about any"
+    assert (judged(as_claimed, dtype="bfloat16")["verdict"] == "reproduced").sum() >= 6
 
 
 def test_the_figures_of_a_claim(as_claimed: Study) -> None:
