@@ -204,7 +204,9 @@ def in_words(found: Comparison) -> str:
     """The verdict for the head of a page."""
     if found.verdict == "not comparable":
         return f"Not comparable: {'; '.join(found.reasons)}."
-    beyond = f"Regression beyond {found.threshold:.0%}: {'; '.join(found.regressions)}"
+    n = len(found.regressions)
+    shown = "; ".join(found.regressions[:2]) + (f" and {n - 2} more" if n > 2 else "")
+    beyond = f"{n} regression{'' if n == 1 else 's'} beyond {found.threshold:.0%}: {shown}"
     none = f"No regression beyond {found.threshold:.0%}"
-    counts = f"of {found.comparisons} comparisons {found.faster} are faster, {found.slower} slower in {found.b}"
-    return f"{beyond if found.regressions else none}; {counts}. {found.method}."
+    counts = f"Of {found.comparisons} comparisons {found.faster} are faster, {found.slower} slower in {found.b}"
+    return f"{beyond if found.regressions else none}. {counts}. {found.method}."

@@ -121,6 +121,8 @@ _TITLES = {
     "processes": "Processes each",
     "n_processes": "Fresh processes",
     "n_tainted": "Tainted requests",
+    "n_a": "Processes of a",
+    "n_b": "Processes of b",
     "energy_j_per_token": "Energy, J per token",
 }
 
