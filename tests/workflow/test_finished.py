@@ -41,9 +41,15 @@ def test_no_approach_runs_ahead_of_the_others(finished: Project) -> None:
         json.loads(path.read_text(encoding="utf-8"))
         for path in (finished.folder / "results/tiny/raw").glob("*/[0-9].json")
     ]
-    ran = sorted((run["started_at"], run["repeat"]) for run in records if run["status"] in ("measured", "emulated"))
-    repeats = [repeat for _, repeat in ran]
+    ran = sorted(
+        (run["started_at"], run["repeat"], run["approach"])
+        for run in records
+        if run["status"] in ("measured", "emulated")
+    )
+    repeats = [repeat for _, repeat, _ in ran]
     assert repeats == sorted(repeats) and len(repeats) == 5 * 2
+    orders = {tuple(name for _, at, name in ran if at == repeat) for repeat in repeats}
+    assert len(orders) == 2, "each repeat has an order of its own"
 
 
 @pytest.mark.browser
