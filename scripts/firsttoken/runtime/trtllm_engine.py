@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,11 @@ def _build(model_dir: Path, config: dict[str, Any], plan: Plan, engine_dir: Path
     problem = model_problem(config, MODEL_MAP, plan)
     if problem:
         raise UnsupportedModel(problem)
+    # Neither class refuses a keyword that it does not know, so each name is looked for.
     build_config = BuildConfig(**settings.build_arguments(plan))
+    require_fields(build_config, settings.build_arguments(plan))
+    require_fields(build_config.plugin_config, settings.plugin_settings(plan))
     for name, value in settings.plugin_settings(plan).items():
-        if not hasattr(build_config.plugin_config, name):
-            raise RuntimeError(f"TensorRT-LLM's PluginConfig has no {name!r}; is this version {settings.VERSION}?")
         setattr(build_config.plugin_config, name, value)
     with readable_model(model_dir) as folder:
         llm = LLM(
@@ -140,6 +141,13 @@ def _build(model_dir: Path, config: dict[str, Any], plan: Plan, engine_dir: Path
     for name in ("config.json", "rank0.engine"):
         if not (engine_dir / name).is_file():
             raise RuntimeError(f"TensorRT-LLM saved no {name} in {engine_dir}; its messages are above")
+
+
+def require_fields(config: object, names: Iterable[str]) -> None:
+    """Raise RuntimeError with one line where one of TensorRT-LLM's configs lacks a name that we set."""
+    for name in names:
+        if not hasattr(config, name):
+            raise RuntimeError(f"TensorRT-LLM's {type(config).__name__} has no {name!r}; is this {settings.VERSION}?")
 
 
 @contextmanager

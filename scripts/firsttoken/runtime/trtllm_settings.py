@@ -93,7 +93,7 @@ def build_arguments(plan: Plan) -> dict[str, Any]:
 
 
 def plugin_settings(plan: Plan) -> dict[str, Any]:
-    """Attributes of `BuildConfig.plugin_config`, set one by one: its constructor ignores unknown names silently.
+    """Attributes of `BuildConfig.plugin_config`, set one by one.
 
     Paged context attention serves block reuse and chunked prefill, which are off, and the fused kernels that it needs
     exist for half types only.
@@ -107,8 +107,8 @@ def plugin_settings(plan: Plan) -> dict[str, Any]:
 def runtime_settings(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
     """What the runtime is asked for, as plain values: the manifest and `runtime_arguments` are made of this.
 
-    Block reuse is off, or a repeated prompt would skip its prefill. The batch and token limits are said, since the
-    defaults of `LLM` (2048 and 8192) win over the engine's own.
+    Block reuse is off, or a repeated prompt would skip its prefill. The limits are said here too: `LLM` takes 8192 for
+    `max_num_tokens` if it is not told, whatever the engine was built with, and hands a missing beam width on as None.
     """
     sizes = engine_sizes(plan)
     return {
