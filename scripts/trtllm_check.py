@@ -8,7 +8,9 @@ against float32 logits of the same weights. One table; exit status 1 if anything
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -18,9 +20,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firsttoken.approaches.base import approach_class
-from firsttoken.records import Plan, TensorRTOptions
-from firsttoken.runtime.trtllm_engine import build_trtllm_engine, manifest_path, require_environment
+# What the imports below and TensorRT-LLM need: a Python without them gets one line instead of a traceback.
+NEEDED = ("msgspec", "numpy", "psutil", "pynvml", "tensorrt_llm", "torch", "transformers")
+if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+    sys.exit(
+        f"trtllm-check: {sys.executable} (Python {platform.python_version()}) has no {', '.join(absent)}; run it where "
+        "TensorRT-LLM 1.2.1 and a GPU are, with make trtllm-check TRTLLM_PYTHON=...: docs/tensorrt-llm.md says how"
+    )
+
+from firsttoken.approaches.base import approach_class  # noqa: E402
+from firsttoken.records import Plan, TensorRTOptions  # noqa: E402
+from firsttoken.runtime.trtllm_engine import (  # noqa: E402
+    build_trtllm_engine,
+    current_gpu,
+    manifest_path,
+    require_environment,
+)
 
 PROMPT_LENGTHS = (10, 50, 100)
 NEW_TOKENS = 16
@@ -92,7 +107,7 @@ def worst_gap(model_dir: Path, answers: Sequence[tuple[list[int], list[int]]]) -
 
 
 def print_fields() -> None:
-    """Every name that this version accepts, for whoever has to compare it with ours."""
+    """Every name that this version accepts, and its default, for whoever has to compare it with ours."""
     from tensorrt_llm import BuildConfig, SamplingParams
     from tensorrt_llm.llmapi import ExtendedRuntimePerfKnobConfig, KvCacheConfig, SchedulerConfig
     from tensorrt_llm.llmapi.llm_args import TrtLlmArgs
@@ -101,8 +116,9 @@ def print_fields() -> None:
     for kind in (
         TrtLlmArgs, BuildConfig, plugins, KvCacheConfig, ExtendedRuntimePerfKnobConfig, SchedulerConfig, SamplingParams,
     ):  # fmt: skip
-        names = getattr(kind, "model_fields", None) or [field.name for field in dataclasses.fields(kind)]
-        print(f"{kind.__module__}.{kind.__name__}: {', '.join(names)}")
+        fields = getattr(kind, "model_fields", None) or {field.name: field for field in dataclasses.fields(kind)}
+        found = ", ".join(f"{name}={field.default!r}" for name, field in fields.items())
+        print(f"{kind.__module__}.{kind.__name__}: {found}")
 
 
 def run_one(name: str, single: bool, folder: Path) -> dict[str, Any]:
@@ -138,7 +154,12 @@ def in_fresh_process(*arguments: str) -> None:
 
 def check() -> int:
     """Everything, one step a process. Returns the exit status."""
-    print("  ".join(f"{name} {version}" for name, version in require_environment().items()), flush=True)
+    try:
+        versions, gpu = require_environment(), current_gpu()
+    except RuntimeError as error:
+        print(f"trtllm-check: {error}")
+        return 1
+    print("  ".join(f"{name} {version}" for name, version in versions.items()), f"on {gpu.name}", flush=True)
     with tempfile.TemporaryDirectory(prefix="firsttoken-trtllm-check-") as name:
         folder, rows, failures = Path(name), [], []
         try:

@@ -39,7 +39,8 @@ class Strict:
     model_fields: ClassVar[dict[str, Any]] = {}
 
     def __init_subclass__(cls) -> None:
-        cls.model_fields = dict.fromkeys(name for name in cls.__annotations__ if name != "ignore_unknown")
+        names = [name for name in cls.__annotations__ if name != "ignore_unknown"]
+        cls.model_fields = {name: types.SimpleNamespace(default=getattr(cls, name)) for name in names}
 
     def __init__(self, **values: Any) -> None:
         fields = self.fields()

@@ -211,7 +211,7 @@ class _TrtLLM:
         from firsttoken.runtime.eager_decode import greedy_decode
 
         if not hasattr(self, "_model"):
-            self._model = AutoModelForCausalLM.from_pretrained(self._weights)
+            self._model = AutoModelForCausalLM.from_pretrained(self._weights).float()  # halves are slow on a CPU
         return greedy_decode(self._model, prompt, new_tokens)[0]
 
     def shutdown(self) -> None:
