@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -57,6 +58,16 @@ class TensorRTLLM(Approach):
             reason = f"TensorRT-LLM {found} is installed, this needs {trtllm_settings.VERSION}; {how}"
             return Availability(status="unavailable", reason=reason)
         return Availability(status="measured")
+
+    @classmethod
+    def deployed(cls, methods: Sequence[str]) -> Availability:
+        """Whether it can run on a GPU where Snakemake brings the packages with `methods`; without any, what is here."""
+        if "apptainer" in methods:
+            problem = trtllm_settings.container_problem(platform.python_version())
+            return Availability(status="unavailable" if problem else "measured", reason=problem)
+        if "conda" in methods:
+            return Availability(status="measured")
+        return cls.availability("cuda")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Check the engine in `plan.engine_dir`, start the runtime, run every prompt length twice."""

@@ -188,6 +188,21 @@ def installed_versions() -> dict[str, str]:
     return versions
 
 
+def container_problem(host_python: str) -> str:
+    """Why the container cannot be used from this Python, as one line; "" when it can.
+
+    The image has no msgspec. Snakemake mounts the packages of the Python that runs it into the container, behind the
+    container's own on the path; compiled ones load only where both are of the same minor version.
+    """
+    wanted = REQUIRED_VERSIONS["python"][0]
+    if host_python == wanted or host_python.startswith(f"{wanted}."):
+        return ""
+    return (
+        f"TensorRT-LLM's container has Python {wanted} and takes msgspec from the Python that runs Snakemake, which is "
+        f"{host_python}; make the environment again with Python {wanted}"
+    )
+
+
 def version_problem(versions: Mapping[str, str]) -> str:
     """What in `versions` TensorRT-LLM 1.2.1 does not run with, as one line; "" when all is right."""
     wrong = []

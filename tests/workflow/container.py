@@ -1,0 +1,52 @@
+"""A stand-in for apptainer: it "pulls" an empty image and runs commands with a Python that has no packages at all.
+
+What Snakemake would mount into the container is put where the mounts would be: the job's script is copied with the mount
+points replaced by what they show.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+PROGRAM = '''#!{python}
+import json, os, pathlib, re, sys
+
+arguments = sys.argv[1:]
+if arguments == ["--version"]:
+    print("apptainer version 1.3.4")
+elif arguments[0] == "pull":
+    pathlib.Path(arguments[arguments.index("--name") + 1]).touch()
+else:
+    with open({record!r}, "a") as stream:
+        stream.write(json.dumps({{"arguments": arguments, "nv": os.environ.get("APPTAINER_NV")}}) + "\\n")
+    command = arguments[-1]
+    binds = dict(reversed(arguments[i + 1].rsplit(":", 1)) for i, a in enumerate(arguments) if a == "--bind" and ":" in arguments[i + 1])
+    script = pathlib.Path(re.search(r"(/[^'\\"]*/[.]snakemake/scripts/[^'\\"]+[.]py)", command).group(1))
+    text = script.read_text()
+    for inside, outside in sorted(binds.items(), key=lambda bind: -len(bind[0])):
+        text = text.replace(repr(inside), repr(outside))
+    assert "/mnt/snakemake" not in text.splitlines()[1], text.splitlines()[1]
+    script.write_text(text)
+    os.environ["PATH"] = {bare!r} + os.pathsep + os.environ["PATH"]
+    os.execvp(arguments[-3], arguments[-3:])
+'''
+
+
+def install(folder: Path) -> tuple[dict[str, str], Path]:
+    """Environment variables under which Snakemake finds it, and the file where it notes how it was called."""
+    bare, record = folder / "bare", folder / "calls.jsonl"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True)
+    program = folder / "bin" / "apptainer"
+    program.parent.mkdir()
+    program.write_text(PROGRAM.format(python=sys.executable, record=str(record), bare=str(bare / "bin")))
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    return {"PATH": f"{program.parent}{os.pathsep}{os.environ['PATH']}"}, record
+
+
+def calls(record: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in record.read_text().splitlines()]

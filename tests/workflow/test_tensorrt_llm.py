@@ -1,0 +1,57 @@
+"""TensorRT-LLM in the workflow: looked at again with the deployment method, and its rules inside a container."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow import container
+from workflow.project import Project
+
+pytestmark = pytest.mark.workflow
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+SETTINGS = "scripts/firsttoken/runtime/trtllm_settings.py"
+ON_A_GPU = "device: cuda\nhardware: {gpu: NVIDIA Imaginary}\nmodel: {dtype: float32}\n"
+
+
+def with_the_containers_python(project: Project, version: str) -> None:
+    project.edit(SETTINGS, '"python": ("3.12",)', f'"python": ("{version}",)')
+
+
+def test_another_deployment_method_looks_at_it_again(project: Project, tmp_path: Path) -> None:
+    """It was unavailable; on a GPU with a container its engine is built and its runs are made anew."""
+    project.append(project.config, ON_A_GPU)
+    with_the_containers_python(project, HERE)
+    environment, _ = container.install(tmp_path)
+    without = project.dry_run(env=environment)
+    assert "build_trtllm_engine" not in without.rules and without.rules["benchmark_tensorrt_llm"] == 2
+    deployed = project.dry_run("--sdm", "apptainer", env=environment)
+    assert deployed.rules["build_trtllm_engine"] == 1 and deployed.rules["benchmark_tensorrt_llm"] == 2
+    assert {key: deployed.rules[key] for key in without.rules} == without.rules
+
+
+def test_a_container_of_another_python_is_unavailable_with_its_reason(project: Project, tmp_path: Path) -> None:
+    project.append(project.config, ON_A_GPU + "on_unavailable: fail\n")
+    with_the_containers_python(project, "3.99")
+    environment, _ = container.install(tmp_path)
+    result = project.snakemake("--dry-run", "--sdm", "apptainer", env=environment)
+    assert result.returncode == 1
+    line = next(line for line in result.stderr.splitlines() if line.startswith("firsttoken:"))
+    assert "Python 3.99" in line and "msgspec" in line
+
+
+def test_the_rules_script_starts_in_a_container_that_has_no_packages(project: Project, tmp_path: Path) -> None:
+    """Its Python has no Snakemake, msgspec or anything: they come from the mounted paths. Then it asks for a GPU."""
+    project.append(project.config, ON_A_GPU)
+    with_the_containers_python(project, HERE)
+    environment, record = container.install(tmp_path)
+    result = project.snakemake("--sdm", "apptainer", "--", "results/tiny/engine.json", env=environment)
+    assert result.returncode == 1
+    assert "firsttoken: an engine is built on the GPU that runs it, and this job sees no CUDA device" in result.stderr
+    assert "Traceback" not in result.stderr
+    [call] = container.calls(record)
+    assert call["nv"] == "1", "without it the container does not see the GPU"
+    assert not (project.folder / "results" / "tiny" / "engine.json").exists()
