@@ -1,7 +1,7 @@
 """A stand-in for apptainer: it "pulls" an empty image and runs commands with a Python that has no packages at all.
 
-What Snakemake would mount into the container is put where the mounts would be: the job's script is copied with the mount
-points replaced by what they show.
+What Snakemake would mount into the container is put where the mounts would be: in the job's script the mount points are
+replaced by what they show.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAM = '''#!{python}
+PROGRAM = """#!{python}
 import json, os, pathlib, re, sys
 
 arguments = sys.argv[1:]
@@ -25,7 +25,8 @@ else:
     with open({record!r}, "a") as stream:
         stream.write(json.dumps({{"arguments": arguments, "nv": os.environ.get("APPTAINER_NV")}}) + "\\n")
     command = arguments[-1]
-    binds = dict(reversed(arguments[i + 1].rsplit(":", 1)) for i, a in enumerate(arguments) if a == "--bind" and ":" in arguments[i + 1])
+    bound = [value for option, value in zip(arguments, arguments[1:]) if option == "--bind" and ":" in value]
+    binds = dict(reversed(value.rsplit(":", 1)) for value in bound)
     script = pathlib.Path(re.search(r"(/[^'\\"]*/[.]snakemake/scripts/[^'\\"]+[.]py)", command).group(1))
     text = script.read_text()
     for inside, outside in sorted(binds.items(), key=lambda bind: -len(bind[0])):
@@ -34,7 +35,7 @@ else:
     script.write_text(text)
     os.environ["PATH"] = {bare!r} + os.pathsep + os.environ["PATH"]
     os.execvp(arguments[-3], arguments[-3:])
-'''
+"""
 
 
 def install(folder: Path) -> tuple[dict[str, str], Path]:
