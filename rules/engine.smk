@@ -26,7 +26,7 @@ rule build_trtllm_engine:
         "docker://nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
     resources:
         gpu=1,
-        mem_gib=STUDY.config["tensorrt_llm"]["host_memory_gib"],
+        mem_mb=1024 * STUDY.config["tensorrt_llm"]["host_memory_gib"],  # the name that cluster executors know
     params:
         plan=STUDY.plan(engine_dir=f"results/{STUDY.name}/engine"),
         machine=MACHINE,

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 PROGRAM = """#!{python}
-import json, os, pathlib, re, sys
+import ast, json, os, pathlib, pickle, re, sys
 
 arguments = sys.argv[1:]
 if arguments == ["--version"]:
@@ -22,13 +22,16 @@ if arguments == ["--version"]:
 elif arguments[0] == "pull":
     pathlib.Path(arguments[arguments.index("--name") + 1]).touch()
 else:
-    with open({record!r}, "a") as stream:
-        stream.write(json.dumps({{"arguments": arguments, "nv": os.environ.get("APPTAINER_NV")}}) + "\\n")
     command = arguments[-1]
     bound = [value for option, value in zip(arguments, arguments[1:]) if option == "--bind" and ":" in value]
     binds = dict(reversed(value.rsplit(":", 1)) for value in bound)
     script = pathlib.Path(re.search(r"(/[^'\\"]*/[.]snakemake/scripts/[^'\\"]+[.]py)", command).group(1))
     text = script.read_text()
+    calls = [node for node in ast.walk(ast.parse(text.splitlines()[1])) if isinstance(node, ast.Call)]
+    job = pickle.loads(next(node.args[0].value for node in calls if getattr(node.func, "attr", "") == "loads"))
+    note = {{"nv": os.environ.get("APPTAINER_NV"), **{{name: job.resources.get(name) for name in ("gpu", "mem_mb")}}}}
+    with open({record!r}, "a") as stream:
+        stream.write(json.dumps(note) + "\\n")
     for inside, outside in sorted(binds.items(), key=lambda bind: -len(bind[0])):
         text = text.replace(repr(inside), repr(outside))
     assert "/mnt/snakemake" not in text.splitlines()[1], text.splitlines()[1]

@@ -52,6 +52,6 @@ def test_the_rules_script_starts_in_a_container_that_has_no_packages(project: Pr
     assert result.returncode == 1
     assert "firsttoken: an engine is built on the GPU that runs it, and this job sees no CUDA device" in result.stderr
     assert "Traceback" not in result.stderr
-    [call] = container.calls(record)
-    assert call["nv"] == "1", "without it the container does not see the GPU"
+    # Without "nv" the container does not see the GPU; mem_mb is what cluster executors read.
+    assert container.calls(record) == [{"nv": "1", "gpu": 1, "mem_mb": 64 * 1024}]
     assert not (project.folder / "results" / "tiny" / "engine.json").exists()
