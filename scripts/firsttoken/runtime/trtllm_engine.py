@@ -69,15 +69,20 @@ def require_environment() -> dict[str, str]:
 # ---------------------------------------------------------------- building
 
 
-def build_trtllm_engine(model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path) -> EngineManifest:
+def build_trtllm_engine(
+    model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path, expected_gpu: str = ""
+) -> EngineManifest:
     """Build the engine that `plan` needs into `engine_dir` and write `manifest`.
 
     A model that cannot be built gives an empty folder and a manifest that says why. Raises RuntimeError in another
-    environment or without a GPU, and whatever the builder raises; then `engine_dir` is removed.
+    environment, without a GPU or on another than `expected_gpu`, and whatever the builder raises; then `engine_dir` is
+    removed.
     """
     os.environ.update(settings.process_environment(plan))
     versions = require_environment()
     gpu = current_gpu()
+    if expected_gpu and gpu.name != expected_gpu:
+        raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     engine_dir.mkdir(parents=True, exist_ok=True)
     reason, build_s = "", 0.0
