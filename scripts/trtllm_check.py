@@ -141,7 +141,7 @@ def run_one(name: str, single: bool, folder: Path) -> dict[str, Any]:
         "process": "one" if single else "worker",
         "load s": f"{setup.load_s:.1f}",
         "TTFT ms": f"{statistics.median(ttft_ms):.3f}",
-        "executor TTFT ms": f"{counters.get('executor_ttft_ms', float('nan')):.3f}",
+        "executor TTFT ms": f"{counters['executor_ttft_ms_sum'] / max(1, counters['executor_requests']):.3f}",
         "tokens a chunk": f"{REQUESTS * len(PROMPT_LENGTHS) * NEW_TOKENS / chunks:.2f}",
         "logit gap": worst_gap(folder / "model", answers),
     }

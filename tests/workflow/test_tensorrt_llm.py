@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from firsttoken.files import read_json
+from firsttoken.records import EngineManifest, RunRecord
 from workflow import container
 from workflow.project import Project
 
@@ -55,3 +58,18 @@ def test_the_rules_script_starts_in_a_container_that_has_no_packages(project: Pr
     # Without "nv" the container does not see the GPU; mem_mb is what cluster executors read.
     assert container.calls(record) == [{"nv": "1", "gpu": 1, "mem_mb": 64 * 1024}]
     assert not (project.folder / "results" / "tiny" / "engine.json").exists()
+
+
+def test_both_rules_against_the_stand_in(project: Project) -> None:
+    """From the model's folder to samples: engine, manifest, log, then a run that streams from it in a worker."""
+    project.append(project.config, ON_A_GPU.replace("Imaginary", "Test"))
+    stand_in = str(project.folder / "tests" / "fakes" / "trtllm_site")
+    shutil.rmtree(project.folder / "results" / "tiny" / "raw" / "tensorrt_llm")
+    raw = "results/tiny/raw/tensorrt_llm/1"
+    result = project.snakemake("--", f"{raw}.parquet", env={"PYTHONPATH": stand_in})
+    assert result.returncode == 0, result.stderr[-4000:]
+    manifest = read_json(project.folder / "results" / "tiny" / "engine.json", EngineManifest)
+    assert {entry.path for entry in manifest.files} == {"build.log", "config.json", "rank0.engine"}
+    record = read_json(project.folder / f"{raw}.json", RunRecord)
+    assert (record.status, record.reason, record.counters["worker_processes"]) == ("measured", "", 1)
+    assert record.counters["measured.executor_requests"] == record.requests == 8

@@ -140,14 +140,14 @@ class TensorRTLLM(Approach):
         self._timings.add(output.request_perf_metrics if output is not None else None)
 
     def counters(self) -> dict[str, float]:
-        """The settings as they were, and the executor's own mean times as a cross-check of ours."""
+        """The settings as they were, and the executor's own times as a cross-check of ours."""
         sizes = trtllm_settings.engine_sizes(self._plan)
         return {
             "worker_processes": self._watch.worker_count if self._watch else 0,
             "single_process": float(self._plan.tensorrt_llm.single_process),
             "cuda_graph_mode": float(self.graphs),
             "kv_cache_tokens": sizes.kv_cache_tokens,
-            **self._timings.means(),
+            **self._timings.sums(),
         }
 
     def facts(self) -> dict[str, str]:
@@ -171,7 +171,6 @@ class _ExecutorTimings:
     def __init__(self) -> None:
         self._requests = 0
         self._queue_s = self._first_token_s = self._request_s = 0.0
-        self._reused_blocks = 0
 
     def add(self, metrics: Any) -> None:
         """Count one request. Raises RuntimeError where KV blocks of an earlier request were reused: no fair prefill."""
@@ -186,11 +185,11 @@ class _ExecutorTimings:
         if reused:
             raise RuntimeError(f"TensorRT-LLM reused {reused} KV blocks of an earlier prompt; block reuse must be off")
 
-    def means(self) -> dict[str, float]:
-        """Milliseconds a request; how many requests reported."""
-        counters = {"executor_requests": float(self._requests)}
-        if self._requests:
-            counters["executor_queue_ms"] = self._queue_s / self._requests * 1e3
-            counters["executor_ttft_ms"] = self._first_token_s / self._requests * 1e3
-            counters["executor_request_ms"] = self._request_s / self._requests * 1e3
-        return counters
+    def sums(self) -> dict[str, float]:
+        """Milliseconds over all requests so far: sums, so that the harness can tell what the measured ones add."""
+        return {
+            "executor_requests": float(self._requests),
+            "executor_queue_ms_sum": self._queue_s * 1e3,
+            "executor_ttft_ms_sum": self._first_token_s * 1e3,
+            "executor_request_ms_sum": self._request_s * 1e3,
+        }

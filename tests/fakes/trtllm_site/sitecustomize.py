@@ -6,6 +6,7 @@ from pathlib import Path
 FAKES = Path(__file__).parents[1]
 sys.path[:0] = [str(FAKES), str(FAKES.parents[1] / "scripts")]
 
+from firsttoken.measure import environment  # noqa: E402
 from firsttoken.records import Gpu  # noqa: E402
 from firsttoken.runtime import trtllm_engine, trtllm_settings  # noqa: E402
 
@@ -20,3 +21,4 @@ GPU = Gpu(name="NVIDIA Test", uuid="GPU-1", memory_bytes=1 << 30, compute_capabi
 
 trtllm_settings.installed_versions = lambda: dict(VERSIONS)
 trtllm_engine.current_gpu = lambda: GPU
+environment.visible_gpu = lambda: (GPU, "580.0", "13.0")
