@@ -4,6 +4,11 @@ Needs: the model, a CUDA device, the environment envs/tensorrt_llm.yaml or its c
 Makes: results/{study}/engine/ and results/{study}/engine.json.
 """
 
+# Snakemake starts containers without the GPU; this is apptainer's --nv. The container is used by this engine's rules alone.
+if "apptainer" in deployment_methods():
+    os.environ.setdefault("APPTAINER_NV", "1")
+    os.environ.setdefault("SINGULARITY_NV", "1")
+
 
 rule build_trtllm_engine:
     input:
@@ -21,7 +26,7 @@ rule build_trtllm_engine:
         "docker://nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
     resources:
         gpu=1,
-        mem_gib=STUDY.config["tensorrt_llm"]["host_memory_gib"],
+        mem_mb=1024 * STUDY.config["tensorrt_llm"]["host_memory_gib"],  # the name that cluster executors know
     params:
         plan=STUDY.plan(engine_dir=f"results/{STUDY.name}/engine"),
         machine=MACHINE,
