@@ -14,7 +14,12 @@ rule build_trtllm_engine:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
-        sources=sources("runtime/trtllm_engine.py", "study/job.py"),
+        sources=sources(
+            "runtime/trtllm_engine.py",
+            "measure/device_lock.py",
+            "measure/environment.py",
+            "study/job.py",
+        ),
     output:
         engine=directory("results/{study}/engine"),
         manifest="results/{study}/engine.json",
