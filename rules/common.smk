@@ -20,7 +20,6 @@ from firsttoken.inputs.checks import (
     model_problem,
 )
 from firsttoken.measure.environment import fingerprint, machine_facts, visible_gpu
-from firsttoken.records import Availability
 from firsttoken.study.config import (
     ConfigError,
     Study,
@@ -75,8 +74,8 @@ def deployment_methods():
 def availability(name, study):
     """Whether an approach can run in this study. An engine's packages come with the deployment, where there is one."""
     approach = approach_class(name)
-    if approach.engine and study.device == "cuda" and deployment_methods():
-        return Availability(status="measured")
+    if approach.engine and study.device == "cuda":
+        return approach.deployed(deployment_methods())
     return approach.availability(study.device)
 
 

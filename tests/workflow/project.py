@@ -53,9 +53,9 @@ class Project:
             timeout=900,
         )
 
-    def dry_run(self, env: dict[str, str] | None = None) -> Jobs:
+    def dry_run(self, *arguments: str, env: dict[str, str] | None = None) -> Jobs:
         """The jobs that would run, by rule; `all` and `evidence` are not counted."""
-        result = self.snakemake("--dry-run", env=env)
+        result = self.snakemake("--dry-run", *arguments, env=env)
         output = result.stdout + result.stderr
         assert result.returncode == 0, output
         counts: Counter[str] = Counter()
