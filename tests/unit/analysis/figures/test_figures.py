@@ -142,6 +142,22 @@ def test_ecdf_shows_quantiles_of_untainted_samples_only(studies: dict[str, Study
     assert curve["n"].iloc[0] == len(wanted)
 
 
+def test_tainted_requests_are_in_no_running_median(studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    study = studies["embedded"]
+    samples = pd.read_parquet(study.samples)
+    slow = (samples["approach"] == "baseline") & (samples["order"] % 5 < 3)  # most of them
+    samples["tainted"] = slow
+    samples.loc[slow, "latency_ns"] *= 10
+    samples.to_parquet(tmp_path / "samples.parquet", index=False)
+    _, data = drawn(FIGURES["run_order"], replace(study, samples=tmp_path / "samples.parquet"), tmp_path)
+    baseline = data[data["approach"] == "baseline"]
+    assert baseline["relative"].between(0.7, 1.4).all() and baseline["tainted"].sum() > baseline["n"].sum() / 2
+    samples["tainted"] = samples["approach"] == "baseline"
+    samples.to_parquet(tmp_path / "samples.parquet", index=False)
+    words, data = drawn(FIGURES["run_order"], replace(study, samples=tmp_path / "samples.parquet"), tmp_path)
+    assert "baseline" not in set(data["approach"]) and "baseline (measured, but no data for this figure)" in words
+
+
 def test_break_even_counts_the_requests_that_pay_for_the_start(tmp_path: Path) -> None:
     summary = tmp_path / "summary.csv"
     pd.DataFrame(
