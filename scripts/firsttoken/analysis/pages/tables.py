@@ -65,15 +65,15 @@ def html_table(
     data: pd.DataFrame, name: str, *, raw: str | None = None, titles: Mapping[str, str] | None = None
 ) -> str:
     """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
-    columns = _columns(data, titles or {})
-    if columns[0].name == "approach":  # its cell carries the status as a badge
-        columns = [column for column in columns if column.name != "status"]
+    columns = [column for column in _columns(data, titles or {}) if column.name != "status"]
+    named = {column.name for column in columns}
+    bearer = "approach" if "approach" in named else columns[0].name  # its cell carries the status as a badge
     columns.sort(key=lambda column: column.name in LAST)
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(column.title)}</button></th>'
         for column in columns
     )
-    rows = "".join(_row(row, columns) for row in data.to_dict("records"))
+    rows = "".join(_row(row, columns, bearer) for row in data.to_dict("records"))
     download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
     return (
         f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
@@ -114,7 +114,17 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
     return columns
 
 
-_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "kl": "KL", "id": "id", "ipc": "IPC"}
+_WORDS = {
+    "gib": "GiB",
+    "ttft": "TTFT",
+    "itl": "ITL",
+    "p90": "P90",
+    "p95": "P95",
+    "p99": "P99",
+    "kl": "KL",
+    "id": "id",
+    "ipc": "IPC",
+}
 _UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB"}
 _TITLES = {
     "n": "Samples",
@@ -133,17 +143,20 @@ def _title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _row(row: Mapping[str, Cell] | Mapping[object, Cell], columns: Sequence[Column]) -> str:
+def _row(row: Mapping[str, Cell] | Mapping[object, Cell], columns: Sequence[Column], bearer: str) -> str:
     values = {str(key): value for key, value in row.items()}
     status = str(values.get("status", ""))
-    cells = [_cell(values, column, head=place == 0, status=status) for place, column in enumerate(columns)]
+    cells = [
+        _cell(values, column, head=place == 0, status=status if column.name == bearer else "")
+        for place, column in enumerate(columns)
+    ]
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -> str:
     value = row[column.name]
     tag = 'th scope="row"' if head else "td"
-    badge = f' <span class="badge {escape(status)}">{escape(status)}</span>' if head and status else ""
+    badge = f' <span class="badge {escape(status)}">{escape(status)}</span>' if status else ""
     close = "th" if head else "td"
     if isinstance(value, bool) or not isinstance(value, int | float):
         text = escape(_text(value))

@@ -96,7 +96,7 @@ def test_without_data_the_figure_says_so_in_words(name: str, studies: dict[str, 
 @pytest.mark.parametrize("name", ["ttft_by_length", "speedup"])
 def test_too_few_processes_are_named(name: str, studies: dict[str, StudyFiles], tmp_path: Path) -> None:
     words, _ = drawn(FIGURES[name], studies["few"], tmp_path)
-    assert "No intervals: too few processes." in words
+    assert "No intervals: " in words and "too few" in words
 
 
 @pytest.mark.parametrize("name", FIGURES)
