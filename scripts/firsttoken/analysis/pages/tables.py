@@ -79,7 +79,7 @@ def html_table(
         f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escape(name)} table"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f'<tbody>{rows}</tbody></table></div><button type="button" class="download">Download {escape(name)}.csv'
-        "</button>"
+        '</button> <span class="hint">A click on a heading sorts.</span>'
         f'<script type="application/json">{download}</script></div>'
     )
 

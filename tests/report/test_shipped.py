@@ -1,0 +1,61 @@
+"""The shipped studies: each report is rendered in a fresh clone, without weights, and everything in it opens."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow.project import fresh_clone
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHIPPED = sorted(path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("results/reference/*/provenance.json"))
+
+
+def test_there_is_a_shipped_study() -> None:
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("study", SHIPPED, ids=lambda study: study.name)
+def test_make_summary_prints_the_table_and_the_three_sentences_again(study: Path) -> None:
+    command = ["make", "--silent", "--old-file=.venv/.installed", "VENV=.venv", "summary", f"STUDY={study}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout == (REPOSITORY / study / "tables/answer.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.workflow
+@pytest.mark.browser
+@pytest.mark.parametrize("study", SHIPPED, ids=lambda study: study.name)
+def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path, tmp_path: Path) -> None:
+    from report.browser import chromium, open_page
+
+    clone = fresh_clone(tmp_path / "a clone")
+    shutil.copytree(REPOSITORY / study, clone / study)
+    before = {path: path.read_bytes() for path in (clone / study).rglob("*") if path.is_file()}
+    command = [sys.executable, "scripts/run.py", "--report-only", str(study)]
+    done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "This means: " in done.stdout, "the answer, on the terminal too"
+    assert not (clone / "results/models").exists()
+    assert all(path.read_bytes() == content for path, content in before.items()), "rendering changes no result"
+    with chromium() as browser:
+        page, noise = open_page(browser, clone / study / "report.html", width=1400)
+        page.wait_for_selector(".answer")
+        top = page.locator(".answer").bounding_box()
+        assert top is not None and top["y"] + top["height"] < 900, "the answer is on the first screen"
+        paths = page.evaluate("Object.keys(results).filter(path => path.endsWith('.html'))")
+        assert len(paths) > 20
+        for path in paths:
+            page.evaluate(
+                "path => app.setView({content: 'html', contentPath: results[path].data_uri, resultPath: path})", path
+            )
+            page.wait_for_function(
+                "name => (document.querySelector('iframe') || {src: ''}).src.includes(`filename=${name}`)",
+                arg=Path(path).name,
+            )
+            page.frames[-1].wait_for_selector("h1")
+        assert noise.errors == []
+        assert noise.requests == []
