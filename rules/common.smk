@@ -284,6 +284,16 @@ def page_templates(wildcards):
     return [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
 
 
+def excerpted_files(wildcards):
+    """The files of ours whose functions the pages show: an edited one renders the pages again, or fails them."""
+    named = {
+        name
+        for template in page_templates(wildcards)
+        for name in re.findall(r'source\("([^":]+):', Path(template).read_text())
+    }
+    return [str(ROOT / "scripts" / "firsttoken" / name) for name in sorted(named)]
+
+
 def evidence_files():
     """What a study's provenance is about: everything that it makes."""
     results = f"results/{STUDY.name}"

@@ -76,15 +76,8 @@ rule render_approach_page:
         latency=table("latency_by_length"),
         claims=table("claims"),
         answer="results/{study}/tables/answer.txt",
-        package=sources(  # every module that a page may excerpt
-            "runtime/client.py",
-            "runtime/generator.py",
-            "approaches/_generate.py",
-            "approaches/_one_process.py",
-            "approaches/tensorrt_llm.py",
-            "analysis/pages/approach_page.py",
-            "study/job.py",
-        ),
+        excerpted=excerpted_files,
+        package=sources("analysis/pages/approach_page.py", "study/job.py"),
     output:
         page=report(
             "results/{study}/approaches/{page}.html",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from firsttoken.analysis.pages import documents
 from workflow.project import fresh_clone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -46,6 +47,9 @@ def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path
         page.wait_for_selector(".answer")
         top = page.locator(".answer").bounding_box()
         assert top is not None and top["y"] + top["height"] < 900, "the answer is on the first screen"
+        assert page.locator(".open-pages a").all_inner_texts() == [
+            "overview", *documents.page_names(clone / "report/approaches"), "summary", "claims"
+        ], "the order of the comparison"  # fmt: skip
         paths = page.evaluate("Object.keys(results).filter(path => path.endsWith('.html'))")
         assert len(paths) > 20
         for path in paths:

@@ -47,6 +47,24 @@ def test_an_edited_plot_script_reruns_its_figure(project: Project) -> None:
     assert found == {"plot_setup_time": 1, "write_provenance": 1, **gates}
 
 
+def test_an_edited_caption_draws_its_figure_again(project: Project) -> None:
+    project.append("report/captions/memory.rst", "More words.\n")
+    found = project.dry_run().rules
+    assert [rule for rule in found if rule.startswith(("plot_", "render_"))] == ["plot_memory"]
+
+
+def test_code_that_a_page_shows_renders_the_pages_again_and_a_renamed_function_fails_them(project: Project) -> None:
+    shown = "scripts/firsttoken/runtime/compiled_attention.py"  # of an approach that is not in this study
+    project.edit(shown, "def _attend_one(", "def _attend_all(")
+    jobs = project.dry_run()
+    assert jobs.runs == set()
+    assert [rule for rule in jobs.rules if rule.startswith(("plot_", "render_"))] == ["render_approach_page"]
+    result = project.snakemake("results/tiny/approaches/compiled_graph.html")
+    assert result.returncode != 0
+    output = result.stdout + result.stderr
+    assert "compiled_graph.md.j2 names code that is not there" in output and "_attend_one" in output
+
+
 def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
     project.append("config/published.yaml", "\n# edited\n")
     jobs = project.dry_run()

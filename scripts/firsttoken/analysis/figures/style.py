@@ -168,7 +168,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
         ((axes.transData.transform((1, y))[1] - low) / (high - low), y, text, look) for y, text, look in ends
     )
     line_height_px = 0.16 * axes.figure.dpi
-    heights = _spread([share for share, *_ in placed], line_height_px / (high - low))
+    heights = spread([share for share, *_ in placed], line_height_px / (high - low))
     for height, (share, _, text, look) in zip(heights, placed, strict=True):
         axes.annotate(
             text,
@@ -189,7 +189,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
         )
 
 
-def _spread(wanted: Sequence[float], least: float) -> list[float]:
+def spread(wanted: Sequence[float], least: float) -> list[float]:
     """Rising heights, `least` apart, each as near to its wanted one as its neighbours allow, and none above the top.
 
     Labels that would touch form a block around the mean of what they want; blocks that meet become one.
