@@ -22,6 +22,7 @@ HEADER = (
     "Memory, GiB",
     "Ready, s",
 )
+WIDTHS = "   :widths: 24 9 13 13 13 13 9 6"
 SHOWN = ("measured", "emulated")
 
 
@@ -75,22 +76,28 @@ def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str
 
 
 def _list_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [".. list-table:: Means over prompt lengths; in brackets the 95 % interval", "   :header-rows: 1", ""]
-    cells = [list(HEADER), *([_cell(text) for text in _row(row)] for row in rows)]
+    lines = [
+        ".. list-table:: Means over prompt lengths; in brackets the 95 % interval",
+        "   :header-rows: 1",
+        WIDTHS,
+        "",
+    ]
+    cells = [list(HEADER), *([text or wording.NO_VALUE for text in _row(row)] for row in rows)]
     for row_cells in cells:
         lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(row_cells)]
     return "\n".join(lines)
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    name, status = str(row["approach"]), str(row["status"])
+    status = str(row["status"])
+    what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}"
     if status not in SHOWN:
-        return [name, status, *[wording.NO_VALUE] * (len(HEADER) - 2)]
+        return [what, status, *[wording.NO_VALUE] * (len(HEADER) - 2)]
     latencies = [_latency(row, column) for column in ("ttft_mean", "ttft_p99", "itl_request_mean")]
     on_device = pd.notna(row["device_over_idle_gib"])
     memory = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
     return [
-        name,
+        what,
         status,
         *latencies,
         wording.with_interval(row, "speedup_ttft"),
@@ -110,10 +117,6 @@ def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for every approach that has no figures: its reason, which is too long for the table."""
     without = [row for row in rows if row["status"] not in SHOWN and isinstance(row.get("reason"), str)]
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
-
-
-def _cell(text: str) -> str:
-    return escape(text) or wording.NO_VALUE
 
 
 def _claims(claims: pd.DataFrame) -> str:

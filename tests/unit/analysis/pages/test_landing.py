@@ -44,7 +44,7 @@ def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
 
 def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:
     html = landing(tmp_path, EMBEDDED | {"jit_only": "failed"})
-    row = html[html.index("<p>jit_only</p>") :]
+    row = html[html.index("<p><strong>jit_only</strong>") :]
     row = row[: row.index("</tr>")]
     assert "failed" in row
     assert row.count("–") == 6
