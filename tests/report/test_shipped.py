@@ -61,5 +61,20 @@ def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path
                 arg=Path(path).name,
             )
             page.frames[-1].wait_for_selector("h1")
+        page.reload()
+        page.locator(".open-pages a", has_text="overview").click()
+        page.wait_for_selector("iframe")
+        page.frames[-1].locator("a:not(.asleep)", has_text="page of claims").click()
+        page.wait_for_function("document.querySelector('iframe').src.includes('filename=claims.html')")
+        page.reload()
+        page.locator("nav").get_by_text("Summary", exact=True).click()
+        page.locator("nav table a").first.click()
+        page.wait_for_selector("iframe")
+        inside = page.frames[-1]
+        inside.locator("th", has_text="TTFT mean").locator("button").click()
+        assert inside.locator("tbody th").first.inner_text().startswith("jit_cuda")
+        with page.expect_download() as download:
+            inside.locator(".download").click()
+        assert Path(download.value.path()).read_text() == (clone / study / "tables/summary.csv").read_text()
         assert noise.errors == []
         assert noise.requests == []

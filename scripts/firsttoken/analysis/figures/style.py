@@ -182,7 +182,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
                 "arrowstyle": "-",
                 "color": look.colour,
                 "linewidth": 1.0,
-                "shrinkA": 0,
+                "shrinkA": 3,
                 "shrinkB": 0,
                 "relpos": (0, 0.5),
             },

@@ -14,8 +14,9 @@ from firsttoken.analysis.pages import documents, wording
 
 Cell = object
 BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
-LAST = ("reason",)
-LONG = 40  # letters: a cell with more gets room
+FRONT = ("verdict",)  # right behind the first column: what a reader came for
+LAST = ("sentence", "source", "id", "reason")
+LONG, VERY_LONG = 40, 150  # letters: a cell with more gets room
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")
 
 
@@ -68,7 +69,8 @@ def html_table(
     columns = [column for column in _columns(data, titles or {}) if column.name != "status"]
     named = {column.name for column in columns}
     bearer = "approach" if "approach" in named else columns[0].name  # its cell carries the status as a badge
-    columns.sort(key=lambda column: column.name in LAST)
+    columns.sort(key=lambda column: LAST.index(column.name) + 1 if column.name in LAST else 0)
+    columns[1:] = sorted(columns[1:], key=lambda column: column.name not in FRONT)
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(column.title)}</button></th>'
         for column in columns
@@ -162,7 +164,8 @@ def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -
         text = escape(_text(value))
         if column.name in BADGES and text:
             text = f'<span class="badge {text.replace(" ", "-")}">{text}</span>'
-        room = ' class="words"' if len(text) > LONG and column.name not in BADGES else ""
+        size = "words long" if len(text) > VERY_LONG else "words" if len(text) > LONG else ""
+        room = f' class="{size}"' if size and column.name not in BADGES else ""
         return f"<{tag}{room}>{text}{badge}</{close}>"
     found = wording.interval(_float(row, column.low), _float(row, column.high))
     under = [found or _text(row.get(column.note, "") if column.note else "")]
@@ -171,6 +174,8 @@ def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -
         under.append(f"within these processes {within}" if within else "")
     extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
     whole = isinstance(value, int) or (column.whole and value == value)
+    if column.name == "prompt_length" and not value > 0:  # a row about all lengths has 0 there, or nothing
+        return f'<{tag} class="number" data-value="0">all{badge}</{close}>'
     shown = f"{int(value):,}" if whole else wording.number(value, 4 if abs(value) >= 1000 else 3)
     return f'<{tag} class="number" data-value="{value!r}">{escape(shown)}{extra}{badge}</{close}>'
 
