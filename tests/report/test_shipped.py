@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,14 @@ def test_make_summary_prints_the_table_and_the_three_sentences_again(study: Path
     command = ["make", "--silent", "--old-file=.venv/.installed", "VENV=.venv", "summary", f"STUDY={study}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == (REPOSITORY / study / "tables/answer.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("study", SHIPPED, ids=lambda study: study.name)
+def test_every_link_of_a_page_leads_to_a_page(study: Path) -> None:
+    pages = [*(REPOSITORY / study).glob("approaches/*.html"), *(REPOSITORY / study).glob("pages/*.html")]
+    links = {(page, link) for page in pages for link in re.findall(r'<a [^>]*href="([^"#]+)"', page.read_text("utf-8"))}
+    assert len(links) > 40
+    assert [(page.name, link) for page, link in links if not (page.parent / link).exists()] == []
 
 
 @pytest.mark.workflow

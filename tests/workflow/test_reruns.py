@@ -56,7 +56,7 @@ def test_an_edited_caption_draws_its_figure_again(project: Project) -> None:
 def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> None:
     project.edit("scripts/firsttoken/runtime/compiled_attention.py", "def _attend_one(", "def _attend_all(")
     page = "results/tiny/approaches/compiled_graph.html"
-    result = project.snakemake(page, "--allowed-rules", "render_approach_page")  # nothing else tells it of the edit
+    result = project.snakemake("--allowed-rules", "render_approach_page", "--", page)
     output = result.stdout + result.stderr
     assert result.returncode != 0, output
     assert "compiled_graph.md.j2 names code that is not there" in output and "_attend_one" in output
