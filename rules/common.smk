@@ -215,10 +215,23 @@ def compare_threshold(wildcards):
     return 0.05
 
 
+FIGURE_TITLES = {  # figure -> title in the report
+    "ttft_by_length": "TTFT by prompt length",
+    "latency_ecdf": "Distribution of latencies",
+    "speedup": "Speedup over baseline",
+    "token_time": "Where a token's time goes",
+    "run_order": "Samples over run order",
+    "setup_time": "Time until ready",
+    "break_even": "Break-even",
+    "memory": "Peak memory",
+    "pool_memory": "Pool memory over prompt lengths",
+    "pool_misses": "TTFT at lengths not captured beforehand",
+}
 FIGURES = [
-    "ttft_by_length", "latency_ecdf", "speedup", "token_time", "run_order", "setup_time", "break_even", "memory",
-    *(name for name in ("pool_memory", "pool_misses") if name in EXPERIMENTS),
-]  # fmt: skip
+    name
+    for name in FIGURE_TITLES
+    if name in EXPERIMENTS or name not in ("pool_memory", "pool_misses")
+]
 
 
 PAGES = [
@@ -249,9 +262,52 @@ RECORD_PAGES = {  # record -> title in the report
 }
 
 
+def figure_inputs(name):
+    """What every figure is drawn from, beside its own data: statuses, code, its caption, the page's style."""
+    return {
+        "summary": table("summary"),
+        "sources": sources(
+            f"analysis/figures/{name}.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        "assets": PAGE_ASSETS,
+        "caption": str(ROOT / "report" / "captions" / f"{name}.rst"),
+    }
+
+
+def figure_outputs(name, category="Latency"):
+    """The drawing, its data, and the page with both, which the report shows."""
+    return {
+        "figure": f"results/{{study}}/figures/{name}.svg",
+        "data": f"results/{{study}}/figures/{name}.csv",
+        "page": report(
+            f"results/{{study}}/figures/{name}.html",
+            caption=f"../report/captions/{name}.rst",
+            category=category,
+            labels={"item": FIGURE_TITLES[name]},
+        ),
+    }
+
+
+def page_label(page):
+    """`2 baseline`: the report sorts its menu by the alphabet, and the number keeps the order of the comparison."""
+    return f"{PAGES.index(page) + 1} {page}"
+
+
 def page_templates(wildcards):
     """The overview shows all pages' drawings and every page links to all, so each page follows all templates."""
     return [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
+
+
+def excerpted_files(wildcards):
+    """The files of ours whose functions the pages show: an edited one renders the pages again, or fails them."""
+    named = {
+        name
+        for template in page_templates(wildcards)
+        for name in re.findall(r'source\("([^":]+):', Path(template).read_text())
+    }
+    return [str(ROOT / "scripts" / "firsttoken" / name) for name in sorted(named)]
 
 
 def evidence_files():

@@ -58,6 +58,21 @@ def test_an_edited_plot_script_reruns_its_figure(project: Project) -> None:
     assert project.dry_run().rules == {"plot_setup_time": 1, "write_provenance": 1}
 
 
+def test_an_edited_caption_draws_its_figure_again(project: Project) -> None:
+    project.append("report/captions/memory.rst", "More words.\n")
+    found = project.dry_run().rules
+    assert [rule for rule in found if rule.startswith(("plot_", "render_"))] == ["plot_memory"]
+
+
+def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> None:
+    project.edit("scripts/firsttoken/runtime/compiled_attention.py", "def _attend_one(", "def _attend_all(")
+    page = "results/tiny/approaches/compiled_graph.html"
+    result = project.snakemake("--allowed-rules", "render_approach_page", "--", page)
+    output = result.stdout + result.stderr
+    assert result.returncode != 0, output
+    assert "compiled_graph.md.j2 names code that is not there" in output and "_attend_one" in output
+
+
 def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
     project.append("config/published.yaml", "\n# edited\n")
     assert project.dry_run() == Jobs(rules=BEHIND_CLAIMS, runs=set())

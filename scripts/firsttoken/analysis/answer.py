@@ -65,7 +65,11 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
 
 def setting(environment: Environment, manifest: ModelManifest) -> Setting:
     """What a study was about, from its records."""
-    machine = environment.gpu.name if environment.gpu else f"{environment.cpu} ({environment.threads} threads)"
+    machine = (
+        environment.gpu.name
+        if environment.gpu
+        else f"{environment.cpu} ({environment.threads} thread{'' if environment.threads == 1 else 's'})"
+    )
     weights = " with random weights" if manifest.weights == "random" else ""
     return Setting(f"{manifest.name}{weights}", machine, environment.device == "cuda")
 

@@ -38,6 +38,8 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
         last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
         ends = [_draw(axes, row, shown[str(row["approach"])], palette.looks(order), last) for _, row in data.iterrows()]
         axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low / 1.25, high)  # room for the words at the lowest crossing
         style.plain_log_ticks(axes, "x")
         style.plain_log_ticks(axes, "y")
         axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")

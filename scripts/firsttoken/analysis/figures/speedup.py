@@ -39,6 +39,8 @@ def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: P
         low, high = axes.get_xlim()
         axes.set_xlim(min(low, 0.9), max(high, 1.1))
         style.plain_log_ticks(axes, "x")
+        low, high = axes.get_xlim()
+        axes.set_xticks(sorted({1.0, *(tick for tick in axes.get_xticks() if low <= tick <= high)}))
         intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
         n_lengths = data["prompt_length"].nunique()
         some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""

@@ -78,3 +78,23 @@ def test_an_interval_right_behind_its_value_joins_it(tmp_path: Path) -> None:
     html = (tmp_path / "c.html").read_text()
     assert "1.90 <small>1.71 to 2.09</small>" in html
     assert '<span class="badge contradicts-its-own-source">contradicts its own source</span>' in html
+
+
+def test_the_verdict_stands_beside_what_it_is_about_and_ids_stand_last(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.claims, tmp_path / "c.html", "Claims", assets=ASSETS)
+    html = (tmp_path / "c.html").read_text()
+    headings = re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)</button>', html)
+    assert headings[:2] == ["Claim", "Verdict"] and headings[-3:] == ["Sentence", "Source", "Id"]
+
+
+def test_a_row_about_all_lengths_says_so() -> None:
+    data = pd.DataFrame({"approach": ["a", "b", "c"], "prompt_length": [0.0, None, 10.0], "status": ["emulated"] * 3})
+    html = html_table(data, "t")
+    assert html.count(">all</td>") == 2 and ">10</td>" in html
+    assert html.count('<span class="badge emulated">') == 3 and "Status" not in html
+
+
+def test_a_status_belongs_to_the_approach_wherever_its_column_is() -> None:
+    html = html_table(pd.DataFrame({"panel": ["TTFT"], "approach": ["a"], "status": ["emulated"]}), "t")
+    assert '<th scope="row">TTFT</th><td>a <span class="badge emulated">' in html
