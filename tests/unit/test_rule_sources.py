@@ -18,6 +18,8 @@ RULES = {
     for file in sorted((ROOT / "rules").glob("*.smk"))
     for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", file.read_text(encoding="utf-8"), re.S | re.M)
 }
+COMMON = (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
+FIGURE_INPUTS = COMMON[COMMON.index("def figure_inputs(") : COMMON.index("def figure_outputs(")]
 # A run is made of its approach and the harness: an edit of the glue around every job must not undo measurements.
 OF_A_RUN = ("approaches/null.py", "measure/harness.py", "measure/device_lock.py")
 GLUE = {PACKAGE / "study" / name for name in ("job.py", "trace.py", "parents.py")}
@@ -34,6 +36,8 @@ def behind(script: Path) -> set[Path]:
 @pytest.mark.parametrize("rule", RULES)
 def test_sources_cover_the_scripts_imports(rule: str) -> None:
     body = RULES[rule]
+    figure = re.search(r'figure_inputs\("(\w+)"\)', body)
+    body += FIGURE_INPUTS.replace("{name}", figure.group(1)) if figure else ""
     script = re.search(r'script:\s*"\.\./scripts/(\w+\.py)"', body)
     assert script, f"rule {rule} has no script"
     of_a_run = "sources=approach_sources" in body
