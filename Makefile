@@ -27,7 +27,7 @@ run: $(VENV)/.installed  ## a study, its report and its summary: make run [CONFI
 	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
-	@cat 'results/$(STUDY)/tables/answer.txt'
+	@cat '$(firstword $(wildcard $(STUDY)/tables/answer.txt) results/$(STUDY)/tables/answer.txt)'
 
 verify: $(VENV)/.installed  ## are the files still those that the study was made of: make verify [STUDY=embedded]
 	@$(PY) scripts/verify.py '$(STUDY)'

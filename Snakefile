@@ -21,6 +21,7 @@ include: "rules/model.smk"
 include: "rules/engine.smk"
 include: "rules/benchmark.smk"
 include: "rules/analysis.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 
 

@@ -32,7 +32,12 @@ rule record_environment:
 rule measure_ceilings:
     input:
         manifest=MODEL_MANIFEST,
-        sources=sources("measure/ceilings.py", "measure/device_lock.py", "study/job.py"),
+        sources=sources(
+            "measure/ceilings.py",
+            "measure/device_lock.py",
+            "measure/environment.py",
+            "study/job.py",
+        ),
     output:
         ceilings="results/{study}/ceilings.json",
     log:
@@ -120,6 +125,9 @@ rule measure_ipc:
             "measure/ipc.py",
             "approaches/null.py",
             "approaches/null_2p.py",
+            "measure/device_lock.py",
+            "measure/environment.py",
+            "analysis/schemas.py",
             "study/job.py",
         ),
     output:
@@ -145,7 +153,12 @@ rule measure_pool_memory:
         manifest=MODEL_MANIFEST,
         corpus="config/corpus.txt",
         sources=sources(
-            "measure/experiments.py", "approaches/jit_cuda.py", "study/job.py"
+            "measure/experiments.py",
+            "approaches/jit_cuda.py",
+            "inputs/prompts.py",
+            "measure/device_lock.py",
+            "analysis/schemas.py",
+            "study/job.py",
         ),
     output:
         table="results/{study}/experiments/pool_memory.csv",
@@ -171,7 +184,12 @@ rule measure_pool_misses:
         manifest=MODEL_MANIFEST,
         corpus="config/corpus.txt",
         sources=sources(
-            "measure/experiments.py", "approaches/jit_cuda.py", "study/job.py"
+            "measure/experiments.py",
+            "approaches/jit_cuda.py",
+            "inputs/prompts.py",
+            "measure/device_lock.py",
+            "analysis/schemas.py",
+            "study/job.py",
         ),
     output:
         table="results/{study}/experiments/pool_misses.csv",

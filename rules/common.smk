@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from random import Random
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
@@ -19,8 +20,12 @@ from firsttoken.inputs.checks import (
     model_problem,
 )
 from firsttoken.measure.environment import fingerprint, machine_facts, visible_gpu
-from firsttoken.records import Availability
-from firsttoken.study.config import ConfigError, Study, load_schema
+from firsttoken.study.config import (
+    ConfigError,
+    Study,
+    finished_studies,
+    load_schema,
+)
 from firsttoken.study.sources import package_sources
 
 ROOT = Path(
@@ -53,6 +58,7 @@ def checked_study():
         study.check_availability(
             {name: availability(name, study) for name in study.config["approaches"]}
         )
+        study.check_compared(finished_studies(Path("results")))
         return study
     except ConfigError as error:
         sys.exit(f"firsttoken: {error}")
@@ -68,8 +74,8 @@ def deployment_methods():
 def availability(name, study):
     """Whether an approach can run in this study. An engine's packages come with the deployment, where there is one."""
     approach = approach_class(name)
-    if approach.engine and study.device == "cuda" and deployment_methods():
-        return Availability(status="measured")
+    if approach.engine and study.device == "cuda":
+        return approach.deployed(deployment_methods())
     return approach.availability(study.device)
 
 
@@ -104,7 +110,11 @@ def sources(*modules):
 
 def approach_sources(wildcards):
     """What a benchmark run of one approach is made of."""
-    return sources(f"approaches/{wildcards.approach}.py", "measure/harness.py")
+    return sources(
+        f"approaches/{wildcards.approach}.py",
+        "measure/harness.py",
+        "measure/device_lock.py",
+    )
 
 
 def approach_files(name):
@@ -157,8 +167,14 @@ def run_params(wildcards):
 
 
 def run_priority(wildcards):
-    """Repeat 1 of every approach before repeat 2 of any, so that drift of the machine falls on all alike."""
-    return max(1, 10_000 - int(wildcards.repeat))
+    """Repeat 1 of every approach before repeat 2 of any, so that drift of the machine falls on all alike; within a
+    repeat in an order of its own, so that none always runs behind the same other one.
+    """
+    names, repeat = [*APPROACHES, *INSTRUMENT], int(wildcards.repeat)
+    order = Random(f"{STUDY.config['workload']['seed']} {repeat}").sample(
+        names, len(names)
+    )
+    return max(1, 15_000 - repeat * len(names) - order.index(wildcards.approach))
 
 
 def raw(suffix, approaches=None):
@@ -199,10 +215,23 @@ def compare_threshold(wildcards):
     return 0.05
 
 
+FIGURE_TITLES = {  # figure -> title in the report
+    "ttft_by_length": "TTFT by prompt length",
+    "latency_ecdf": "Distribution of latencies",
+    "speedup": "Speedup over baseline",
+    "token_time": "Where a token's time goes",
+    "run_order": "Samples over run order",
+    "setup_time": "Time until ready",
+    "break_even": "Break-even",
+    "memory": "Peak memory",
+    "pool_memory": "Pool memory over prompt lengths",
+    "pool_misses": "TTFT at lengths not captured beforehand",
+}
 FIGURES = [
-    "ttft_by_length", "latency_ecdf", "speedup", "token_time", "run_order", "setup_time", "break_even", "memory",
-    *(name for name in ("pool_memory", "pool_misses") if name in EXPERIMENTS),
-]  # fmt: skip
+    name
+    for name in FIGURE_TITLES
+    if name in EXPERIMENTS or name not in ("pool_memory", "pool_misses")
+]
 
 
 PAGES = [
@@ -233,9 +262,52 @@ RECORD_PAGES = {  # record -> title in the report
 }
 
 
+def figure_inputs(name):
+    """What every figure is drawn from, beside its own data: statuses, code, its caption, the page's style."""
+    return {
+        "summary": table("summary"),
+        "sources": sources(
+            f"analysis/figures/{name}.py",
+            "analysis/pages/figure_page.py",
+            "study/job.py",
+        ),
+        "assets": PAGE_ASSETS,
+        "caption": str(ROOT / "report" / "captions" / f"{name}.rst"),
+    }
+
+
+def figure_outputs(name, category="Latency"):
+    """The drawing, its data, and the page with both, which the report shows."""
+    return {
+        "figure": f"results/{{study}}/figures/{name}.svg",
+        "data": f"results/{{study}}/figures/{name}.csv",
+        "page": report(
+            f"results/{{study}}/figures/{name}.html",
+            caption=f"../report/captions/{name}.rst",
+            category=category,
+            labels={"item": FIGURE_TITLES[name]},
+        ),
+    }
+
+
+def page_label(page):
+    """`2 baseline`: the report sorts its menu by the alphabet, and the number keeps the order of the comparison."""
+    return f"{PAGES.index(page) + 1} {page}"
+
+
 def page_templates(wildcards):
     """The overview shows all pages' drawings and every page links to all, so each page follows all templates."""
     return [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
+
+
+def excerpted_files(wildcards):
+    """The files of ours whose functions the pages show: an edited one renders the pages again, or fails them."""
+    named = {
+        name
+        for template in page_templates(wildcards)
+        for name in re.findall(r'source\("([^":]+):', Path(template).read_text())
+    }
+    return [str(ROOT / "scripts" / "firsttoken" / name) for name in sorted(named)]
 
 
 def evidence_files():
@@ -256,13 +328,17 @@ def evidence_files():
         *(f"{results}/figures/{name}.html" for name in FIGURES),
         *(f"{results}/approaches/{name}.html" for name in PAGES),
         *(f"{results}/pages/{name}.html" for name in (*TABLE_PAGES, *RECORD_PAGES)),
-        *(f"results/compare/{pair}/comparison.html" for pair in PAIRS),
     ]
 
 
 def study_outputs():
     """Everything that a study makes, the gates left out."""
-    return [*evidence_files(), f"results/{STUDY.name}/provenance.json"]
+    return [
+        *evidence_files(),
+        f"results/{STUDY.name}/provenance.json",
+        # Behind the provenance, since this study may itself be one of the pair.
+        *(f"results/compare/{pair}/comparison.html" for pair in PAIRS),
+    ]
 
 
 def gate_outputs():

@@ -4,24 +4,36 @@ Needs: the model, a CUDA device, the environment envs/tensorrt_llm.yaml or its c
 Makes: results/{study}/engine/ and results/{study}/engine.json.
 """
 
+# Snakemake starts containers without the GPU; this is apptainer's --nv. The container is used by this engine's rules alone.
+if "apptainer" in deployment_methods():
+    os.environ.setdefault("APPTAINER_NV", "1")
+    os.environ.setdefault("SINGULARITY_NV", "1")
+
 
 rule build_trtllm_engine:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
-        sources=sources("runtime/trtllm_engine.py", "study/job.py"),
+        sources=sources(
+            "runtime/trtllm_engine.py",
+            "measure/device_lock.py",
+            "measure/environment.py",
+            "study/job.py",
+        ),
     output:
         engine=directory("results/{study}/engine"),
         manifest="results/{study}/engine.json",
     log:
         "results/{study}/logs/build_trtllm_engine.log",
+    # Before any run: else this approach's repeats would all come after those of the others.
+    priority: 20_000
     conda:
         "../envs/tensorrt_llm.yaml"
     container:
         "docker://nvcr.io/nvidia/tensorrt-llm/release:1.2.1"
     resources:
         gpu=1,
-        mem_gib=STUDY.config["tensorrt_llm"]["host_memory_gib"],
+        mem_mb=1024 * STUDY.config["tensorrt_llm"]["host_memory_gib"],  # the name that cluster executors know
     params:
         plan=STUDY.plan(engine_dir=f"results/{STUDY.name}/engine"),
         machine=MACHINE,

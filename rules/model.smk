@@ -53,11 +53,18 @@ rule make_reference:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         prompts="results/{study}/prompts.json",
-        sources=sources("runtime/reference.py", "study/job.py"),
+        sources=sources(
+            "runtime/reference.py",
+            "measure/device_lock.py",
+            "measure/environment.py",
+            "study/job.py",
+        ),
     output:
         reference="results/{study}/reference.safetensors",
     log:
         "results/{study}/logs/make_reference.log",
+    # Before any run: else those that do not need it would all come before those that do.
+    priority: 20_000
     conda:
         "../envs/base.yaml"
     resources:

@@ -22,4 +22,5 @@ if __name__ == "__main__":  # TensorRT-LLM's MPI workers import this file
                 msgspec.convert(snakemake.params.plan, Plan),
                 Path(snakemake.output.engine),
                 Path(snakemake.output.manifest),
+                expected_gpu=snakemake.params.expected_gpu,
             )

@@ -13,6 +13,8 @@ if __name__ == "__main__":
             summary=snakemake.input.summary,
             process_statistics=snakemake.input.processes,
             environment=snakemake.input.environment,
+            manifest=snakemake.input.manifest,
+            dtype=snakemake.params.dtype,
             out_csv=snakemake.output.claims,
             pool_memory=experiments.get("pool_memory"),
             pool_misses=experiments.get("pool_misses"),

@@ -4,6 +4,8 @@ match."""
 from pathlib import Path
 
 from firsttoken.files import read_json
+from firsttoken.measure.device_lock import device_lock
+from firsttoken.measure.environment import visible_gpu
 from firsttoken.records import Prompts
 from firsttoken.runtime.reference import make_reference
 from firsttoken.study.job import job, require_gpu_slot
@@ -11,12 +13,14 @@ from firsttoken.study.job import job, require_gpu_slot
 if __name__ == "__main__":
     with job(snakemake):
         require_gpu_slot(snakemake)
-        make_reference(
-            model_dir=Path(snakemake.input.model),
-            prompts=read_json(snakemake.input.prompts, Prompts),
-            new_tokens=snakemake.params.new_tokens,
-            logit_prompts_per_length=snakemake.params.logit_prompts_per_length,
-            device=snakemake.params.device,
-            threads=snakemake.params.threads,
-            out=Path(snakemake.output.reference),
-        )
+        gpu = visible_gpu()[0] if snakemake.params.device == "cuda" else None
+        with device_lock(gpu.uuid if gpu else "cpu"):  # it measures nothing, but would disturb who does
+            make_reference(
+                model_dir=Path(snakemake.input.model),
+                prompts=read_json(snakemake.input.prompts, Prompts),
+                new_tokens=snakemake.params.new_tokens,
+                logit_prompts_per_length=snakemake.params.logit_prompts_per_length,
+                device=snakemake.params.device,
+                threads=snakemake.params.threads,
+                out=Path(snakemake.output.reference),
+            )

@@ -20,5 +20,6 @@ if __name__ == "__main__":
             csv=Path(snakemake.output.data),
             out_html=Path(snakemake.output.page),
             title=snakemake.params.title,
+            caption=Path(snakemake.input.caption).read_text(encoding="utf-8"),
             assets=Path(snakemake.input.assets[0]).parent,
         )

@@ -20,6 +20,7 @@ if __name__ == "__main__":
             summary_csv=Path(snakemake.input.summary),
             latency_csv=Path(snakemake.input.latency),
             claims_csv=Path(snakemake.input.claims),
+            answer_txt=Path(snakemake.input.answer),
             study=snakemake.wildcards.study,
         )
         render_page(snakemake.wildcards.page, inputs, Path(snakemake.output.page))

@@ -1,8 +1,10 @@
-"""In: the comparison of two studies. Out: it as a page that sorts and downloads."""
+"""In: the comparison of two studies and its verdict. Out: both as a page that sorts and downloads."""
 
 from pathlib import Path
 
+from firsttoken.analysis.compare import Comparison, in_words
 from firsttoken.analysis.pages.tables import render_table
+from firsttoken.files import read_json
 from firsttoken.study.job import job
 
 if __name__ == "__main__":
@@ -12,4 +14,5 @@ if __name__ == "__main__":
             Path(snakemake.output.page),
             f"{snakemake.wildcards.b} compared with {snakemake.wildcards.a}",
             assets=Path(snakemake.input.assets[0]).parent,
+            description=in_words(read_json(snakemake.input.verdict, Comparison)),
         )

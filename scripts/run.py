@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from firsttoken.study.config import finished_studies
 from firsttoken.study.parents import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,6 +77,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     gpu = environment["gpu"]["name"] if environment["gpu"] else ""
     config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
+    config["compare"] = []  # the other study need not be here
     report = (report or folder / "report.html").absolute()
     with tempfile.TemporaryDirectory(prefix="firsttoken-report-") as mirror:
         for name in ("Snakefile", "rules", "scripts", "config", "report", "envs", "profiles"):
@@ -92,12 +94,23 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
 
 
 def compare(a: str, b: str, rest: list[str]) -> int:
-    """Compare two finished studies; the status is non-zero on a regression."""
+    """Compare two finished studies; the status is non-zero on a regression.
+
+    Raises ValueError where one of them is not there.
+    """
+    finished = finished_studies(ROOT / "results")
+    for side, study in (("A", a), ("B", b)):
+        if study not in finished:
+            known = ", ".join(finished) or "none"
+            raise ValueError(f"compare: {side}={study!r} is no finished study; found in results/: {known}")
     folder = f"results/compare/{a}_vs_{b}"
     rules = ["--allowed-rules", "compare_studies", "render_comparison", "gate_regression"]
     targets = [f"{folder}/comparison.html", f"{folder}/no_regression"]
     status = run([*SNAKEMAKE[:3], *targets, *SNAKEMAKE[3:], *rules, *rest])
-    print(f"Comparison: {folder}/comparison.html")
+    verdict = ROOT / folder / "comparison.json"
+    if verdict.exists():
+        print(f"{b} compared with {a}: {json.loads(verdict.read_text(encoding='utf-8'))['verdict']}")
+        print(f"Comparison: {folder}/comparison.html")
     return status
 
 

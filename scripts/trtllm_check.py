@@ -2,13 +2,15 @@
 
 Prints the versions and the real fields of every class that we pass keywords to, then builds a tiny random Llama in
 float16, streams from it with and without CUDA graphs, in a worker process and in one process, and holds each token
-against float32 logits of the same weights. One table; exit status 1 if anything is wrong. A few minutes.
+against float32 logits of the same weights. One table; exit status 1 if anything is wrong. At most ten minutes.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
+import platform
 import statistics
 import subprocess
 import sys
@@ -18,13 +20,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firsttoken.approaches.base import approach_class
-from firsttoken.records import Plan, TensorRTOptions
-from firsttoken.runtime.trtllm_engine import build_trtllm_engine, manifest_path, require_environment
+# What the imports below and TensorRT-LLM need: a Python without them gets one line instead of a traceback.
+NEEDED = ("msgspec", "numpy", "psutil", "pynvml", "tensorrt_llm", "torch", "transformers")
+if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+    sys.exit(
+        f"trtllm-check: {sys.executable} (Python {platform.python_version()}) has no {', '.join(absent)}; run it where "
+        "TensorRT-LLM 1.2.1 and a GPU are, with make trtllm-check TRTLLM_PYTHON=...: docs/tensorrt-llm.md says how"
+    )
+
+from firsttoken.approaches.base import approach_class  # noqa: E402
+from firsttoken.records import Plan, TensorRTOptions  # noqa: E402
+from firsttoken.runtime.trtllm_engine import (  # noqa: E402
+    build_trtllm_engine,
+    current_gpu,
+    manifest_path,
+    require_environment,
+)
 
 PROMPT_LENGTHS = (10, 50, 100)
 NEW_TOKENS = 16
 REQUESTS = 20
+LIMIT_S = 600.0  # for everything; what does not end within it, such as a worker that hangs, has failed
 # As config key equivalence.logit_gap for float16: the logits of a rounding may change the choice by this much.
 LOGIT_GAP = 0.05
 RUNS = [(name, single) for single in (False, True) for name in ("tensorrt_llm", "tensorrt_llm_nograph")]
@@ -92,7 +108,7 @@ def worst_gap(model_dir: Path, answers: Sequence[tuple[list[int], list[int]]]) -
 
 
 def print_fields() -> None:
-    """Every name that this version accepts, for whoever has to compare it with ours."""
+    """Every name that this version accepts, and its default, for whoever has to compare it with ours."""
     from tensorrt_llm import BuildConfig, SamplingParams
     from tensorrt_llm.llmapi import ExtendedRuntimePerfKnobConfig, KvCacheConfig, SchedulerConfig
     from tensorrt_llm.llmapi.llm_args import TrtLlmArgs
@@ -101,8 +117,9 @@ def print_fields() -> None:
     for kind in (
         TrtLlmArgs, BuildConfig, plugins, KvCacheConfig, ExtendedRuntimePerfKnobConfig, SchedulerConfig, SamplingParams,
     ):  # fmt: skip
-        names = getattr(kind, "model_fields", None) or [field.name for field in dataclasses.fields(kind)]
-        print(f"{kind.__module__}.{kind.__name__}: {', '.join(names)}")
+        fields = getattr(kind, "model_fields", None) or {field.name: field for field in dataclasses.fields(kind)}
+        found = ", ".join(f"{name}={field.default!r}" for name, field in fields.items())
+        print(f"{kind.__module__}.{kind.__name__}: {found}")
 
 
 def run_one(name: str, single: bool, folder: Path) -> dict[str, Any]:
@@ -125,31 +142,38 @@ def run_one(name: str, single: bool, folder: Path) -> dict[str, Any]:
         "process": "one" if single else "worker",
         "load s": f"{setup.load_s:.1f}",
         "TTFT ms": f"{statistics.median(ttft_ms):.3f}",
-        "executor TTFT ms": f"{counters.get('executor_ttft_ms', float('nan')):.3f}",
+        "executor TTFT ms": f"{counters['executor_ttft_ms_sum'] / max(1, counters['executor_requests']):.3f}",
         "tokens a chunk": f"{REQUESTS * len(PROMPT_LENGTHS) * NEW_TOKENS / chunks:.2f}",
         "logit gap": worst_gap(folder / "model", answers),
     }
 
 
-def in_fresh_process(*arguments: str) -> None:
+def in_fresh_process(deadline: float, *arguments: str) -> None:
     """This script again: variables that are read at import, and MPI, can be set once a process."""
-    subprocess.run([sys.executable, __file__, *arguments], check=True, timeout=300)
+    remaining_s = max(1.0, deadline - time.monotonic())
+    subprocess.run([sys.executable, __file__, *arguments], check=True, timeout=remaining_s)
 
 
 def check() -> int:
     """Everything, one step a process. Returns the exit status."""
-    print("  ".join(f"{name} {version}" for name, version in require_environment().items()), flush=True)
+    deadline = time.monotonic() + LIMIT_S
+    try:
+        versions, gpu = require_environment(), current_gpu()
+    except RuntimeError as error:
+        print(f"trtllm-check: {error}")
+        return 1
+    print("  ".join(f"{name} {version}" for name, version in versions.items()), f"on {gpu.name}", flush=True)
     with tempfile.TemporaryDirectory(prefix="firsttoken-trtllm-check-") as name:
         folder, rows, failures = Path(name), [], []
         try:
-            in_fresh_process("fields")
-            in_fresh_process("build", name)
+            in_fresh_process(deadline, "fields")
+            in_fresh_process(deadline, "build", name)
         except subprocess.SubprocessError as error:
             print(f"FAILED: {error}")
             return 1
         for approach, single in RUNS:
             try:
-                in_fresh_process("run", name, approach, str(int(single)))
+                in_fresh_process(deadline, "run", name, approach, str(int(single)))
                 rows.append(json.loads((folder / "row.json").read_text()))
             except subprocess.SubprocessError as error:
                 failures.append(f"{approach}, {'one process' if single else 'worker process'}: {error}")

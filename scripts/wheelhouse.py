@@ -47,8 +47,8 @@ def lacking(lock: str, host: set[str]) -> list[str]:
     return [line for line in lines if canonical(line.split("==")[0]) not in without]
 
 
-def runs(python: str) -> bool:
-    """Whether `python` starts and has pip; a version manager's stand-in for what is not installed does not."""
+def runs_pip(python: str) -> bool:
+    """Whether it is there and runs: a version manager's shim may be there alone."""
     if shutil.which(python) is None:
         return False
     return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
@@ -63,10 +63,11 @@ def main() -> int:
     parser.add_argument("--host", type=Path, help="the host's `pip freeze`")
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
     options = parser.parse_args()
-    if not runs(options.python):
+    if not runs_pip(options.python):
         print(
-            f"firsttoken: {options.python}: no interpreter that runs here and has pip; "
-            "the wheels must be made by the host's Python version"
+            f"firsttoken: {options.python}: no interpreter with pip here; "
+            "the wheels must be made by the host's Python version",
+            file=sys.stderr,
         )
         return 1
     names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()
@@ -76,7 +77,9 @@ def main() -> int:
     options.out.mkdir(parents=True)
     command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(options.out)]
     if subprocess.run([*command, *wanted]).returncode != 0:
-        print(f"firsttoken: pip could not make the wheels with {options.python}; its own words are above")
+        print(
+            f"firsttoken: pip could not make the wheels with {options.python}; its own words are above", file=sys.stderr
+        )
         return 1
     size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
     print(f"{options.out}: {len(wanted)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")

@@ -226,6 +226,7 @@ def _run(
         "fingerprint": "f1",
         "versions": {"torch": "2.13.0"},
         "order_seed": repeat,
+        "started_at": f"2026-01-01T00:{repeat:02}:00+00:00",
     }
     files.write_json(folder / f"{repeat}.json", RunRecord(**(fields | dict(known.record))))  # type: ignore[arg-type]
     files.write_json(folder / f"{repeat}.tokens.json", _tokens(study, name, known, repeat, lengths, ran))

@@ -37,9 +37,9 @@ for (const box of document.querySelectorAll(".table")) {
 if (window.parent !== window) {
   const links = [...document.querySelectorAll("a[href$='.html']")];
   for (const link of links) {
-    const name = link.getAttribute("href");
+    const name = link.getAttribute("href").split("/").pop();
     link.classList.add("asleep");
-    link.title = "In the report's menu: Approaches, " + name.replace(".html", "");
+    link.title = "In the report's menu: " + name.replace(".html", "");
     link.addEventListener("click", (event) => {
       event.preventDefault();
       if (!link.classList.contains("asleep")) window.parent.postMessage({ firsttoken: name }, "*");
@@ -48,7 +48,7 @@ if (window.parent !== window) {
   }
   window.addEventListener("message", (message) => {
     if (message.source !== window.parent || !message.data || !message.data.known) return;
-    for (const link of links.filter((one) => one.getAttribute("href") === message.data.firsttoken)) {
+    for (const link of links.filter((one) => one.getAttribute("href").split("/").pop() === message.data.firsttoken)) {
       link.classList.remove("asleep");
       link.removeAttribute("title");
     }

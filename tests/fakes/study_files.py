@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from firsttoken.analysis import schemas
-from firsttoken.files import write_json
+from firsttoken.files import write_json, write_text
 from firsttoken.records import (
     Availability,
     Environment,
@@ -38,6 +38,7 @@ MANIFEST = ModelManifest(
     architecture="LlamaForCausalLM", parameters=3_400_000, weight_bytes=13_600_000, read_bytes_per_token=12_000_000,
     kv_bytes_per_token=2048, flops_per_token=6_000_000, max_context=512, vocab_size=2048, files=(),
 )  # fmt: skip
+ANSWER = ("The <first> sentence.", "The second.", "The third.")
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
 STATISTICS = ("mean", "median", "p90", "p95", "p99")
 
@@ -53,6 +54,7 @@ class StudyFiles:
     claims: Path
     pool: Path
     misses: Path
+    answer: Path
     records: list[Path]
     environment: Path
     manifest: Path
@@ -85,12 +87,14 @@ def make_study(
         claims=folder / "tables/claims.csv",
         pool=folder / "pool_memory.csv",
         misses=folder / "pool_misses.csv",
+        answer=folder / "tables/answer.txt",
         records=[folder / f"raw/{name}/{repeat}.json" for name in statuses for repeat in range(1, repeats + 1)],
         environment=folder / "environment.json",
         manifest=folder / "model.json",
     )
     write_json(files.environment, _environment(statuses, gpu))
     write_json(files.manifest, MANIFEST)
+    write_text(files.answer, "a table\n\n" + "\n".join(ANSWER) + "\n")
     files.summary.parent.mkdir(parents=True, exist_ok=True)
     samples.to_parquet(files.samples, index=False)
     latency = _latency(samples, statuses, repeats)
@@ -190,6 +194,7 @@ def _with_interval(name: str, value: float, few: bool) -> dict[str, object]:
         f"{name}_ms": value,
         f"{name}_low_ms": None if few else 0.96 * value,
         f"{name}_high_ms": None if few else 1.05 * value,
+        f"{name}_within_ms": value,
         f"{name}_within_low_ms": 0.98 * value,
         f"{name}_within_high_ms": 1.02 * value,
         f"{name}_note": "too few processes" if few else "",
@@ -211,6 +216,10 @@ def _summary(latency: pd.DataFrame, statuses: dict[str, str], repeats: int) -> p
                 row |= {f"{column}{end}": part[f"{source}{end}"].mean() for end in ("_ms", "_low_ms", "_high_ms")}
             row |= {
                 "itl_p99_ms": part["itl_token_gap_p99_ms"].mean(),
+                "floor_ttft_ms": part["floor_ttft_ms"].mean(),
+                "floor_itl_ms": part["floor_itl_ms"].mean(),
+                "ttft_share_of_floor": 0.3,
+                "itl_share_of_floor": 0.2,
                 "device_allocated_gib": None,
                 "host_peak_gib": 0.8,
             }

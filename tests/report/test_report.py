@@ -40,7 +40,7 @@ rule copy_page:
     input: "{{page}}.html"
     output:
         report("results/{{study}}/approaches/{{page}}.html", caption=CAPTIONS + "approach_page.rst",
-               category="Approaches", labels={{"Page": "{{page}}"}})
+               category="Approaches", labels={{"item": "{{page}}"}})
     shell: "cp {{input}} {{output}}"
 """
 
@@ -62,6 +62,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         summary_csv=study.summary,
         latency_csv=study.latency,
         claims_csv=study.claims,
+        answer_txt=answer,
         study="toy",
     )
     for page in ("overview", "baseline"):
@@ -98,6 +99,7 @@ def test_the_report_opens_offline_with_every_category_and_without_an_error(repor
         for category in CATEGORIES:
             assert page.locator("nav").get_by_text(category, exact=True).count() == 1, category
         landing = page.locator("#app").inner_text()
+        assert landing.index(ANSWER[2]) < landing.index("Start here:") < landing.index("Next token, ms")
         screenshot(page, "report-landing")
         for words in [*ANSWER, "Emulated: cuda_graph, jit_cuda", "A CPU with <angles> & *stars*", "Machine."]:
             assert words in landing, words

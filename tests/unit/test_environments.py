@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from firsttoken.runtime.trtllm_settings import CONTAINER
+
 ROOT = Path(__file__).parents[2]
 # import name -> distribution, where they differ
 DISTRIBUTIONS = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py"}
@@ -62,3 +64,8 @@ def test_what_the_package_imports_is_asked_for() -> None:
             for name in {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - ELSEWHERE:
                 if name not in ("firsttoken", "snakemake"):
                     assert canonical(DISTRIBUTIONS.get(name, name)) in asked, f"{path}: {name} is in no requirements"
+
+
+def test_the_engines_rules_run_in_the_container_that_the_scripts_name() -> None:
+    text = "".join((ROOT / "rules" / name).read_text(encoding="utf-8") for name in ("engine.smk", "benchmark.smk"))
+    assert re.findall(r'"docker://(.+)"', text) == [CONTAINER] * 2

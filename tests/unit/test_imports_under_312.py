@@ -1,32 +1,79 @@
 """What the scripts of TensorRT-LLM's rules import of our package, under CPython 3.12 with nothing else installed.
 
 TensorRT-LLM 1.2.1 brings transformers 4.57, torch 2.9 and numpy 1; our code there may use only the packages listed
-here, in the versions of envs/tensorrt_llm.yaml.
+here, in the versions of envs/tensorrt_llm.yaml. The source is read everywhere; where a CPython 3.12 is found, the
+scripts' imports and a whole benchmark run are tried in it.
 """
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from firsttoken.approaches.base import approach_class, approach_names
+
 ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
 NAMES = ("numpy", "pyarrow", "msgspec", "psutil", "nvidia-ml-py")
-MODULES = (
-    "firsttoken.approaches.base",
-    "firsttoken.approaches.tensorrt_llm",
-    "firsttoken.approaches.tensorrt_llm_nograph",
-    "firsttoken.files",
-    "firsttoken.measure.harness",
-    "firsttoken.records",
-    "firsttoken.runtime.trtllm_engine",
-    "firsttoken.study.job",
-)
+IMPORTED_AS = {"nvidia-ml-py": "pynvml"}
+ENGINES = [name for name in approach_names() if approach_class(name).engine]
+RULE_SCRIPTS = [SCRIPTS / "build_trtllm_engine.py", SCRIPTS / "benchmark_approach.py"]
+
+
+def imported_at_once(tree: ast.AST) -> Iterator[str]:
+    """Names of the modules that are imported when a file is: those inside functions come later, if at all."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module and not node.level
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from imported_at_once(node)
+
+
+def package_files(name: str) -> list[Path]:
+    """The file of a module of ours and the `__init__.py` of the packages above it; a class or function has none."""
+    parts = name.split(".")
+    places = [SCRIPTS.joinpath(*parts[:depth]) for depth in range(1, len(parts) + 1)]
+    files = [place / "__init__.py" for place in places] + [places[-1].with_suffix(".py")]
+    return [file for file in files if file.is_file()]
+
+
+def foreign_modules(start: list[Path]) -> dict[str, Path]:
+    """Top-level modules that are neither ours nor Python's -> a file that imports them at once."""
+    found: dict[str, Path] = {}
+    seen: set[Path] = set()
+    queue = list(start)
+    while queue:
+        path = queue.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for name in imported_at_once(ast.parse(path.read_text(encoding="utf-8"))):
+            top = name.split(".")[0]
+            if top == "firsttoken":
+                queue.extend(package_files(name))
+            elif top not in sys.stdlib_module_names:
+                found[top] = path
+    assert len(seen) > 20, "the walk follows our own imports"
+    return found
+
+
+def test_the_rules_scripts_import_only_what_their_environment_has() -> None:
+    start = [*RULE_SCRIPTS, *(SCRIPTS / "firsttoken" / "approaches" / f"{name}.py" for name in ENGINES)]
+    found = foreign_modules(start)
+    assert set(found) <= {IMPORTED_AS.get(name, name) for name in NAMES}, found
 
 
 def pinned() -> list[str]:
@@ -68,11 +115,46 @@ def python_312() -> Path:
     return folder / "bin" / "python"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_with_the_little_that_is_there(python_312: Path, module: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
-    run = subprocess.run(
-        [str(python_312), "-c", f"import {module}"], env=environment, capture_output=True, text=True, cwd=ROOT
+def run_312(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [str(python), *arguments], env=environment, capture_output=True, text=True, cwd=ROOT, timeout=200
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", RULE_SCRIPTS, ids=lambda path: path.stem)
+def test_a_rules_script_is_imported_as_mpis_worker_imports_it(python_312: Path, script: Path) -> None:
+    """Under another name than `__main__`, and with every approach that runs there."""
+    approaches = "; ".join(f"import firsttoken.approaches.{name}" for name in ENGINES)
+    code = f"import runpy; runpy.run_path({str(script)!r}, run_name='__worker__'); {approaches}"
+    run = run_312(python_312, "-c", code)
     assert run.returncode == 0, run.stderr
+
+
+BENCHMARK = """
+import sys
+from pathlib import Path
+from firsttoken.approaches.base import approach_class
+from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark
+from firsttoken.records import Plan, Prompt, Prompts
+
+folder = Path(sys.argv[1])
+prompts = tuple(Prompt(index=i, length=3, offset=0, token_ids=(i, 1, 2)) for i in range(2))
+request = RunRequest(
+    approach="null", repeat=1, model_dir=folder, requests_per_length=4,
+    plan=Plan(prompt_lengths=(3,), new_tokens=2, max_context=5, dtype="float32", device="cpu"),
+    prompts=Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=prompts),
+)
+names = {"samples": "1.parquet", "record": "1.json", "tokens": "1.tokens.json", "logits": "logits"}
+record = run_benchmark(request, approach_class("null"), RunOutputs(**{k: folder / v for k, v in names.items()}))
+print(record.status, record.requests, sorted(path.name for path in folder.iterdir()))
+"""
+
+
+@pytest.mark.slow
+def test_the_harness_runs_and_writes_all_its_files(python_312: Path, tmp_path: Path) -> None:
+    """What is imported late, in the middle of a run, is there too."""
+    run = run_312(python_312, "-c", BENCHMARK, str(tmp_path))
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "measured 4 ['1.json', '1.parquet', '1.tokens.json', 'logits']"

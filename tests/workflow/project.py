@@ -38,23 +38,24 @@ class Project:
     config: str = "config/studies/tiny.yaml"
 
     def snakemake(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it as the README says; `arguments` come after and win."""
         command = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1"]
+        return self.run([*command, "--configfile", self.config, *arguments], env)
+
+    def run(self, command: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Any command in the project's folder, on a machine without a GPU."""
         return subprocess.run(
-            [*command, "--configfile", self.config, *arguments],
+            command,
             cwd=self.folder,
-            env={
-                **os.environ,
-                "CUDA_VISIBLE_DEVICES": "",
-                **(env or {}),
-            },  # the tests are about a machine without a GPU
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", **(env or {})},
             capture_output=True,
             text=True,
             timeout=900,
         )
 
-    def dry_run(self, env: dict[str, str] | None = None) -> Jobs:
+    def dry_run(self, *arguments: str, env: dict[str, str] | None = None) -> Jobs:
         """The jobs that would run, by rule; `all` and `evidence` are not counted."""
-        result = self.snakemake("--dry-run", env=env)
+        result = self.snakemake("--dry-run", *arguments, env=env)
         output = result.stdout + result.stderr
         assert result.returncode == 0, output
         counts: Counter[str] = Counter()

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from firsttoken.measure.device_lock import device_lock
+from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults
 from workflow.project import Project, fresh_clone
 
 pytestmark = pytest.mark.workflow
@@ -17,10 +22,10 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fresh_clone(tmp_path_factory.mktemp("bad input"))
 
 
-def complaint(clone: Path, config: str) -> str:
+def complaint(clone: Path, config: str, env: dict[str, str] | None = None) -> str:
     """What a run with this config says; asserts that it is one line, that it fails and that nothing was made."""
     (clone / "bad.yaml").write_text(config, encoding="utf-8")
-    result = Project(clone, config="bad.yaml").snakemake()
+    result = Project(clone, config="bad.yaml").snakemake(env=env)
     assert result.returncode != 0, result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("firsttoken: ")]
     noise = [
@@ -66,16 +71,64 @@ def test_a_local_model_that_is_only_a_pickle(clone: Path) -> None:
     assert "safetensors" in complaint(clone, f"model: {{source: local, path: '{folder}'}}")
 
 
+@pytest.mark.parametrize("token", ["", "refused"], ids=["no token", "refused token"])
+def test_a_gated_model_without_a_token_that_opens_it(clone: Path, tmp_path: Path, token: str) -> None:
+    with FakeHub({"config.json": b"{}"}) as hub:
+        hub.faults = Faults(gated=True)
+        env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": token, "HF_HUB_OFFLINE": "0"}
+        config = f"model: {{source: huggingface, repo: {REPO}, revision: '{REVISION}'}}"
+        line = complaint(clone, config, env)
+    assert f"{REPO} is gated; accept its licence at" in line
+    assert "hf auth login" in line
+
+
 def test_a_config_that_is_no_yaml(clone: Path) -> None:
+    """Through `make run`'s script with file and line; Snakemake alone reads the file before any of our code runs."""
     (clone / "bad.yaml").write_text("workload: [1", encoding="utf-8")
-    result = Project(clone, config="bad.yaml").snakemake()
+    project = Project(clone, config="bad.yaml")
+    result = project.run([sys.executable, "scripts/run.py", "--config", "bad.yaml"])
+    assert result.returncode != 0
+    assert result.stderr.count("\n") == 1
+    assert "bad.yaml, line 1: not valid YAML" in result.stderr
+    result = project.snakemake()
     assert result.returncode != 0
     assert "not valid JSON or YAML" in result.stderr
 
 
-@pytest.mark.parametrize("limit", ["gpu=0"])
-def test_without_its_slot_a_measuring_job_refuses(finished: Project, project: Project, limit: str) -> None:
+def test_without_its_slot_a_measuring_job_refuses(project: Project) -> None:
     (project.folder / "results/tiny/raw/null/1.json").unlink()
-    result = project.snakemake("--resources", limit)
+    result = project.snakemake("--resources", "gpu=0")
     assert result.returncode != 0
     assert "needs the resource gpu=1" in result.stdout + result.stderr
+
+
+RUN = "results/tiny/raw/null/1.json"
+
+
+def test_without_a_limit_measuring_jobs_still_run_one_at_a_time(project: Project) -> None:
+    """The profile beside the Snakefile gives the limit that the command line lacks."""
+    (project.folder / RUN).unlink()
+    command = [sys.executable, "-m", "snakemake", RUN, "--cores", "2", "--configfile", project.config]
+    result = project.run(command)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert re.search(r'Provided resources: gpu=(1|Resource\("gpu", 1\))', result.stdout + result.stderr), result.stderr
+
+
+def test_without_the_profile_too_a_measuring_job_waits_for_the_device(project: Project) -> None:
+    """Whoever holds the device: here this test, for as long as the job has not said that it waits."""
+    (project.folder / RUN).unlink()
+    log = project.folder / "results/tiny/logs/benchmark/null/1.log"
+    log.unlink()
+    command = [sys.executable, "-m", "snakemake", RUN, "--cores", "2", "--workflow-profile", "none"]
+    command += ["--configfile", project.config]
+    results = []
+    with device_lock("cpu"):
+        thread = threading.Thread(target=lambda: results.append(project.run(command)))
+        thread.start()
+        while thread.is_alive() and "waiting for cpu, held by" not in (log.read_text() if log.exists() else ""):
+            thread.join(0.1)
+        assert not (project.folder / RUN).exists()
+        assert thread.is_alive()
+    thread.join()
+    assert results[0].returncode == 0, results[0].stderr[-3000:]
+    assert (project.folder / RUN).exists()

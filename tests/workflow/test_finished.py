@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,46 @@ def test_the_summary_has_the_approaches_in_order_with_honest_statuses(finished: 
         ("cuda_graph", "emulated"),
         ("tensorrt_llm", "unavailable"),
     ]
+
+
+def test_no_approach_runs_ahead_of_the_others(finished: Project) -> None:
+    records = [
+        json.loads(path.read_text(encoding="utf-8"))
+        for path in (finished.folder / "results/tiny/raw").glob("*/[0-9].json")
+    ]
+    ran = sorted(
+        (run["started_at"], run["repeat"], run["approach"])
+        for run in records
+        if run["status"] in ("measured", "emulated")
+    )
+    repeats = [repeat for _, repeat, _ in ran]
+    assert repeats == sorted(repeats) and len(repeats) == 5 * 2
+    orders = {tuple(name for _, at, name in ran if at == repeat) for repeat in repeats}
+    assert len(orders) == 2, "each repeat has an order of its own"
+
+
+@pytest.mark.browser
+def test_the_report_of_a_real_study_opens_offline(project: Project) -> None:
+    from report.browser import chromium, open_page, screenshot
+
+    result = project.snakemake("--report", "report.html")
+    assert result.returncode == 0, result.stderr[-3000:]
+    with chromium() as browser:
+        page, noise = open_page(browser, project.folder / "report.html")
+        page.wait_for_selector("nav")
+        for category in ("Approaches", "Claims", "Environment", "Latency", "Memory", "Summary"):
+            assert page.locator("nav").get_by_text(category, exact=True).count() == 1, category
+        landing = page.locator("#app").inner_text()
+        screenshot(page, "real-report-landing")
+        assert "Nothing here was measured on a GPU" in landing
+        links = page.locator(".open-pages a").all_inner_texts()
+        assert links[:2] == ["overview", "baseline"]
+        for link in links:
+            page.reload()
+            page.locator(".open-pages a").get_by_text(link, exact=True).click()
+            page.wait_for_selector("iframe")
+        assert noise.errors == []
+        assert noise.requests == []
 
 
 def test_verify_names_a_changed_byte(project: Project) -> None:

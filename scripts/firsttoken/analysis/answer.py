@@ -65,7 +65,11 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
 
 def setting(environment: Environment, manifest: ModelManifest) -> Setting:
     """What a study was about, from its records."""
-    machine = environment.gpu.name if environment.gpu else f"{environment.cpu} ({environment.threads} threads)"
+    machine = (
+        environment.gpu.name
+        if environment.gpu
+        else f"{environment.cpu} ({environment.threads} thread{'' if environment.threads == 1 else 's'})"
+    )
     weights = " with random weights" if manifest.weights == "random" else ""
     return Setting(f"{manifest.name}{weights}", machine, environment.device == "cuda")
 
@@ -154,11 +158,12 @@ def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> s
 def summary_table_text(summary: Path | str) -> str:
     """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
     table = read_table(summary, "summary")
-    header = ["approach", "status", "TTFT ms (95 %)", "P99 ms", "gap ms", "speedup (95 %)", "memory", "ready s"]
+    figures = ["TTFT ms (95 %)", "P99 ms", "gap ms", "of floor", "speedup (95 %)"]
+    header = ["approach", "status", *figures, "GiB", "ready s"]
     rows = [header]
     for row in table.to_dict("records"):
         device, host = row["device_over_idle_gib"], row["host_peak_gib"]
-        memory = f"{device:.2f} GiB" if not np.isnan(device) else f"{host:.2f} GiB host" if not np.isnan(host) else "-"
+        memory = f"{device:.2f}" if not np.isnan(device) else f"{host:.2f} host" if not np.isnan(host) else "-"
         rows.append(
             [
                 f"{row['approach']} (control)" if row["control"] else str(row["approach"]),
@@ -166,6 +171,7 @@ def summary_table_text(summary: Path | str) -> str:
                 _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
                 _cell(row["ttft_p99_ms"]),
                 _cell(row["itl_request_mean_ms"]),
+                _shares(row["ttft_share_of_floor"], row["itl_share_of_floor"]),
                 _cell(row["speedup_ttft"], row["speedup_ttft_low"], row["speedup_ttft_high"]),
                 memory,
                 _cell(row["ready_s"]),
@@ -175,6 +181,13 @@ def summary_table_text(summary: Path | str) -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     reasons = [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"
+
+
+def _shares(ttft: float, itl: float) -> str:
+    """`12%, 14%`: the share of the device's floor that TTFT and gap reach; nothing is faster than 100 %."""
+    if np.isnan(ttft) and np.isnan(itl):
+        return "-"
+    return ", ".join("-" if np.isnan(share) else f"{100 * share:.2g}%" for share in (ttft, itl))
 
 
 def _cell(value: float, low: float = np.nan, high: float = np.nan) -> str:

@@ -21,7 +21,7 @@ from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.published import EXACT, METRICS, Claim, read_published, source_verdict
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
-from firsttoken.records import Environment
+from firsttoken.records import Environment, ModelManifest
 
 _EXPERIMENTS = ("bounded_memory", "uncaptured", "scales")
 
@@ -34,6 +34,7 @@ class Measured:
     statuses: dict[str, tuple[str, str]]  # approach -> status, reason
     source_lines: dict[str, float]
     device: str
+    other_model: str  # why the study's model is not that of the claims, or ""
     experiments: Experiments
 
     def missing(self, claim: Claim, names: Sequence[str]) -> list[str]:
@@ -61,6 +62,8 @@ def judge_claims(
     summary: Path | str,
     process_statistics: Path | str,
     environment: Path | str,
+    manifest: Path | str,
+    dtype: str,
     out_csv: Path | str,
     pool_memory: Path | str | None = None,
     pool_misses: Path | str | None = None,
@@ -81,6 +84,7 @@ def judge_claims(
         statuses=statuses,
         source_lines=lines,
         device=files.read_json(environment, Environment).device,
+        other_model=study.model.other_than(files.read_json(manifest, ModelManifest), dtype) if study.model else "",
         experiments=Experiments.read(pool_memory, pool_misses, ipc),
     )
     rows = []
@@ -109,6 +113,8 @@ def judge(claim: Claim, measured: Measured) -> Finding:
     """The verdict on one claim from what was measured."""
     if claim.needs_gpu and measured.device != "cuda":
         return Finding("not testable here", NOTHING, "the claim is about a GPU, and this study ran on none")
+    if claim.needs_gpu and measured.other_model:
+        return Finding("not testable here", NOTHING, measured.other_model)
     if claim.kind in _EXPERIMENTS:
         return judge_experiment(claim, measured.experiments)
     if claim.kind == "ordering":

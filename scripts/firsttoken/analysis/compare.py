@@ -1,13 +1,14 @@
 """Two finished studies against each other: did a change of code, library or setting make an approach faster or slower?
 
 The two ran at different times, so that their processes are independent samples: Welch's interval on logarithms. Studies
-of another model, GPU, driver or workload are not compared, since the difference would have another cause.
+of another model, GPU, driver or workload are not compared, since the difference would have another cause. What fails a
+gate must not be one unlucky comparison of sixty: a regression needs an interval that is corrected for the looks.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,11 +17,14 @@ import yaml
 
 from firsttoken import files
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.schemas import read_table, write_table
-from firsttoken.analysis.statistics import NOTHING, Estimate, Floats, welch_ratio
+from firsttoken.analysis.schemas import write_table
+from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate, Floats, welch_ratio
 from firsttoken.records import Environment, Record, RunRecord
 
-METHOD = "ratio b / a, Welch's interval on logarithms of per-process values, 95 % each, not corrected"
+METHOD = (
+    "Ratio b / a, Welch's interval on logarithms of per-process values. Faster and slower: 95 % for each comparison. "
+    "Regressions: 95 % for all comparisons together (Bonferroni), so that many looks give no false alarm"
+)
 _MEASURES = (("ttft", "mean"), ("ttft", "p99"), ("itl_request_mean", "mean"), ("itl_token_gap", "p99"))
 
 
@@ -43,12 +47,13 @@ def compare_studies(a: Path | str, b: Path | str, threshold: float, out_csv: Pat
     """Compare two study folders; a slowdown of b beyond `threshold` (a share), by its interval, is a regression."""
     first, second = Path(a), Path(b)
     reasons = not_comparable(first, second)
-    table = _compare(first, second, reasons)
+    cells = _cells(first, second, reasons)
+    table = pd.DataFrame([_row(cell) for cell in cells])
     write_table(table, "comparison", out_csv)
     comparisons = int(table["ratio_low"].notna().sum())
     if not reasons and not comparisons:
         reasons = ["nothing has an interval in both: no approach and prompt length in common, or too few processes"]
-    regressions = [] if reasons else [*_lost(first, second), *_regressions(table, threshold)]
+    regressions = [] if reasons else [*_lost(first, second), *_regressions(cells, comparisons, threshold)]
     counts = table["verdict"].value_counts()
     verdict: Literal["regression", "no regression", "not comparable"] = (
         "not comparable" if reasons else "regression" if regressions else "no regression"
@@ -96,24 +101,41 @@ def _facts(study: Path) -> dict[str, str]:
     }
 
 
-def _compare(a: Path, b: Path, reasons: list[str]) -> pd.DataFrame:
+class Cell(NamedTuple):
+    """One statistic of one approach at one prompt length in both studies: a logarithm a process; `why` not compared."""
+
+    approach: str
+    status: str  # in both, or one and the other
+    prompt_length: int
+    metric: str
+    statistic: str
+    a: Floats
+    b: Floats
+    why: str
+
+    def ratio(self, confidence: float = CONFIDENCE) -> Estimate:
+        """b over a."""
+        return NOTHING if self.why else welch_ratio(self.b, self.a, confidence)
+
+
+def _cells(a: Path, b: Path, reasons: list[str]) -> list[Cell]:
     statuses = [_statuses(study) for study in (a, b)]
     processes = [ProcessTable.read(study / "tables" / "process_statistics.csv") for study in (a, b)]
-    lengths = sorted({*processes[0].lengths, *processes[1].lengths})
-    rows = []
+    cells = []
     for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
-        for length in lengths:
+        status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
+        for length in sorted({*processes[0].lengths, *processes[1].lengths}):
             why = "; ".join(reasons) or _unpaired(approach, length, statuses, processes)
             for metric, statistic in _MEASURES:
                 logs = [table.logs(approach, metric, statistic, [length]) for table in processes]
-                row = {"approach": approach, "prompt_length": length, "metric": metric, "statistic": statistic}
-                rows.append(row | _row(logs[0], logs[1], why))
-    return pd.DataFrame(rows)
+                cells.append(Cell(approach, status, length, metric, statistic, logs[0], logs[1], why))
+    return cells
 
 
 def _statuses(study: Path) -> dict[str, str]:
-    table = read_table(study / "tables" / "summary.csv", "summary")
-    return dict(zip(table["approach"].astype(str), table["status"].astype(str), strict=True))
+    """Of two columns only, since an older version's summary may have fewer of the others."""
+    table = pd.read_csv(study / "tables" / "summary.csv", usecols=["approach", "status"], dtype=str)
+    return dict(zip(table["approach"], table["status"], strict=True))
 
 
 def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], processes: list[ProcessTable]) -> str:
@@ -130,8 +152,8 @@ def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], proces
     return ""
 
 
-def _row(a: Floats, b: Floats, why: str) -> dict[str, Any]:
-    ratio: Estimate = welch_ratio(b, a) if not why else NOTHING
+def _row(cell: Cell) -> dict[str, Any]:
+    ratio, why = cell.ratio(), cell.why
     if why:
         verdict = "not comparable"
     elif np.isnan(ratio.low):
@@ -139,13 +161,18 @@ def _row(a: Floats, b: Floats, why: str) -> dict[str, Any]:
     else:
         verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference shown"
     return {
-        "a_ms": float(np.exp(a.mean())) if len(a) else np.nan,
-        "b_ms": float(np.exp(b.mean())) if len(b) else np.nan,
+        "approach": cell.approach,
+        "status": cell.status,
+        "prompt_length": cell.prompt_length,
+        "metric": cell.metric,
+        "statistic": cell.statistic,
+        "a_ms": float(np.exp(cell.a.mean())) if len(cell.a) else np.nan,
+        "b_ms": float(np.exp(cell.b.mean())) if len(cell.b) else np.nan,
         "ratio": ratio.value,
         "ratio_low": ratio.low,
         "ratio_high": ratio.high,
-        "n_a": len(a),
-        "n_b": len(b),
+        "n_a": len(cell.a),
+        "n_b": len(cell.b),
         "verdict": verdict,
         "reason": why,
     }
@@ -161,11 +188,25 @@ def _lost(a: Path, b: Path) -> list[str]:
     ]
 
 
-def _regressions(table: pd.DataFrame, threshold: float) -> list[str]:
-    """Cells whose whole interval lies beyond the threshold."""
-    beyond = table[table["ratio_low"] > 1 + threshold]
-    return [
-        f"{row.approach} {row.metric} {row.statistic} at {row.prompt_length} tokens takes {row.ratio:.3f} times as "
-        f"long ({row.ratio_low:.3f} to {row.ratio_high:.3f})"
-        for row in beyond.itertuples()
-    ]
+def _regressions(cells: list[Cell], comparisons: int, threshold: float) -> list[str]:
+    """Cells whose whole interval, at a confidence that holds for all comparisons together, is beyond the threshold."""
+    found = []
+    for cell in cells:
+        ratio = cell.ratio(1 - (1 - CONFIDENCE) / max(comparisons, 1))
+        if ratio.low > 1 + threshold:
+            what = f"{cell.approach} {cell.metric} {cell.statistic} at {cell.prompt_length} tokens"
+            interval = f"{ratio.low:.3f} to {ratio.high:.3f}, corrected for {comparisons} comparisons"
+            found.append(f"{what} takes {ratio.value:.3f} times as long ({interval})")
+    return found
+
+
+def in_words(found: Comparison) -> str:
+    """The verdict for the head of a page."""
+    if found.verdict == "not comparable":
+        return f"Not comparable: {'; '.join(found.reasons)}."
+    n = len(found.regressions)
+    shown = "; ".join(found.regressions[:2]) + (f" and {n - 2} more" if n > 2 else "")
+    beyond = f"{n} regression{'' if n == 1 else 's'} beyond {found.threshold:.0%}: {shown}"
+    none = f"No regression beyond {found.threshold:.0%}"
+    counts = f"Of {found.comparisons} comparisons {found.faster} are faster, {found.slower} slower in {found.b}"
+    return f"{beyond if found.regressions else none}. {counts}. {found.method}."

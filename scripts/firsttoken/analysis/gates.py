@@ -22,13 +22,18 @@ def _fail(offences: list[str], table: Path | str) -> None:
 
 
 def gate_floors(latency_by_length: Path | str) -> None:
-    """No median TTFT or request mean ITL may be under 0.9 of the least time that the device can take."""
+    """No median TTFT or request mean ITL may be under 0.9 of the least time that the device can take.
+
+    A median without a floor does not pass either: nothing would have been checked.
+    """
     table = read_table(latency_by_length, "latency_by_length")
     offences = []
     for metric, median, floor in (
         ("TTFT", "ttft_median_ms", "floor_ttft_ms"),
         ("request mean ITL", "itl_request_mean_median_ms", "floor_itl_ms"),
     ):
+        for row in table[table[median].notna() & table[floor].isna()].to_dict("records"):
+            offences.append(f"{row['approach']} at {row['prompt_length']} tokens: median {metric} has no floor")
         for row in table[table[median] < FLOOR_SHARE * table[floor]].to_dict("records"):
             offences.append(
                 f"{row['approach']} at {row['prompt_length']} tokens: median {metric} {row[median]:.4g} ms is under "
@@ -56,5 +61,5 @@ def gate_regression(comparison: Path | str) -> None:
     """The second study may not be slower than the first beyond the threshold, and the two must be comparable."""
     found = files.read_json(comparison, Comparison)
     if found.verdict == "not comparable":
-        _fail([f"{found.a} and {found.b} cannot be compared: {reason}" for reason in found.reasons], comparison)
+        _fail([f"{found.a} and {found.b} cannot be compared: {'; '.join(found.reasons)}"], comparison)
     _fail([f"{line}: beyond {found.threshold:.0%}" for line in found.regressions], comparison)

@@ -8,6 +8,8 @@ from typing import Literal
 import msgspec
 import yaml
 
+from firsttoken.records import ModelManifest
+
 Kind = Literal["ratio", "max_reduction", "ordering", "value", "bounded_memory", "uncaptured", "scales"]
 Test = Literal["about", "at_least", "at_most", "above"]
 METRICS = {  # of a claim -> metric and statistic of the study's tables
@@ -17,6 +19,7 @@ METRICS = {  # of a claim -> metric and statistic of the study's tables
     "itl_p99": ("itl_token_gap", "p99"),
     "memory": ("memory", "device_over_idle"),
 }
+SAME_SIZE = 0.02  # of the parameters: vocabularies are padded
 EXACT = ("source_lines",)  # counted, not sampled
 _PAIR_KINDS = ("ratio", "max_reduction")
 _METRIC_KINDS = (*_PAIR_KINDS, "ordering", "value")
@@ -64,10 +67,28 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return low, high
 
 
+class PublishedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    parameters: int
+    dtypes: list[str]
+
+    def other_than(self, manifest: ModelManifest, dtype: str) -> str:
+        """Why a study's model is not the one that the claims are about, or "". Any weights of its shape will do."""
+        if abs(manifest.parameters / self.parameters - 1) <= SAME_SIZE and dtype in self.dtypes:
+            return ""
+        ours = f"{manifest.name} ({_millions(manifest.parameters)} million parameters) in {dtype}"
+        theirs = f"{self.name} ({_millions(self.parameters)} million) in {' or '.join(self.dtypes)}"
+        return f"the claim is about {theirs}, and this study ran {ours}"
+
+
+def _millions(parameters: int) -> str:
+    return f"{parameters / 1e6:,.0f}" if parameters >= 10**8 else f"{parameters / 1e6:.3g}"
+
+
 class Published(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     study: str
     claims: list[Claim]
-    model: str = ""
+    model: PublishedModel | None = None
     levels: list[str] = []
     tables: list[PublishedTable] = []
 

@@ -20,6 +20,8 @@ INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 _KEYS = ["approach", "repeat", "prompt_length"]
 _COLUMNS = [*_KEYS, "request", "token_index", "latency_ns", "tainted"]
 _RAN = ("measured", "emulated")
+# What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
+_SAME_CODE = ("code_sha256", "versions", "status", "attention", "tf32", "kernels", "threads")
 Path_ = Path | str
 
 
@@ -56,7 +58,7 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
     problems = [_differing(ran, "the study", what) for what in ("fingerprint", "model_hash", "device", "dtype")]
     for approach in sorted({record.approach for record in ran}):
         repeats = [record for record in ran if record.approach == approach]
-        problems += [_differing(repeats, approach, what) for what in ("code_sha256", "versions", "status")]
+        problems += [_differing(repeats, approach, what) for what in _SAME_CODE]
     found = [problem for problem in problems if problem]
     if found:
         raise ValueError(f"repeats cannot be pooled: {'; '.join(found)}; run the differing ones again")

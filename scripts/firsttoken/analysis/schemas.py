@@ -16,6 +16,7 @@ VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "different", "not che
 VERDICTS_CLAIM = ("reproduced", "refuted", "inconclusive", "not testable here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
+FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 
 Columns = dict[str, pa.Column]
 
@@ -50,6 +51,7 @@ def _statistic(metric: str, statistic: str) -> Columns:
     stem = f"{metric}_{statistic}"
     return {
         **_with_interval(f"{stem}_ms"),
+        f"{stem}_within_ms": _number(0),  # of the pooled samples, with the interval that holds within these processes
         f"{stem}_within_low_ms": _number(0),
         f"{stem}_within_high_ms": _number(0),
         f"{stem}_note": _text(),
@@ -62,7 +64,7 @@ def _latency_by_length() -> Columns:
     for metric in METRICS:
         for statistic in STATISTICS:
             columns |= _statistic(metric, statistic)
-    for name in ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor"):
+    for name in FLOORS:
         columns[name] = _number(0)
     return columns | _with_interval("speedup_ttft")
 
@@ -72,11 +74,13 @@ def _summary() -> Columns:
     columns |= {"control": _flag(), "processes": _count()}
     for name in ("ttft_mean_ms", "ttft_p99_ms", "itl_request_mean_ms", "itl_p99_ms"):
         columns |= _with_interval(name) | {f"{name.removesuffix('_ms')}_note": _text()}
+    for name in FLOORS:
+        columns[name] = _number(0)
     columns |= _with_interval("speedup_ttft") | _with_interval("speedup_itl")
     for name in ("device_over_idle_gib", "device_allocated_gib", "device_reserved_gib", "host_peak_gib"):
         columns[name] = _number(0)
     columns |= {"source_lines": _maybe_count(), "ready_s": _number(0), "cold_ttft_ms": _number(0)}
-    columns |= {name: _count() for name in ("n_processes", "n_requests", "n_tainted")}
+    columns |= {name: _count() for name in ("n_processes", "n_requests", "n_tainted")} | {"taint_reasons": _text()}
     return columns | {"energy_j_per_token": _number(0), "equivalence": _text(*VERDICTS_EQUIVALENCE)}
 
 
@@ -151,6 +155,7 @@ TABLES: dict[str, Columns] = {
     },
     "comparison": {
         "approach": _text(),
+        "status": _text(),  # of both studies, where they differ
         "prompt_length": _count(),
         "metric": _text(*METRICS),
         "statistic": _text(*STATISTICS),

@@ -21,6 +21,7 @@ CONFIDENCE = 0.95
 MIN_PROCESSES = 5  # below this a t interval says more about luck than about the machine
 TOO_FEW_PROCESSES = "too few processes"
 N_TOO_SMALL = "n too small"
+ALL_TAINTED = "all requests tainted"
 NOT_POSITIVE = "not positive"  # no logarithm: e.g. the median gap of tokens that arrive together
 
 
@@ -67,30 +68,38 @@ def grouped_statistics(values: Floats, groups: NDArray[np.int64], n_groups: int)
     starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
     for column, probability in enumerate(QUANTILES.values(), start=1):
         enough = counts >= smallest_n(probability)
-        n = counts[enough]
-        position = np.clip(n * probability + (probability + 1) / 3 - 1, 0, n - 1)
-        lower = np.floor(position).astype(np.int64)
-        upper = np.minimum(lower + 1, n - 1)
-        below, above = ordered[starts[enough] + lower], ordered[starts[enough] + upper]
-        result[enough, column] = below + (position - lower) * (above - below)
+        result[enough, column] = _median_unbiased(ordered, starts[enough], counts[enough], probability)
     return result, counts
 
 
-def order_statistic_interval(
-    ordered: Floats, probability: float, confidence: float = CONFIDENCE
-) -> tuple[float, float]:
-    """Distribution-free interval of a quantile from sorted samples, NaN where a bound would lie outside them.
+def _median_unbiased(
+    ordered: Floats, starts: NDArray[np.int64], counts: NDArray[np.int64], probability: float
+) -> Floats:
+    """Hyndman and Fan's definition 8 of the sorted groups that begin at `starts`, [groups]."""
+    position = np.clip(counts * probability + (probability + 1) / 3 - 1, 0, counts - 1)
+    lower = np.floor(position).astype(np.int64)
+    below, above = ordered[starts + lower], ordered[starts + np.minimum(lower + 1, counts - 1)]
+    return np.asarray(below + (position - lower) * (above - below), dtype=np.float64)
+
+
+def order_statistic_interval(ordered: Floats, probability: float, confidence: float = CONFIDENCE) -> Estimate:
+    """A quantile of sorted samples with its distribution-free interval, NaN where a bound would lie outside them.
 
     Valid within the processes that ran. The ranks are those of `scipy.stats.quantile_test` (Conover 1999, 3.2), for
-    which a finite interval of P99 needs n >= 368.
+    which a finite interval of P99 needs n >= 368; the quantile is the median-unbiased one.
     """
     n = len(ordered)
-    if n == 0:
-        return np.nan, np.nan
+    if n < smallest_n(probability):
+        return NOTHING._replace(n=n, note=N_TOO_SMALL)
     tail = (1 - confidence) / 2
     ranks = stats.binom(n, probability)
     low, high = int(ranks.ppf(tail)) - 1, int(ranks.isf(tail))
-    return (float(ordered[low]) if low >= 0 else np.nan), (float(ordered[high]) if high < n else np.nan)
+    return Estimate(
+        float(_median_unbiased(ordered, np.zeros(1, np.int64), np.array([n]), probability)[0]),
+        float(ordered[low]) if low >= 0 else np.nan,
+        float(ordered[high]) if high < n else np.nan,
+        n,
+    )
 
 
 def t_interval(logs: Floats, confidence: float = CONFIDENCE) -> Estimate:

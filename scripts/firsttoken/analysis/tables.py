@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 
 from firsttoken import files
 from firsttoken.analysis.complexity import source_lines
+from firsttoken.analysis.entries import GIB, Entry, memory_statistics, study_entries
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.samples import (
@@ -21,36 +21,20 @@ from firsttoken.analysis.samples import (
     read_records,
     read_requests,
 )
-from firsttoken.analysis.schemas import METRICS, read_table, write_table
+from firsttoken.analysis.schemas import FLOORS, METRICS, write_table
 from firsttoken.analysis.statistics import (
+    ALL_TAINTED,
     NOTHING,
     QUANTILES,
     STATISTICS,
     Estimate,
     order_statistic_interval,
 )
-from firsttoken.records import Ceilings, Floor, RunRecord, Status
+from firsttoken.records import Ceilings, Floor
 
 BASELINE = "baseline"
-GIB = 2**30
-_MEMORY = ("device_over_idle", "device_reserved", "device_allocated")
-_STATUS_ORDER: tuple[Status, ...] = ("failed", "unavailable", "emulated", "measured")
+_FLOOR_OF = ("ttft_ms", "itl_ms")
 Row = dict[str, object]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One approach of a study: its records, what became of it, and why."""
-
-    name: str
-    records: list[RunRecord]
-    status: Status
-    reason: str
-    equivalence: str
-
-    @property
-    def shows_latency(self) -> bool:
-        return self.status in ("measured", "emulated")
 
 
 def summarise_latency(
@@ -77,62 +61,13 @@ def summarise_latency(
         [statistics[~instrument & statistics["approach"].isin(shown)], memory_statistics(entries)], ignore_index=True
     )
     table = ProcessTable(processes)
-    by_length = latency_by_length(entries, requests, table, files.read_json(ceilings, Ceilings).floors)
+    floors = files.read_json(ceilings, Ceilings).floors
+    by_length = latency_by_length(entries, requests, table, floors)
     lines = {name: source_lines(paths) for name, paths in source_files_by_approach.items()}
     write_table(processes, "process_statistics", out_process_statistics)
     write_table(by_length, "latency_by_length", out_latency_by_length)
-    write_table(summary(entries, requests, table, lines, controls), "summary", out_summary)
+    write_table(summary(entries, requests, table, floors, lines, controls), "summary", out_summary)
     write_table(instrument_table(statistics[instrument], all_records), "instrument", out_instrument)
-
-
-def study_entries(records: Sequence[RunRecord], equivalence: Path | str, approach_order: Sequence[str]) -> list[Entry]:
-    """The approaches that the study ran, in the given order and then by name; the instrument is none of them."""
-    table = read_table(equivalence, "equivalence")
-    verdicts = {
-        str(name): (str(verdict), str(reason))
-        for name, verdict, reason in zip(table["approach"], table["verdict"], table["reason"], strict=True)
-    }
-    names = sorted({record.approach for record in records} - set(INSTRUMENT))
-    order = [name for name in approach_order if name in names] + [name for name in names if name not in approach_order]
-    return [
-        _entry(name, [record for record in records if record.approach == name], verdicts.get(name, ("not checked", "")))
-        for name in order
-    ]
-
-
-def _entry(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> Entry:
-    status = next(status for status in _STATUS_ORDER if any(record.status == status for record in records))
-    concerned = [record for record in records if record.status == status]
-    reason = concerned[0].reason
-    if status in ("failed", "unavailable") and len(concerned) < len(records):
-        reason = f"{len(concerned)} of {len(records)} processes, first repeat {concerned[0].repeat}: {reason}"
-    equal, why = verdict
-    if equal == "different":
-        different = f"computes another function: {why}"
-        return Entry(name, records, "failed", f"{reason}; {different}" if status == "failed" else different, equal)
-    return Entry(name, records, status, reason, equal)
-
-
-def memory_statistics(entries: Sequence[Entry]) -> pd.DataFrame:
-    """Peak memory of each process in GiB, in the layout of process_statistics with prompt length 0."""
-    rows: list[Row] = []
-    for entry in entries:
-        for record in entry.records if entry.shows_latency else []:
-            memory = record.memory
-            peaks = {
-                "device_over_idle": memory.device_over_idle_bytes,
-                "device_reserved": memory.device_reserved_bytes,
-                "host_peak": memory.host_peak_bytes,
-            }
-            rows += [
-                {"approach": entry.name, "repeat": record.repeat, "prompt_length": 0, "metric": "memory"}
-                | {"statistic": name, "value": peak / GIB, "n": 1}
-                for name, peak in peaks.items()
-                if peak is not None
-            ]
-    columns = ["approach", "repeat", "prompt_length", "metric", "statistic", "value", "n"]
-    types = {"repeat": int, "prompt_length": int, "value": float, "n": int}
-    return pd.DataFrame(rows, columns=columns).astype(types)
 
 
 def latency_by_length(
@@ -153,10 +88,11 @@ def latency_by_length(
             for metric in METRICS:
                 values = pooled[metric].get((entry.name, length), np.empty(0)) if entry.shows_latency else np.empty(0)
                 for statistic in STATISTICS:
-                    row |= _statistic(
-                        table.estimate(entry.name, metric, statistic, [length]), values, metric, statistic
-                    )
-            row |= _floor(row, floor_of.get(length))
+                    estimate = table.estimate(entry.name, metric, statistic, [length])
+                    row |= _statistic(estimate, values, metric, statistic)
+                    row[f"{metric}_{statistic}_note"] = _note(row, estimate)
+            here = [floor_of[length]] if length in floor_of else []
+            row |= _floor(here, row["ttft_median_ms"], row["itl_request_mean_median_ms"])
             row |= with_interval("speedup_ttft", table.ratio(BASELINE, entry.name, "ttft", "mean", [length]))
             rows.append(row)
     return pd.DataFrame(rows)
@@ -191,37 +127,44 @@ def with_interval(name: str, estimate: Estimate, unit: str = "") -> Row:
 
 def _statistic(estimate: Estimate, ordered: np.ndarray, metric: str, statistic: str) -> Row:
     stem = f"{metric}_{statistic}"
-    low, high = (
-        order_statistic_interval(ordered, QUANTILES[statistic])
-        if statistic in QUANTILES and not np.isnan(estimate.value)
-        else (np.nan, np.nan)
-    )
-    note = estimate.note if len(ordered) else ""
-    within = {f"{stem}_within_low_ms": low, f"{stem}_within_high_ms": high, f"{stem}_note": note}
-    return with_interval(stem, estimate, "_ms") | within
+    carried = statistic in QUANTILES and not np.isnan(estimate.value)
+    within = order_statistic_interval(ordered, QUANTILES[statistic]) if carried else NOTHING
+    return with_interval(stem, estimate, "_ms") | with_interval(f"{stem}_within", within, "_ms")
 
 
-def _floor(row: Row, floor: Floor | None) -> Row:
-    if floor is None:
-        return dict.fromkeys(("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor"), np.nan)
-    ttft, itl = (np.float64(row[name]) for name in ("ttft_median_ms", "itl_request_mean_median_ms"))  # type: ignore[arg-type]
-    return {
-        "floor_ttft_ms": floor.ttft_ms,
-        "floor_itl_ms": floor.itl_ms,
-        "ttft_share_of_floor": floor.ttft_ms / ttft,
-        "itl_share_of_floor": floor.itl_ms / itl,
-    }
+def _note(row: Row, estimate: Estimate) -> str:
+    """Why there is no interval or no value, where the approach has requests."""
+    if row["status"] not in ("measured", "emulated"):
+        return ""
+    return ALL_TAINTED if row["n_tainted"] and not row["n_requests"] else estimate.note
+
+
+def _floor(floors: Sequence[Floor], ttft_ms: object, itl_ms: object) -> Row:
+    """The mean of the floors, and the share of it that the two latencies reach."""
+    if not floors:
+        return dict.fromkeys(FLOORS, np.nan)
+    ttft_floor_ms, itl_floor_ms = (float(np.mean([getattr(floor, name) for floor in floors])) for name in _FLOOR_OF)
+    shares = (np.float64(ttft_floor_ms) / ttft_ms, np.float64(itl_floor_ms) / itl_ms)  # type: ignore[operator]
+    return dict(zip(FLOORS, (ttft_floor_ms, itl_floor_ms, *shares), strict=True))
 
 
 def summary(
-    entries: Sequence[Entry], requests: Requests, table: ProcessTable, lines: Mapping[str, int], controls: Sequence[str]
+    entries: Sequence[Entry],
+    requests: Requests,
+    table: ProcessTable,
+    floors: Sequence[Floor],
+    lines: Mapping[str, int],
+    controls: Sequence[str],
 ) -> pd.DataFrame:
     """A row an approach: means over prompt lengths of the per-length values, and what the approach costs."""
     rows = []
     for entry in entries:
         first = entry.records[0]
         row: Row = {"approach": entry.name, "title": first.title, "status": entry.status, "reason": entry.reason}
-        row |= {"control": entry.name in controls, "processes": first.processes}
+        row |= {"control": entry.name in controls, "processes": first.processes} | _counts(entry, requests, None)
+        row["taint_reasons"] = "; ".join(
+            sorted({reason for record in entry.records for reason in record.telemetry.taint_reasons})
+        )
         for name, metric, statistic in (
             ("ttft_mean", "ttft", "mean"),
             ("ttft_p99", "ttft", "p99"),
@@ -229,10 +172,12 @@ def summary(
             ("itl_p99", "itl_token_gap", "p99"),
         ):
             estimate = table.estimate(entry.name, metric, statistic, table.lengths) if entry.shows_latency else NOTHING
-            row |= with_interval(name, estimate, "_ms") | {f"{name}_note": estimate.note}
+            row |= with_interval(name, estimate, "_ms") | {f"{name}_note": _note(row, estimate)}
+        over = [floor for floor in floors if floor.prompt_length in table.lengths]
+        row |= _floor(over, row["ttft_mean_ms"], row["itl_request_mean_ms"])
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
             row |= with_interval(name, table.ratio(BASELINE, entry.name, metric, "mean", table.lengths))
-        row |= _cost(entry) | _counts(entry, requests, None)
+        row |= _cost(entry)
         row |= {"source_lines": lines.get(entry.name, pd.NA), "equivalence": entry.equivalence}
         rows.append(row)
     return pd.DataFrame(rows)

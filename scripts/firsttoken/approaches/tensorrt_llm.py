@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import platform
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -57,6 +58,16 @@ class TensorRTLLM(Approach):
             reason = f"TensorRT-LLM {found} is installed, this needs {trtllm_settings.VERSION}; {how}"
             return Availability(status="unavailable", reason=reason)
         return Availability(status="measured")
+
+    @classmethod
+    def deployed(cls, methods: Sequence[str]) -> Availability:
+        """Whether it can run on a GPU where Snakemake brings the packages with `methods`; without any, what is here."""
+        if "apptainer" in methods:
+            problem = trtllm_settings.container_problem(platform.python_version())
+            return Availability(status="unavailable" if problem else "measured", reason=problem)
+        if "conda" in methods:
+            return Availability(status="measured")
+        return cls.availability("cuda")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Check the engine in `plan.engine_dir`, start the runtime, run every prompt length twice."""
@@ -129,14 +140,14 @@ class TensorRTLLM(Approach):
         self._timings.add(output.request_perf_metrics if output is not None else None)
 
     def counters(self) -> dict[str, float]:
-        """The settings as they were, and the executor's own mean times as a cross-check of ours."""
+        """The settings as they were, and the executor's own times as a cross-check of ours."""
         sizes = trtllm_settings.engine_sizes(self._plan)
         return {
             "worker_processes": self._watch.worker_count if self._watch else 0,
             "single_process": float(self._plan.tensorrt_llm.single_process),
             "cuda_graph_mode": float(self.graphs),
             "kv_cache_tokens": sizes.kv_cache_tokens,
-            **self._timings.means(),
+            **self._timings.sums(),
         }
 
     def facts(self) -> dict[str, str]:
@@ -160,7 +171,6 @@ class _ExecutorTimings:
     def __init__(self) -> None:
         self._requests = 0
         self._queue_s = self._first_token_s = self._request_s = 0.0
-        self._reused_blocks = 0
 
     def add(self, metrics: Any) -> None:
         """Count one request. Raises RuntimeError where KV blocks of an earlier request were reused: no fair prefill."""
@@ -175,11 +185,11 @@ class _ExecutorTimings:
         if reused:
             raise RuntimeError(f"TensorRT-LLM reused {reused} KV blocks of an earlier prompt; block reuse must be off")
 
-    def means(self) -> dict[str, float]:
-        """Milliseconds a request; how many requests reported."""
-        counters = {"executor_requests": float(self._requests)}
-        if self._requests:
-            counters["executor_queue_ms"] = self._queue_s / self._requests * 1e3
-            counters["executor_ttft_ms"] = self._first_token_s / self._requests * 1e3
-            counters["executor_request_ms"] = self._request_s / self._requests * 1e3
-        return counters
+    def sums(self) -> dict[str, float]:
+        """Milliseconds over all requests so far: sums, so that the harness can tell what the measured ones add."""
+        return {
+            "executor_requests": float(self._requests),
+            "executor_queue_ms_sum": self._queue_s * 1e3,
+            "executor_ttft_ms_sum": self._first_token_s * 1e3,
+            "executor_request_ms_sum": self._request_s * 1e3,
+        }

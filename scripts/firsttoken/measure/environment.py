@@ -64,19 +64,12 @@ def visible_gpu() -> tuple[Gpu | None, str, str]:
     """The first GPU that CUDA will see, the driver's version and the CUDA version it offers; (None, "", "") without
     one.
 
-    `CUDA_VISIBLE_DEVICES` may hide or reorder devices, by index or uuid; an empty value hides all.
+    NVML counts the GPUs by their place on the bus, and so does CUDA in our jobs (`CUDA_DEVICE_ORDER`, set by `job`).
     """
     with nvml() as driver:
-        if driver is None or driver.nvmlDeviceGetCount() == 0:
+        handle = None if driver is None else _first_visible(driver, os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+        if driver is None or handle is None:
             return None, "", ""
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        if visible is not None and visible.strip() in ("", "-1"):
-            return None, "", ""
-        first = visible.split(",")[0].strip() if visible else "0"
-        if first.startswith("GPU-"):
-            handle = driver.nvmlDeviceGetHandleByUUID(first)
-        else:
-            handle = driver.nvmlDeviceGetHandleByIndex(int(first))
         major, minor = driver.nvmlDeviceGetCudaComputeCapability(handle)
         cuda = driver.nvmlSystemGetCudaDriverVersion()
         gpu = Gpu(
@@ -86,6 +79,21 @@ def visible_gpu() -> tuple[Gpu | None, str, str]:
             compute_capability=f"{major}.{minor}",
         )
         return gpu, _text(driver.nvmlSystemGetDriverVersion()), f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+
+def _first_visible(driver: Any, visible: str) -> Any:
+    """NVML's handle for the first entry of `CUDA_VISIBLE_DEVICES`: an index, a uuid or its beginning; None hides all.
+
+    As CUDA reads it: an entry that names no device hides itself and what comes after.
+    """
+    first = visible.split(",")[0].strip()
+    count = driver.nvmlDeviceGetCount()
+    if first.startswith("MIG-"):
+        return driver.nvmlDeviceGetHandleByUUID(first)
+    if first.isdecimal():
+        return driver.nvmlDeviceGetHandleByIndex(int(first)) if int(first) < count else None
+    handles = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(count)] if first.startswith("GPU-") else []
+    return next((handle for handle in handles if _text(driver.nvmlDeviceGetUUID(handle)).startswith(first)), None)
 
 
 def _text(value: str | bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import sys
+from collections import defaultdict
 from time import perf_counter
 from typing import TextIO
 
@@ -25,7 +26,8 @@ class Progress:
         self._stream = stream if stream is not None else sys.stderr
         self._live = self._stream.isatty()
         self._interval_s = TERMINAL_INTERVAL_S if self._live else LOG_INTERVAL_S
-        self._ttfts_ns: list[int] = []
+        self._ttfts_ns: defaultdict[int, list[int]] = defaultdict(list)  # by prompt length
+        self._done = 0
         self._begun_s = self._written_s = perf_counter()
         self._dirty = False
 
@@ -40,7 +42,8 @@ class Progress:
 
     def update(self, prompt_length: int, ttft_ns: int) -> None:
         """One more request is done."""
-        self._ttfts_ns.append(ttft_ns)
+        self._ttfts_ns[prompt_length].append(ttft_ns)
+        self._done += 1
         now_s = perf_counter()
         if now_s - self._written_s >= self._interval_s:
             self._written_s = now_s
@@ -54,12 +57,11 @@ class Progress:
         self._dirty = False
 
     def _line(self, prompt_length: int, now_s: float) -> str:
-        done = len(self._ttfts_ns)
-        left_s = (now_s - self._begun_s) / done * (self._total - done)
-        median_ms = statistics.median(self._ttfts_ns) / 1e6
+        left_s = (now_s - self._begun_s) / self._done * (self._total - self._done)
+        median_ms = statistics.median(self._ttfts_ns[prompt_length]) / 1e6
         return (
-            f"{self._label}: {done}/{self._total} requests, now {prompt_length} tokens, "
-            f"median TTFT {median_ms:.2f} ms, {left_s:.0f} s left"
+            f"{self._label}: {self._done}/{self._total} requests, median TTFT at {prompt_length} tokens "
+            f"{median_ms:.2f} ms, {left_s:.0f} s left"
         )
 
     def _write(self, text: str) -> None:

@@ -104,8 +104,9 @@ def foreign_pids(samples: Sequence[Sample], span_start_ns: int) -> set[int]:
     sample) or who came after the first request started; who came in between counts as ours.
     """
     seen = [(sample.t_ns, process) for sample in samples if sample.gpu for process in sample.gpu.processes or ()]
-    if any(process.own for _, process in seen):
-        return {process.pid for _, process in seen if not process.own}
+    own = {process.pid for _, process in seen if process.own}
+    if own:  # a child is known as ours only once the tree has been looked at again
+        return {process.pid for _, process in seen} - own
     first = samples[0].gpu if samples else None
     before_load = {process.pid for process in (first.processes or () if first else ())}
     before_span = {process.pid for t_ns, process in seen if t_ns <= span_start_ns}

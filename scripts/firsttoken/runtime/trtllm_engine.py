@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -69,15 +69,20 @@ def require_environment() -> dict[str, str]:
 # ---------------------------------------------------------------- building
 
 
-def build_trtllm_engine(model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path) -> EngineManifest:
+def build_trtllm_engine(
+    model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path, expected_gpu: str = ""
+) -> EngineManifest:
     """Build the engine that `plan` needs into `engine_dir` and write `manifest`.
 
     A model that cannot be built gives an empty folder and a manifest that says why. Raises RuntimeError in another
-    environment or without a GPU, and whatever the builder raises; then `engine_dir` is removed.
+    environment, without a GPU or on another than `expected_gpu`, and whatever the builder raises; then `engine_dir` is
+    removed.
     """
     os.environ.update(settings.process_environment(plan))
     versions = require_environment()
     gpu = current_gpu()
+    if expected_gpu and gpu.name != expected_gpu:
+        raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     engine_dir.mkdir(parents=True, exist_ok=True)
     reason, build_s = "", 0.0
@@ -119,10 +124,11 @@ def _build(model_dir: Path, config: dict[str, Any], plan: Plan, engine_dir: Path
     problem = model_problem(config, MODEL_MAP, plan)
     if problem:
         raise UnsupportedModel(problem)
+    # Neither class refuses a keyword that it does not know, so each name is looked for.
     build_config = BuildConfig(**settings.build_arguments(plan))
+    require_fields(build_config, settings.build_arguments(plan))
+    require_fields(build_config.plugin_config, settings.plugin_settings(plan))
     for name, value in settings.plugin_settings(plan).items():
-        if not hasattr(build_config.plugin_config, name):
-            raise RuntimeError(f"TensorRT-LLM's PluginConfig has no {name!r}; is this version {settings.VERSION}?")
         setattr(build_config.plugin_config, name, value)
     with readable_model(model_dir) as folder:
         llm = LLM(
@@ -140,6 +146,13 @@ def _build(model_dir: Path, config: dict[str, Any], plan: Plan, engine_dir: Path
     for name in ("config.json", "rank0.engine"):
         if not (engine_dir / name).is_file():
             raise RuntimeError(f"TensorRT-LLM saved no {name} in {engine_dir}; its messages are above")
+
+
+def require_fields(config: object, names: Iterable[str]) -> None:
+    """Raise RuntimeError with one line where one of TensorRT-LLM's configs lacks a name that we set."""
+    for name in names:
+        if not hasattr(config, name):
+            raise RuntimeError(f"TensorRT-LLM's {type(config).__name__} has no {name!r}; is this {settings.VERSION}?")
 
 
 @contextmanager

@@ -93,7 +93,7 @@ def build_arguments(plan: Plan) -> dict[str, Any]:
 
 
 def plugin_settings(plan: Plan) -> dict[str, Any]:
-    """Attributes of `BuildConfig.plugin_config`, set one by one: its constructor ignores unknown names silently.
+    """Attributes of `BuildConfig.plugin_config`, set one by one.
 
     Paged context attention serves block reuse and chunked prefill, which are off, and the fused kernels that it needs
     exist for half types only.
@@ -107,8 +107,8 @@ def plugin_settings(plan: Plan) -> dict[str, Any]:
 def runtime_settings(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
     """What the runtime is asked for, as plain values: the manifest and `runtime_arguments` are made of this.
 
-    Block reuse is off, or a repeated prompt would skip its prefill. The batch and token limits are said, since the
-    defaults of `LLM` (2048 and 8192) win over the engine's own.
+    Block reuse is off, or a repeated prompt would skip its prefill. The limits are said here too: `LLM` takes 8192 for
+    `max_num_tokens` if it is not told, whatever the engine was built with, and hands a missing beam width on as None.
     """
     sizes = engine_sizes(plan)
     return {
@@ -186,6 +186,21 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def container_problem(host_python: str) -> str:
+    """Why the container cannot be used from this Python, as one line; "" when it can.
+
+    The image has no msgspec. Snakemake mounts the packages of the Python that runs it into the container, behind the
+    container's own on the path; compiled ones load only where both are of the same minor version.
+    """
+    wanted = REQUIRED_VERSIONS["python"][0]
+    if host_python == wanted or host_python.startswith(f"{wanted}."):
+        return ""
+    return (
+        f"TensorRT-LLM's container has Python {wanted} and takes msgspec from the Python that runs Snakemake, which is "
+        f"{host_python}; make the environment again with Python {wanted}"
+    )
 
 
 def version_problem(versions: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,16 @@ class Study:
                     "(or set on_unavailable: record to go on without it)"
                 )
 
+    def check_compared(self, finished: Collection[str]) -> None:
+        """Raise ConfigError where a study is to be compared that is neither finished nor this one."""
+        for place, pair in enumerate(self.config["compare"]):
+            for side in ("a", "b"):
+                if pair[side] not in finished and pair[side] != self.name:
+                    raise ConfigError(
+                        f"config key compare[{place}].{side}: found {pair[side]!r}, which is no finished study; "
+                        f"found in results/: {', '.join(finished) or 'none'}"
+                    )
+
     @property
     def name(self) -> str:
         return str(self.config["study"])
@@ -198,6 +208,12 @@ class Study:
             "tensorrt_llm": {key: self.config["tensorrt_llm"][key] for key in TensorRTOptions.__struct_fields__},
             "engine_dir": engine_dir,
         }
+
+
+def finished_studies(results: Path) -> list[str]:
+    """Names of the studies that are complete on disk; those that are shipped with a folder before their name."""
+    found = [*results.glob("*/provenance.json"), *results.glob("reference/*/provenance.json")]
+    return sorted(path.parent.relative_to(results).as_posix() for path in found)
 
 
 def resolve_device(asked: str, has_cuda: bool) -> Device:

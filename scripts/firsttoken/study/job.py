@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
@@ -36,6 +37,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers = [to_file, to_terminal]
+    # As NVML counts the GPUs: the one that is watched must be the one that computes, and CUDA's own order is by speed.
+    os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     signal.signal(signal.SIGTERM, _exit_on_signal)
     if (above := snakemake_above()) is not None:
         end_with(above)

@@ -1,7 +1,7 @@
 """A stand-in for TensorRT-LLM 1.2.1 without a GPU: its names and types, and our own eager reference behind them.
 
-Signatures are those of the source files that each module names, read where docs/tensorrt-llm.md says. Only what a study
-uses and what could be confused with it is here; everything else is an error, as a misspelt name is there.
+Configs and parameters have all fields and defaults that the container's own schema gives; the rest follows the source
+files that each module names, read where docs/tensorrt-llm.md says. A name that is not here is an error, as it is there.
 """
 
 from tensorrt_llm.builder import BuildConfig

@@ -1,5 +1,7 @@
 """Typed keyword-only models that refuse what pydantic with extra="forbid" refuses: unknown names and wrong types.
 
+Stricter than pydantic in one thing: it takes "1" for an int, and this does not.
+
 In TensorRT-LLM 1.2 they derive from `StrictBaseModel` (tensorrt_llm/llmapi/utils.py); pydantic's ValidationError is a
 ValueError.
 """
@@ -34,6 +36,11 @@ class Strict:
     """Fields are the annotated class attributes; every one here has a default, as it has there."""
 
     ignore_unknown: ClassVar[bool] = False
+    model_fields: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls) -> None:
+        names = [name for name in cls.__annotations__ if name != "ignore_unknown"]
+        cls.model_fields = {name: types.SimpleNamespace(default=getattr(cls, name)) for name in names}
 
     def __init__(self, **values: Any) -> None:
         fields = self.fields()

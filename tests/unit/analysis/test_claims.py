@@ -1,15 +1,19 @@
 """Every kind of claim gets the right verdict on studies whose truth is known; the published study on its own too."""
 
+import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from firsttoken import files
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.published import read_published, source_verdict
 from firsttoken.analysis.schemas import read_table, write_table
+from firsttoken.records import ModelManifest
 from fixtures_samples import Known, Study, analyse, make_study
 
 PUBLISHED = Path(__file__).parents[3] / "config" / "published.yaml"
@@ -25,10 +29,24 @@ AS_CLAIMED = {
 CONTESTED = ("best_overall", "speedup_4_48", "graphs_alone_struggle", "jit_is_crucial", "ttft_order")
 
 
-def judged(study: Study, published: Path = PUBLISHED, **extras: Path) -> pd.DataFrame:
+LLAMA = ModelManifest(
+    name="llama2-7b-shape", source="synthetic", origin="", revision="", architecture="LlamaForCausalLM",
+    weights="random", parameters=6_738_415_616, weight_bytes=0, read_bytes_per_token=0, kv_bytes_per_token=0,
+    flops_per_token=0, max_context=4096, vocab_size=32000, files=(),
+)  # fmt: skip
+
+
+def judged(
+    study: Study,
+    published: Path = PUBLISHED,
+    model: ModelManifest = LLAMA,
+    dtype: str = "float16",
+    **extras: Path,
+) -> pd.DataFrame:
     out = study.table("claims")
+    files.write_json(study.root / "model.json", model)
     tables = study.table("summary"), study.table("process_statistics"), study.root / "environment.json"
-    judge_claims(published, *tables, out, **extras)
+    judge_claims(published, *tables, study.root / "model.json", dtype, out, **extras)
     return read_table(out, "claims").set_index("id")
 
 
@@ -60,6 +78,33 @@ def test_a_machine_that_bears_the_study_out_reproduces_it(as_claimed: Study) -> 
     assert found["rolling_bounds_memory"] == found["unlimited_lengths"] == found["ipc_scales"] == "not testable here"
 
 
+@pytest.mark.parametrize(
+    ("parameters", "dtype", "words"),
+    [
+        (3_400_000, "float16", "this study ran llama2-7b-shape (3.4 million parameters) in float16"),
+        (LLAMA.parameters, "float32", "the claim is about LLaMA-2 7B (6,738 million) in float16 or bfloat16"),
+    ],
+)
+def test_a_claim_about_another_model_is_not_testable(
+    as_claimed: Study, tmp_path: Path, parameters: int, dtype: str, words: str
+) -> None:
+    model = msgspec.structs.replace(LLAMA, parameters=parameters)
+    found = judged(as_claimed, model=model, dtype=dtype).drop("complexity_order")
+    assert (found["verdict"] == "not testable here").all() and found["measured_value"].isna().all()
+    assert found["sentence"].str.contains(words, regex=False).all()
+    assert found.loc["speedup_4_48", "verdict_from_source"] == "contradicts its own source"
+    claim = {
+        "id": "any",
+        "kind": "ratio",
+        "metric": "ttft_mean",
+        "operands": ["baseline", "jit_cuda"],
+        "published": 4.5,
+    }
+    of_any = judged(as_claimed, invented(tmp_path, claim | {"tolerance": 0.1}), model, dtype)
+    assert of_any.loc["any", "verdict"] == "reproduced", "a file that names no model is about any"
+    assert (judged(as_claimed, dtype="bfloat16")["verdict"] == "reproduced").sum() >= 6
+
+
 def test_the_figures_of_a_claim(as_claimed: Study) -> None:
     row = judged(as_claimed).loc["speedup_4_48"]
     assert row["published_value"] == 4.48 and row["low"] < 67.2 / 15 < row["high"]
@@ -84,16 +129,102 @@ def test_the_source_contradicts_itself_where_it_does() -> None:
 def test_the_published_claims_are_all_there() -> None:
     published = read_published(PUBLISHED)
     assert len(published.tables) == 2 and all(len(table.rows) == 5 for table in published.tables)
-    insights = {
-        claim.source[-1] for claim in published.claims if "key insight" in claim.source and claim.source[-1] != ")"
+    insights = [re.findall(r"key insight (\d)", claim.source) for claim in published.claims]
+    assert {number for found in insights for number in found} == {"1", "2", "3", "4", "5"}
+    orders = {claim.metric: claim.groups for claim in published.claims if claim.id.endswith("_order")}
+    assert orders == {
+        metric: _published_order(metric) for metric in ("ttft_mean", "ttft_p99", "memory", "source_lines")
     }
-    assert insights | {"2", "3"} == {"1", "2", "3", "4", "5"}
-    assert {claim.metric for claim in published.claims if claim.kind == "ordering"} >= {
-        "ttft_mean",
-        "ttft_p99",
-        "memory",
+    (reduction,) = (claim for claim in published.claims if claim.source == "abstract")
+    assert (reduction.published, reduction.names) == (0.66, ["jit_cuda", "tensorrt_llm"])
+    figures = {claim.id: claim.published for claim in published.claims if claim.published is not None}
+    rows = published.tables[0].rows
+    for name, (slow, fast) in {
+        "graphs_alone_struggle": ("cuda_graph", "baseline"),
+        "jit_is_crucial": ("cuda_graph", "jit_cuda"),
+    }.items():
+        assert figures[name] == pytest.approx(rows[slow]["ttft_mean"] / rows[fast]["ttft_mean"], abs=0.006)  # type: ignore[operator]
+
+
+def _published_order(metric: str) -> list[list[str]]:
+    """The approaches of the published table by their figure, those with the same level together."""
+    published = read_published(PUBLISHED)
+    level = {word: rank for rank, word in enumerate(published.levels)}
+    found: dict[float, list[str]] = {}
+    for name, row in published.tables[0].rows.items():
+        found.setdefault(level.get(row[metric], row[metric]), []).append(name)  # type: ignore[call-overload]
+    return [sorted(found[figure]) for figure in sorted(found)]
+
+
+# P99 in the published order; the other figures do not matter here.
+P99_AS_CLAIMED = {
+    name: Known(ms, per_token_ms=0)
+    for name, ms in zip(
+        ("jit_cuda", "cuda_graph", "tensorrt_llm", "baseline", "jit_only"), (5, 9, 16, 30, 60), strict=True
+    )
+}
+OPPOSITE = {
+    "baseline": Known(20.0, per_token_ms=0, memory_gib=10),
+    "cuda_graph": Known(15.0, per_token_ms=0, memory_gib=16),
+    "jit_only": Known(12.0, per_token_ms=0, memory_gib=15),
+    "jit_cuda": Known(40.0, per_token_ms=0, memory_gib=20),
+    "tensorrt_llm": Known(45.0, per_token_ms=0, memory_gib=22),
+}
+LINES_AS_CLAIMED = {"baseline": 100, "jit_only": 110, "cuda_graph": 200, "tensorrt_llm": 210, "jit_cuda": 300}
+OF_SAMPLES = (
+    "best_overall", "speedup_4_48", "speedup_4_48_p99", "graphs_alone_struggle", "jit_is_crucial", "ttft_order",
+    "p99_order", "memory_order", "reduction_66",
+)  # fmt: skip
+
+
+def with_lines(study: Study, lines: dict[str, int]) -> Study:
+    """The same summary with these source lines."""
+    table = read_table(study.table("summary"), "summary")
+    table["source_lines"] = table["approach"].map(lines).astype("Int64")
+    write_table(table, "summary", study.table("summary"))
+    return study
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    """Of studies that bear all claims out, or all but the order of P99; of the opposite; of too few; without a GPU."""
+
+    def made(known: dict[str, Known], lines: dict[str, int], **options: object) -> dict[str, str]:
+        study = analyse(make_study(tmp_path_factory.mktemp("verdicts"), known, **options))  # type: ignore[arg-type]
+        return judged(with_lines(study, lines))["verdict"].to_dict()
+
+    turned = dict(zip(LINES_AS_CLAIMED, reversed(LINES_AS_CLAIMED.values()), strict=True))
+    return {
+        "as claimed": made(AS_CLAIMED, LINES_AS_CLAIMED, seed=2),
+        "p99 as claimed": made(P99_AS_CLAIMED, LINES_AS_CLAIMED, seed=2),
+        "opposite": made(OPPOSITE, turned, seed=2),
+        "few": made(AS_CLAIMED, LINES_AS_CLAIMED, repeats=4),
+        "no gpu": made(AS_CLAIMED, {"baseline": 100}, gpu=None),
     }
-    assert next(claim for claim in published.claims if claim.source == "abstract").published == 0.66
+
+
+@pytest.mark.parametrize("claim", OF_SAMPLES)
+def test_every_published_claim_can_get_every_verdict(claim: str, verdicts: dict[str, dict[str, str]]) -> None:
+    assert verdicts["p99 as claimed" if claim == "p99_order" else "as claimed"][claim] == "reproduced"
+    assert verdicts["opposite"][claim] == "refuted"
+    assert verdicts["few"][claim] == "inconclusive"
+    assert verdicts["no gpu"][claim] == "not testable here"
+
+
+def test_complexity_is_counted_and_so_never_inconclusive(verdicts: dict[str, dict[str, str]]) -> None:
+    found = [verdicts[study]["complexity_order"] for study in ("as claimed", "opposite", "no gpu")]
+    assert found == ["reproduced", "refuted", "not testable here"]
+
+
+def test_the_remaining_claims_have_experiments_of_their_own() -> None:
+    """Their verdicts are in test_bounded_memory, test_uncaptured_lengths and test_scaling_with_clients."""
+    others = {claim.id: claim.kind for claim in read_published(PUBLISHED).claims if claim.id not in OF_SAMPLES}
+    assert others == {
+        "rolling_bounds_memory": "bounded_memory",
+        "unlimited_lengths": "uncaptured",
+        "ipc_scales": "scales",
+        "complexity_order": "ordering",
+    }
 
 
 def test_a_machine_that_shows_the_opposite_refutes(tmp_path: Path) -> None:

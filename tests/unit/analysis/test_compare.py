@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from firsttoken import files
-from firsttoken.analysis.compare import Comparison, compare_studies
+from firsttoken.analysis.compare import Cell, Comparison, _regressions, compare_studies, in_words
 from firsttoken.analysis.schemas import read_table
 from firsttoken.records import Environment, Gpu, RunRecord
 from fixtures_samples import H200, Known, Study, analyse, make_study
@@ -53,6 +53,34 @@ def test_a_slowdown_within_the_threshold_is_no_regression(first: Study, tmp_path
     b = made(tmp_path / "b", changed, seed=7)
     assert compared(tmp_path, first, b, threshold=0.3)[1].verdict == "no regression"
     assert compared(tmp_path, first, b, threshold=0.1)[1].verdict == "regression"
+
+
+def test_many_looks_give_no_false_alarm() -> None:
+    """Sixty comparisons of noise alone: without the correction most gates would fail by chance."""
+    rng, studies, looks = np.random.default_rng(11), 300, 60
+    alarms = {looks: 0, 1: 0}
+    for _ in range(studies):
+        cells = [Cell("a", "measured", 10, "ttft", "mean", *rng.normal(0, 0.2, (2, 5)), "") for _ in range(looks)]
+        for corrected_for in alarms:
+            alarms[corrected_for] += bool(_regressions(cells, corrected_for, 1e-9))
+    assert alarms[looks] / studies < 0.06 and alarms[1] / studies > 0.5, alarms
+
+
+def test_the_verdict_in_words(first: Study, tmp_path: Path) -> None:
+    slow = made(tmp_path / "b", FIRST | {"jit_cuda": Known(18.0, per_token_ms=0)}, seed=7)
+    text = in_words(compared(tmp_path, first, slow)[1])
+    assert text.startswith("4 regressions beyond 5%: jit_cuda ttft mean at 10 tokens takes 1.2")
+    assert "corrected for 16 comparisons" in text and text.count("times as long") == 2 and "and 2 more. Of 16 " in text
+    assert in_words(compared(tmp_path, slow, first)[1]).startswith("No regression beyond 5%. Of 16 comparisons ")
+    change_environment(slow, driver="580.2")
+    assert in_words(compared(tmp_path, first, slow)[1]) == "Not comparable: other driver: 570.1 and 580.2."
+
+
+def test_a_summary_of_an_earlier_version_can_be_compared(first: Study, tmp_path: Path) -> None:
+    old = made(tmp_path / "b", FIRST, requests=5)
+    table = pd.read_csv(old.table("summary"))
+    table[["approach", "status", "ttft_mean_ms"]].to_csv(old.table("summary"), index=False)
+    assert compared(tmp_path, old, first)[1].verdict == "no regression"
 
 
 def test_an_approach_that_no_longer_runs_is_a_regression(first: Study, tmp_path: Path) -> None:
@@ -114,9 +142,19 @@ def test_nothing_in_common_is_not_a_pass(first: Study, tmp_path: Path) -> None:
     assert few.verdict == "not comparable"
 
 
+def test_emulated_figures_carry_the_word(tmp_path: Path) -> None:
+    emulated = {"baseline": Known(), "jit_cuda": Known(15.0, status="emulated", reason="no graphs")}
+    studies = [made(tmp_path / name, emulated, requests=5) for name in "ab"]
+    table, _ = compared(tmp_path, *studies)
+    assert table.loc[table["a_ms"].notna(), ["approach", "status"]].drop_duplicates().to_numpy().tolist() == [
+        ["baseline", "measured"],
+        ["jit_cuda", "emulated"],
+    ]
+
+
 def test_an_emulated_approach_is_not_compared_with_a_measured_one(first: Study, tmp_path: Path) -> None:
     changed = FIRST | {"jit_cuda": Known(15.0, status="emulated", reason="no graphs")}
     table, _ = compared(tmp_path, first, made(tmp_path / "b", changed, requests=5))
     row = table[table["approach"] == "jit_cuda"].iloc[0]
     assert row["verdict"] == "not comparable" and row["reason"] == "jit_cuda is measured in a and emulated in b"
-    assert np.isnan(row["ratio"])
+    assert np.isnan(row["ratio"]) and row["status"] == "measured and emulated"

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from firsttoken import files
 from firsttoken.analysis.compare import compare_studies
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_regression, gate_status
+from firsttoken.records import Ceilings
 from fixtures_samples import Known, Study, analyse, make_study
 
 
@@ -43,6 +46,16 @@ def test_floors(tmp_path: Path) -> None:
     assert text.count("median TTFT") == 2 and "jit_cuda at 10 tokens" in text and "jit_cuda at 100 tokens" in text
     assert text.count("median request mean ITL") == 2 and "jit_only at 100 tokens" in text
     assert "baseline" not in text
+
+
+def test_a_median_without_a_floor_does_not_pass(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"baseline": Known()}, requests=40)
+    path = study.root / "ceilings.json"
+    found = files.read_json(path, Ceilings)
+    files.write_json(path, msgspec.structs.replace(found, floors=found.floors[:1]))
+    table = analyse(study).table("latency_by_length")
+    text = refused(lambda: gate_floors(table), table)
+    assert "baseline at 100 tokens: median TTFT has no floor" in text and "at 10 tokens" not in text
 
 
 def test_single_short_gaps_are_no_offence(tmp_path: Path) -> None:

@@ -80,7 +80,17 @@ def test_different_machines_or_models_are_not_pooled(tmp_path: Path, change: dic
     assert not study.samples.exists()
 
 
-@pytest.mark.parametrize("change", [{"code_sha256": "other"}, {"versions": {"torch": "2.11.0"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"code_sha256": "other"},
+        {"versions": {"torch": "2.11.0"}},
+        {"attention": "eager"},
+        {"tf32": True},
+        {"kernels": "inductor"},
+        {"threads": 7},
+    ],
+)
 def test_repeats_of_other_code_or_versions_are_not_pooled(tmp_path: Path, change: dict[str, object]) -> None:
     study = make_study(tmp_path, {"baseline": Known()}, requests=2, repeats=1)
     records = read_records(study.records)

@@ -1,6 +1,8 @@
 """Statistics against closed forms, scipy, and simulations with a known truth."""
 
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from firsttoken.analysis import statistics as s
+from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.samples import pool_samples, process_statistics, read_requests
+from fixtures_samples import NEW_TOKENS, Known, make_study
 
 POSITIVE = st.floats(1e-3, 1e4)
 
@@ -51,19 +56,31 @@ def test_smallest_n_is_where_the_estimator_stays_inside_the_sample(probability: 
 def test_order_statistics_are_scipys(probability: float, n: int) -> None:
     values = np.sort(np.random.default_rng(n).lognormal(size=n))
     interval = stats.quantile_test(values, q=np.median(values), p=probability).confidence_interval(0.95)
-    assert s.order_statistic_interval(values, probability) == pytest.approx((interval.low, interval.high), nan_ok=True)
+    found = s.order_statistic_interval(values, probability)
+    if n < s.smallest_n(probability):
+        assert (found.n, found.note) == (n, s.N_TOO_SMALL) and np.isnan(found[:3]).all()
+        return
+    assert found[1:3] == pytest.approx((interval.low, interval.high), nan_ok=True)
+    assert found.value == pytest.approx(np.quantile(values, probability, method="median_unbiased"))
 
 
 def test_known_ranks_of_p99() -> None:
-    assert s.order_statistic_interval(np.arange(1.0, 1001), 0.99) == (983, 997)
-    assert s.order_statistic_interval(np.arange(1.0, 5001), 0.99) == (4936, 4964)
+    assert s.order_statistic_interval(np.arange(1.0, 1001), 0.99)[1:3] == (983, 997)
+    assert s.order_statistic_interval(np.arange(1.0, 5001), 0.99)[1:3] == (4936, 4964)
+
+
+@given(st.lists(POSITIVE, min_size=368, max_size=400), st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+@settings(max_examples=50)
+def test_an_interval_holds_the_value_shown_with_it(values: list[float], probability: float) -> None:
+    found = s.order_statistic_interval(np.sort(values), probability)
+    assert found.low <= found.value <= found.high
 
 
 @pytest.mark.parametrize(("probability", "n"), [(0.5, 6), (0.9, 36), (0.95, 72), (0.99, 368)])
 def test_smallest_pooled_n_is_where_the_interval_becomes_finite(probability: float, n: int) -> None:
     assert s.smallest_pooled_n(probability) == n
-    assert np.isfinite(s.order_statistic_interval(np.arange(float(n)), probability)).all()
-    assert not np.isfinite(s.order_statistic_interval(np.arange(float(n - 1)), probability)).all()
+    assert np.isfinite(s.order_statistic_interval(np.arange(float(n)), probability)[:3]).all()
+    assert not np.isfinite(s.order_statistic_interval(np.arange(float(n - 1)), probability)[:3]).all()
 
 
 def test_t_interval_is_scipys() -> None:
@@ -177,6 +194,45 @@ def test_the_simulation_sees_intervals_that_ignore_processes() -> None:
     held = 0
     for _ in range(200):
         values = np.exp(0.4 * rng.standard_normal((5, 100)) + rng.normal(0, 0.1, (5, 1)))
-        low, high = s.order_statistic_interval(np.sort(values.ravel()), 0.5)
-        held += low <= 1.0 <= high
+        found = s.order_statistic_interval(np.sort(values.ravel()), 0.5)
+        held += found.low <= 1.0 <= found.high
     assert held / 200 < 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("between_sd", [0.0, 0.02, 0.1, 0.3])
+@pytest.mark.parametrize("n_processes", [5, 10])
+def test_intervals_of_the_summary_and_its_speedup_cover(n_processes: int, between_sd: float) -> None:
+    """Means over prompt lengths of two approaches that share what happens to a repeat, and their ratio."""
+    rng, repeats = np.random.default_rng(20260402), 2000
+    typical_ms = np.array([[5.0, 20.0, 60.0], [9.0, 30.0, 45.0]])  # [approaches, lengths]
+    shared = rng.normal(0, between_sd, (repeats, 1, n_processes, 1))  # the machine at that repeat
+    own = rng.normal(0, between_sd, (repeats, 2, n_processes, 1))
+    cell = rng.normal(0, 0.02, (repeats, 2, n_processes, 3))
+    values = np.exp(np.log(typical_ms)[:, None] + shared + own + cell)
+    truth = (typical_ms[0].mean(), typical_ms[1].mean() / typical_ms[0].mean())
+    held = np.zeros(2)
+    for study in values:
+        a, b = (s.mean_over_lengths(approach) for approach in study)
+        intervals = (s.t_interval(a), s.paired_ratio(b, a))
+        held += [found.low <= true <= found.high for found, true in zip(intervals, truth, strict=True)]
+    assert (held / repeats >= 0.93).all(), held / repeats
+
+
+@pytest.mark.slow
+def test_a_million_samples_are_summarised_in_under_five_seconds(tmp_path: Path) -> None:
+    known = {name: Known(20.0) for name in ("baseline", "cuda_graph", "jit_only", "jit_cuda", "compiled_graph")}
+    lengths = (10, 50, 100, 200, 500)
+    study = make_study(tmp_path, known, lengths, requests=1000, repeats=10, gpu=None)
+    pool_samples(study.raw("*.parquet"), study.records, study.samples)
+    began = time.process_time()
+    requests = read_requests(study.samples)
+    table = process_statistics(requests)
+    processes = ProcessTable(table)
+    for name in known:
+        for metric in ("ttft", "itl_token_gap", "itl_request_mean"):
+            for statistic in s.STATISTICS:
+                processes.estimate(name, metric, statistic, lengths)
+    took_s = time.process_time() - began
+    assert len(requests.values["ttft"]) * NEW_TOKENS == 1_000_000
+    assert took_s < 5, f"{took_s:.1f} s of processor time"

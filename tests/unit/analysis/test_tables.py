@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from firsttoken.analysis.schemas import read_table
-from fixtures_samples import ORDER, Known, Study, analyse, make_study
+from firsttoken.records import TelemetrySummary
+from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study
 
 APPROACHES = {
     "jit_cuda": Known(7.0, processes=2),
@@ -46,7 +47,10 @@ def test_known_latencies_lie_in_their_intervals(by_length: pd.DataFrame) -> None
     for cell, median in truth.items():
         row = by_length.loc[cell]
         assert row["ttft_median_low_ms"] < median < row["ttft_median_high_ms"], cell
-        assert row["ttft_median_within_low_ms"] < row["ttft_median_ms"] < row["ttft_median_within_high_ms"]
+        for statistic in ("median", "p90", "p95", "p99"):
+            stem = f"ttft_{statistic}"
+            for low, value, high in (("low", "", "high"), ("within_low", "within_", "within_high")):
+                assert row[f"{stem}_{low}_ms"] <= row[f"{stem}_{value}ms"] <= row[f"{stem}_{high}_ms"]
         assert row["ttft_p99_low_ms"] < median * np.exp(2.326 * 0.05) < row["ttft_p99_high_ms"]
         assert row["itl_token_gap_median_low_ms"] < 5.0 < row["itl_token_gap_median_high_ms"]
         assert np.isnan(row["ttft_mean_within_low_ms"]), "order statistics say nothing about a mean"
@@ -70,7 +74,8 @@ def test_a_failed_equality_shows_no_latency(summary: pd.DataFrame, by_length: pd
     row = summary.loc["jit_only"]
     assert (row["status"], row["equivalence"]) == ("failed", "different")
     assert row["reason"].startswith("computes another function: prompt 10/0 differs at token 2")
-    latencies = [name for name in summary.columns if name.endswith("_ms") or name.startswith("speedup")]
+    figures = [name for name in summary.columns if name.endswith("_ms") or name.startswith("speedup")]
+    latencies = [name for name in figures if not name.startswith("floor")]  # the floor is the device's
     assert summary.loc["jit_only", latencies].isna().all()
     numbers = [name for name in by_length.columns if "ttft_" in name and name.endswith("_ms") and "floor" not in name]
     assert by_length.loc["jit_only"][numbers].isna().all(axis=None)
@@ -92,6 +97,18 @@ def test_taint_is_counted_and_left_out(summary: pd.DataFrame) -> None:
     assert summary.loc["jit_cuda", "n_tainted"] == 0
 
 
+def test_why_samples_are_tainted_is_said_and_all_of_them_leave_no_figure(tmp_path: Path) -> None:
+    hot = TelemetrySummary(source="nvml", taint_reasons=("GPU throttled: hardware slowdown",))
+    known = {"baseline": Known(), "jit_only": Known(tainted=1.0, record={"telemetry": hot})}
+    study = analyse(make_study(tmp_path, known, requests=10))
+    row = read_table(study.table("summary"), "summary").set_index("approach").loc["jit_only"]
+    assert (row["n_requests"], row["n_tainted"], row["ttft_mean_note"]) == (0, 100, "all requests tainted")
+    assert np.isnan(row["ttft_mean_ms"]) and row["taint_reasons"] == "GPU throttled: hardware slowdown"
+    by_length = read_table(study.table("latency_by_length"), "latency_by_length").set_index("approach")
+    assert (by_length.loc["jit_only", "itl_token_gap_mean_note"] == "all requests tainted").all()
+    assert len(pd.read_parquet(study.samples).query("approach == 'jit_only' and tainted")) == 100 * NEW_TOKENS, "kept"
+
+
 def test_costs(summary: pd.DataFrame) -> None:
     row = summary.loc["jit_cuda"]
     assert (row["device_over_idle_gib"], row["host_peak_gib"], row["processes"]) == (14.0, 14.0, 2)
@@ -99,10 +116,15 @@ def test_costs(summary: pd.DataFrame) -> None:
     assert summary.loc["baseline", "source_lines"] > 100 and pd.isna(row["source_lines"])
 
 
-def test_floor_and_share(by_length: pd.DataFrame) -> None:
+def test_floor_and_share(by_length: pd.DataFrame, summary: pd.DataFrame) -> None:
     row = by_length.loc[("jit_cuda", 100)]
     assert row["ttft_share_of_floor"] == pytest.approx(4.0 / row["ttft_median_ms"])
     assert row["itl_share_of_floor"] == pytest.approx(3.0 / row["itl_request_mean_median_ms"])
+    row = summary.loc["jit_cuda"]
+    assert (row["floor_ttft_ms"], row["floor_itl_ms"]) == (4.0, 3.0)
+    assert row["ttft_share_of_floor"] == pytest.approx(4.0 / row["ttft_mean_ms"])
+    assert row["itl_share_of_floor"] == pytest.approx(3.0 / row["itl_request_mean_ms"])
+    assert np.isnan(summary.loc["tensorrt_llm", "ttft_share_of_floor"])
 
 
 def test_the_instrument_has_a_table_of_its_own(study: Study) -> None:

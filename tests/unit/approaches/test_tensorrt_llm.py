@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from fakes import trtllm
 from firsttoken.approaches.base import Unsupported
 from firsttoken.approaches.tensorrt_llm import TensorRTLLM
 from firsttoken.approaches.tensorrt_llm_nograph import TensorRTLLMNoGraph
-from firsttoken.records import Plan, TensorRTOptions
+from firsttoken.files import read_json
+from firsttoken.measure import harness
+from firsttoken.measure.harness import run_benchmark
+from firsttoken.records import Plan, Prompt, Prompts, TensorRTOptions, TokensRecord
 from firsttoken.runtime.eager_decode import greedy_decode
 from firsttoken.runtime.trtllm_engine import build_trtllm_engine, manifest_path
+from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
 
@@ -55,7 +60,9 @@ def test_streams_the_references_tokens_in_chunks_of_none_one_and_three(plan: Pla
     assert [token for chunk in sink.chunks for token in chunk] == expected
     assert setup.load_s > 0 and setup.warm_up_s > 0
     assert (counters["executor_requests"], counters["worker_processes"], counters["single_process"]) == (1, 0, 1)
-    assert counters["executor_ttft_ms"] == pytest.approx(3) and counters["executor_request_ms"] == pytest.approx(9)
+    assert counters["executor_ttft_ms_sum"] == pytest.approx(3) and counters[
+        "executor_request_ms_sum"
+    ] == pytest.approx(9)
     assert "in this process, with CUDA graphs" in facts["attention"] and facts["tf32"] == "off"
     assert llm.instances[-1].is_shut_down
 
@@ -139,11 +146,56 @@ def test_a_model_that_could_not_be_built_is_unsupported(tmp_path: Path, llm: Any
         approach.load(model, trtllm.plan(engine_dir=str(folder)))
 
 
+def test_a_benchmark_run_through_the_harness(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same files as of every approach: a row a token, tokens of one chunk share its id and its time."""
+    monkeypatch.setattr(harness, "Telemetry", QuietTelemetry)
+    prompts = tuple(Prompt(index=0, length=n, offset=0, token_ids=tuple(prompt_ids(n))) for n in plan.prompt_lengths)
+    request = make_request(
+        tmp_path,
+        requests_per_length=2,
+        approach="tensorrt_llm",
+        plan=plan,
+        prompts=Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=prompts),
+    )
+    outputs = make_outputs(tmp_path)
+    record = run_benchmark(request, TensorRTLLM, outputs)
+    assert (record.status, record.reason, record.requests, record.tokens) == ("measured", "", 4, 28)
+    assert record.counters["single_process"] == 1 and record.counters["worker_processes"] == 0
+    assert record.counters["measured.executor_requests"] == 4, "the warm-up's requests are told apart"
+    assert record.counters["measured.executor_ttft_ms_sum"] == pytest.approx(4 * 3)
+    table = pq.read_table(outputs.samples).to_pydict()
+    ids, tokens = table["chunk_id"][:7], read_json(outputs.tokens, TokensRecord)
+    assert [ids.count(name) for name in sorted(set(ids))] == [1, 3, 1, 2]
+    expected = greedy_decode(build_tiny_model("llama_gqa"), prompt_ids(5), 7)[0]
+    assert list(tokens.prompts[0].tokens) == expected
+
+
 def test_availability_says_what_to_install() -> None:
     on_cpu = TensorRTLLM.availability("cpu")
     assert on_cpu.status == "unavailable" and "NVIDIA GPU" in on_cpu.reason and "--sdm apptainer" in on_cpu.reason
     not_there = TensorRTLLMNoGraph.availability("cuda")
     assert not_there.status == "unavailable" and "release:1.2.1" in not_there.reason
+
+
+@pytest.mark.parametrize(
+    "methods, python, status",
+    [
+        (["apptainer"], "3.12.4", "measured"),
+        (["apptainer"], "3.11.7", "unavailable"),
+        (["conda"], "3.11.7", "measured"),
+        (["env-modules"], "3.12.4", "unavailable"),
+        ([], "3.12.4", "unavailable"),
+    ],
+)
+def test_what_a_deployment_method_brings(
+    monkeypatch: pytest.MonkeyPatch, methods: list[str], python: str, status: str
+) -> None:
+    """The container takes msgspec from the Python that runs Snakemake; modules bring nothing that is asked for."""
+    monkeypatch.setattr("platform.python_version", lambda: python)
+    found = TensorRTLLM.deployed(methods)
+    assert found.status == status
+    if status == "unavailable":
+        assert found.reason and "\n" not in found.reason
 
 
 def test_closing_twice_and_unloaded_is_fine(plan: Plan) -> None:

@@ -35,14 +35,14 @@ def test_a_terminal_gets_one_line_that_is_rewritten(clock: Clock) -> None:
     progress = Progress("jit_cuda", 3, total=40, stream=terminal)
     progress.note("loading")
     progress.begin()
-    for ttft_ns in (2_000_000, 4_000_000, 9_000_000, 3_000_000):
+    for length, ttft_ns in ((100, 2_000_000), (10, 1_000), (100, 4_000_000), (100, 9_000_000), (100, 3_000_000)):
         clock.now_s += 0.5
-        progress.update(100, ttft_ns)
+        progress.update(length, ttft_ns)
     progress.close()
     text = terminal.getvalue()
     assert "\n" not in text and "jit_cuda #3: loading" in text
     last = text.split("\r\x1b[K")[-2]
-    assert last == "jit_cuda #3: 4/40 requests, now 100 tokens, median TTFT 3.50 ms, 18 s left"
+    assert last == "jit_cuda #3: 5/40 requests, median TTFT at 100 tokens 3.50 ms, 18 s left"
     assert text.endswith("\r\x1b[K"), "the line is cleared at the end"
 
 

@@ -73,11 +73,12 @@ def test_without_readings_nothing_is_made_up() -> None:
 
 def test_memory_of_allocator_tree_and_device() -> None:
     report = MemoryReport(device_allocated_bytes=1, device_reserved_bytes=2, graph_bytes=3)
+    before = peak_resident_bytes(os.getpid())
     found = memory_record(report, gpu_run())
     assert (found.device_allocated_bytes, found.device_reserved_bytes, found.graph_bytes) == (1, 2, 3)
     assert found.device_process_tree_bytes == 15 * GIB - 1
     assert found.device_over_idle_bytes == 15 * GIB + 10
-    assert found.host_peak_bytes is not None and found.host_peak_bytes >= peak_resident_bytes(os.getpid()) > 0
+    assert found.host_peak_bytes is not None and found.host_peak_bytes >= before > 0
 
 
 def test_device_memory_of_hidden_processes_is_unknown_not_zero() -> None:

@@ -83,6 +83,14 @@ def test_another_compute_process_taints() -> None:
     assert reasons(run_with(reading)) == {"another compute process on the GPU"}
 
 
+def test_a_child_that_was_seen_before_it_was_known_as_ours_is_not_foreign() -> None:
+    def seen(**own: bool) -> GpuReading:
+        return gpu_reading(processes=tuple(GpuProcess(pid=int(p[1:]), bytes=None, own=mine) for p, mine in own.items()))
+
+    early = sample(0, gpu=seen(p7=True, p8=False, p9=False))
+    assert foreign_pids([early, sample(1, gpu=seen(p7=True, p8=True, p9=False))], SECOND) == {9}
+
+
 def test_pids_of_another_namespace_do_not_make_ourselves_foreign() -> None:
     """In a container the driver gives the host's pids: ours look foreign, from loading on."""
 

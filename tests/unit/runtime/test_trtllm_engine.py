@@ -71,12 +71,17 @@ def test_the_stand_in_refuses_unknown_arguments_of_the_engine(llm: Any, engine_d
         llm(model=str(engine_dir), skip_tokenizer_init=True, max_sequence_length=1)
 
 
-def test_a_plugin_setting_that_this_version_does_not_have_fails(
-    tmp_path: Path, llm: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "function, name, config",
+    [("plugin_settings", "gemm_plugins", "PluginConfig"), ("build_arguments", "max_length", "BuildConfig")],
+)
+def test_a_build_setting_that_this_version_does_not_have_fails(
+    tmp_path: Path, llm: Any, monkeypatch: pytest.MonkeyPatch, function: str, name: str, config: str
 ) -> None:
-    monkeypatch.setattr(trtllm_settings, "plugin_settings", lambda plan: {"gemm_plugins": "auto"})
+    """The real classes would drop it without a word."""
+    monkeypatch.setattr(trtllm_settings, function, lambda plan: {name: 1})
     folder = tmp_path / "engine"
-    with pytest.raises(RuntimeError, match="PluginConfig has no 'gemm_plugins'"):
+    with pytest.raises(RuntimeError, match=f"{config} has no '{name}'"):
         build_trtllm_engine(save_tiny_model("gpt2", tmp_path / "m"), trtllm.plan(), folder, manifest_path(folder))
     assert not folder.exists() and not manifest_path(folder).exists()
 
@@ -127,6 +132,13 @@ def test_an_engine_of_another_gpu_is_refused(
     monkeypatch.setattr(trtllm_engine, "current_gpu", lambda: other)
     with pytest.raises(RuntimeError, match=message):
         check_engine(engine_dir, trtllm.plan())
+
+
+def test_no_engine_is_built_on_another_gpu_than_the_config_promises(tmp_path: Path, llm: Any) -> None:
+    folder = tmp_path / "engine"
+    with pytest.raises(RuntimeError, match=r"hardware\.gpu promises 'NVIDIA Other', but this job runs on"):
+        build_trtllm_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder), expected_gpu="NVIDIA Other")
+    assert not folder.exists()
 
 
 def test_an_engine_of_another_version_is_refused(engine_dir: Path) -> None:

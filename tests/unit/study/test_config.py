@@ -44,6 +44,15 @@ def test_committed_studies_are_right(path: Path) -> None:
     assert study.name == path.stem
 
 
+def test_only_finished_studies_and_this_one_are_compared() -> None:
+    study = check({"compare": [{"a": "old", "b": "embedded"}]})
+    study.check_compared(["old"])
+    with pytest.raises(
+        ConfigError, match=r"compare\[0\]\.a: found 'old', which is no finished study.*: new, reference/x"
+    ):
+        study.check_compared(["new", "reference/x"])
+
+
 WRONG = [
     ({"prompts": [1]}, ["'prompts'", "unknown", "workload"]),
     ({"workload.promt_lengths": [1]}, ["'promt_lengths'", "unknown", "did you mean 'prompt_lengths'?"]),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -38,11 +38,13 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
         last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
         ends = [_draw(axes, row, shown[str(row["approach"])], palette.looks(order), last) for _, row in data.iterrows()]
         axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
+        low, high = axes.get_ylim()
+        axes.set_ylim(low / 1.25, high)  # room for the words at the lowest crossing
         style.plain_log_ticks(axes, "x")
         style.plain_log_ticks(axes, "y")
         axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
         style.label_ends(axes, ends)
-        style.add_note(figure, palette.note(entries, drawn, _sentence(data)))
+        style.add_note(figure, palette.note(entries, drawn, _sentence(data), floors.note(summary_csv, entries, drawn)))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_sentence(data))
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Distribution of TTFT and of token gaps"
 # Curves are drawn through these shares of the samples: every point of a million would only make the file large.
@@ -45,12 +46,20 @@ def plot_latency_ecdf(
             axes.set(xscale="log", xlabel="ms (log scale)", title=panel)
             style.plain_log_ticks(axes, "x")
             axes.axhline(P99, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+            axes.text(
+                0.02, P99 - 0.01, "P99", transform=axes.get_yaxis_transform(), va="top", fontsize=8, color=style.MUTED
+            )
         figure.axes[0].set(ylabel="Share of samples at or below", ylim=(0, 1.02))
-        handles, labels = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 6), fontsize=8.5)
+        handles = [
+            Line2D(
+                [], [], label=shown[name].label, **palette.line_style(palette.looks(order)[name], shown[name].emulated)
+            )
+            for name in drawn
+        ]
+        figure.legend(handles=handles, loc="outside upper left", ncols=min(len(drawn), 6), fontsize=8.5, handlelength=3)
         tainted = f"{n_tainted:,} tainted samples are left out." if n_tainted else ""
         marked = "Markers on the dotted line: P99 (drawn from 100 samples on)."
-        style.add_note(figure, palette.note(entries, drawn, marked, tainted))
+        style.add_note(figure, palette.note(entries, drawn, marked, tainted, floors.note(summary_csv, entries, drawn)))
         style.save(
             figure,
             palette.with_status(curves, entries),
@@ -90,7 +99,7 @@ def _draw(axes: Axes, rows: pd.DataFrame, entry: palette.Entry, look: palette.Lo
         return
     keywords = palette.line_style(look, entry.emulated)
     marker = {key: keywords.pop(key) for key in ("marker", "markerfacecolor", "markeredgecolor", "markersize")}
-    axes.plot(rows["latency_ms"], rows["share"], label=entry.label, **keywords)
+    axes.plot(rows["latency_ms"], rows["share"], **keywords)
     if rows["n"].iloc[0] >= LEAST_FOR_P99:
         at_p99 = float(np.interp(P99, rows["share"], rows["latency_ms"]))
         axes.plot([at_p99], [P99], linestyle="none", color=look.colour, zorder=5, **marker)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from firsttoken.analysis.figures import palette, style
 from firsttoken.files import read_json
@@ -46,13 +47,14 @@ def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_c
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
         figure.suptitle(
-            TITLE + ", GiB (bar: median of processes, dot: one process)",
+            f"{TITLE}, GiB",
             fontsize=11,
             fontweight="bold",
             x=0.01,
             ha="left",
         )
-        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], _missing_note(panels)))
+        read = "Bar and number: median of processes. Dot: one process."
+        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], read, _missing_note(panels)))
         style.save(
             figure,
             palette.with_status(data, entries),
@@ -81,15 +83,22 @@ def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[palette.Entry], looks:
     for place, entry in enumerate(drawn):
         values = rows.loc[rows["approach"] == entry.name, "gib"].to_numpy()
         if not len(values):
-            axes.text(0, place, " no value", va="center", fontsize=8, color=style.MUTED)
+            axes.annotate(
+                "no value", (0, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8,
+                color=style.MUTED,
+            )  # fmt: skip
             continue
         median = float(np.median(values))
         axes.barh(place, median, height=0.62, **palette.bar_style(looks[entry.name], entry.emulated))
         axes.plot(values, [place] * len(values), ".", color=style.INK, markersize=4, zorder=4)
-        axes.text(max(values.max(), median) + 0.02 * widest, place, f" {median:.3g}", va="center", fontsize=8)
+        axes.annotate(
+            style.three_digits(median), (1.0, place), xycoords=("axes fraction", "data"), fontsize=8, ha="right",
+            va="center", annotation_clip=False,
+        )  # fmt: skip
     axes.set_yticks(range(len(drawn)), [entry.label for entry in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    axes.set_xlim(0, widest * 1.22)
+    axes.set_xlim(0, widest * 1.3)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(axis="y", visible=False)
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 
 EMULATED_HATCH = "////"
 SHOWN = ("measured", "emulated")
@@ -68,15 +68,21 @@ _KNOWN = {
     "null": Look("#a8a29e", "*", (0, (1, 1.5))),
     "null_2p": Look("#78716c", "*", (0, (3, 1, 1, 1))),
 }
-_FURTHER_MARKERS = ("h", "p", "<", ">", "d", "8")
+_FURTHER_COLOURS = ("#7570b3", "#a6761d", "#e7298a", "#66a61e", "#1b9e77", "#666666")  # ColorBrewer's Dark2
+_FURTHER_MARKERS = ("h", "p", "<", ">", "d", "8", "H")
 _FURTHER_DASHES: tuple[Dash, ...] = ((0, (5, 1)), (0, (1, 2)), (0, (5, 1, 1, 1, 1, 1)))
 
 
 def looks(order: Sequence[str]) -> dict[str, Look]:
     """The look of every approach in `order`; unknown ones get further looks by their place among the unknown."""
     unknown = [name for name in order if name not in _KNOWN]
-    colours = sns.husl_palette(max(len(unknown), 1), h=0.9, s=0.75, l=0.45).as_hex()
-    further = zip(unknown, colours, itertools.cycle(_FURTHER_MARKERS), itertools.cycle(_FURTHER_DASHES), strict=False)
+    further = zip(
+        unknown,
+        itertools.cycle(_FURTHER_COLOURS),
+        itertools.cycle(_FURTHER_MARKERS),
+        itertools.cycle(_FURTHER_DASHES),
+        strict=False,
+    )
     return {name: _KNOWN[name] for name in order if name in _KNOWN} | {
         name: Look(str(colour), marker, dash) for name, colour, marker, dash in further
     }
@@ -125,6 +131,12 @@ def with_status(data: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
     data = data.copy()
     data.insert(place, "status", data["approach"].map(statuses))
     return data
+
+
+def shades(number: int) -> list[str]:
+    """Colours of the parts of a bar, ordered by lightness, so that they read in black and white."""
+    viridis = mpl.colormaps["viridis"]
+    return [mpl.colors.to_hex(viridis((place + 1) / (number + 1))) for place in range(number)]
 
 
 def bar_style(look: Look, emulated: bool) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import seaborn as sns
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "The price of a pool miss"
 KINDS = {
@@ -26,7 +26,8 @@ def plot_pool_misses(
     if data.empty:
         style.save_message("The experiment has no requests.", data, out_svg, out_csv, title=TITLE)
         return
-    emulated = any(entry.emulated for entry in palette.read_entries(summary_csv, order))
+    entries = palette.read_entries(summary_csv, order)
+    emulated = any(entry.emulated for entry in entries)
     medians = data.groupby("kind")["ttft_ms"].median()
     kinds = [kind for kind in KINDS if kind in medians.index]
     with style.theme():
@@ -47,6 +48,7 @@ def plot_pool_misses(
         told = (
             "Emulated: no CUDA device, so hits and misses both run eagerly; no CUDA-graph figure." if emulated else ""
         )
-        style.add_note(figure, told)
+        shown = [entry.name for entry in entries if entry.shown]
+        style.add_note(figure, f"{told} {floors.note(summary_csv, entries, shown)}".strip())
         values = style.list_values(medians, kinds, " ms")
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=f"Strip plot of TTFT. Medians: {values}.")

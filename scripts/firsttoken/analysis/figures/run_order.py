@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Drift: TTFT over run order"
 WINDOWS = 25  # points of each process's running median, at most
@@ -28,11 +28,13 @@ def plot_run_order(
         columns=["approach", "repeat", "order", "prompt_length", "token_index", "latency_ns", "tainted"],
     )
     first = samples[(samples["token_index"] == 0) & samples["approach"].isin(list(shown))].copy()
+    first["clean"] = first["latency_ns"].where(~first["tainted"])  # what is tainted is shown, but counts in no median
+    typical = first.groupby(["approach", "prompt_length"])["clean"].transform("median")
+    first["relative"], first["clean"] = first["latency_ns"] / typical, first["clean"] / typical
+    first = first[first["relative"].notna()]
     if first.empty:
-        style.save_message("No samples to show.", first, out_svg, out_csv, title=TITLE)
+        style.save_message("No untainted samples to show.", first, out_svg, out_csv, title=TITLE)
         return
-    typical = first.groupby(["approach", "prompt_length"])["latency_ns"].transform("median")
-    first["relative"] = first["latency_ns"] / typical
     windows = _running_medians(first)
     drawn = [name for name in shown if name in set(first["approach"])]
     columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
@@ -56,7 +58,7 @@ def plot_run_order(
         read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
         n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
         above = f"{n_above:,} of {len(first):,} requests lie above the axis."
-        style.add_note(figure, palette.note(entries, drawn, read, above))
+        style.add_note(figure, palette.note(entries, drawn, read, above, floors.note(summary_csv, entries, drawn)))
         style.save(
             figure,
             palette.with_status(windows, entries),
@@ -75,9 +77,7 @@ def _running_medians(first: pd.DataFrame) -> pd.DataFrame:
     windowed = first.assign(window=((ranks - 1) * windows // sizes).astype(int))
     return (
         windowed.groupby(["approach", "repeat", "window"])
-        .agg(
-            order=("order", "mean"), relative=("relative", "median"), n=("relative", "size"), tainted=("tainted", "sum")
-        )
+        .agg(order=("order", "mean"), relative=("clean", "median"), n=("relative", "size"), tainted=("tainted", "sum"))
         .reset_index()
         .drop(columns="window")
     )

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import palette, style
@@ -74,7 +73,7 @@ def _medians(records: Sequence[RunRecord], entries: Sequence[palette.Entry]) -> 
 
 
 def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> None:
-    shades = sns.color_palette("viridis", len(PARTS)).as_hex()  # ordered by lightness: reads in black and white
+    shades = palette.shades(len(PARTS))
     longest = float(np.nanmax(data[["ready_s", "cold_ttft_s"]].to_numpy(float))) or 1.0
     for place, entry in enumerate(drawn):
         row, left = data.loc[entry.name].to_dict(), 0.0
@@ -86,10 +85,7 @@ def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> Non
                 label=name if place == 0 else None,
             )  # fmt: skip
             if width / longest > LEAST_LABELLED_SHARE:
-                axes.text(
-                    left + width / 2, place, f"{width:.2g}", ha="center", va="center", fontsize=8, color=style.INK,
-                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
-                )  # fmt: skip
+                style.bar_number(axes, left, width, place, f"{width:.2g}")
             left += width
         if pd.notna(row["cold_ttft_s"]):
             axes.plot(

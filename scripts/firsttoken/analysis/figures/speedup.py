@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Speedup of TTFT against baseline"
 BASE = "baseline"
@@ -39,11 +39,14 @@ def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: P
         low, high = axes.get_xlim()
         axes.set_xlim(min(low, 0.9), max(high, 1.1))
         style.plain_log_ticks(axes, "x")
+        low, high = axes.get_xlim()
+        axes.set_xticks(sorted({1.0, *(tick for tick in axes.get_xticks() if low <= tick <= high)}))
         intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
         n_lengths = data["prompt_length"].nunique()
         some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
+        floor = floors.note(summary_csv, entries, [entry.name for entry in entries if entry.shown])
         without_base = [entry for entry in entries if entry.name != BASE]
-        style.add_note(figure, palette.note(without_base, drawn, intervals, some))
+        style.add_note(figure, palette.note(without_base, drawn, intervals, some, floor))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
 
 

@@ -11,10 +11,9 @@ from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from firsttoken.analysis.figures.palette import Look
 from firsttoken.files import atomic_path
@@ -28,8 +27,16 @@ FLOOR_COLOUR = "#6e7781"
 def theme() -> Iterator[None]:
     """The matplotlib settings of all figures, for as long as one is drawn and saved."""
     settings: dict[Any, Any] = {
-        **sns.axes_style("ticks"),
-        **sns.plotting_context("notebook", font_scale=0.85),
+        "font.size": 10.2,
+        "axes.labelsize": 10.2,
+        "xtick.labelsize": 9.35,
+        "ytick.labelsize": 9.35,
+        "legend.fontsize": 9.35,
+        "axes.axisbelow": True,
+        "axes.linewidth": 1.2,
+        "xtick.direction": "out",
+        "ytick.direction": "out",
+        "lines.solid_capstyle": "round",
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
         "svg.fonttype": "none",  # text stays text: it can be selected and searched
@@ -122,11 +129,13 @@ def zero_based(axes: Axes, axis: str) -> None:
 
 
 def plain_log_ticks(axes: Axes, axis: str) -> None:
-    """Plain numbers on a log axis (20, not 2 x 10^1), at round values also where it spans under a factor of 8."""
+    """Plain numbers on a log axis (20, not 2 x 10^1), at round values also where it spans few decades."""
     low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
     target = axes.xaxis if axis == "x" else axes.yaxis
     if high / low < 8:
         target.set_ticks([step for step in MaxNLocator(5).tick_values(low, high) if low <= step <= high and step > 0])
+    elif high / low < 500:
+        target.set_major_locator(LogLocator(subs=(1, 2, 5)))
     target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     target.set_minor_formatter(NullFormatter())
 
@@ -159,15 +168,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
         ((axes.transData.transform((1, y))[1] - low) / (high - low), y, text, look) for y, text, look in ends
     )
     line_height_px = 0.16 * axes.figure.dpi
-    least = line_height_px / (high - low)
-    heights = [share for share, *_ in placed]
-    for index in range(1, len(heights)):
-        heights[index] = max(heights[index], heights[index - 1] + least)
-    overflow = heights[-1] - 1.02
-    if overflow > 0:  # push the whole stack down from the top
-        for index in range(len(heights) - 1, -1, -1):
-            ceiling = 1.02 - least * (len(heights) - 1 - index)
-            heights[index] = min(heights[index], ceiling)
+    heights = spread([share for share, *_ in placed], line_height_px / (high - low))
     for height, (share, _, text, look) in zip(heights, placed, strict=True):
         axes.annotate(
             text,
@@ -177,5 +178,45 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=8.5,
-            arrowprops={"arrowstyle": "-", "color": look.colour, "linewidth": 1.0, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": look.colour,
+                "linewidth": 1.0,
+                "shrinkA": 3,
+                "shrinkB": 0,
+                "relpos": (0, 0.5),
+            },
         )
+
+
+def spread(wanted: Sequence[float], least: float) -> list[float]:
+    """Rising heights, `least` apart, each as near to its wanted one as its neighbours allow, and none above the top.
+
+    Labels that would touch form a block around the mean of what they want; blocks that meet become one.
+    """
+    blocks: list[list[float]] = []
+    for height in wanted:
+        blocks.append([height])
+        while len(blocks) > 1 and _bottom(blocks[-1], least) < _bottom(blocks[-2], least) + least * len(blocks[-2]):
+            last = blocks.pop()
+            blocks[-1] += last
+    return [_bottom(block, least) + least * place for block in blocks for place in range(len(block))]
+
+
+def _bottom(block: Sequence[float], least: float) -> float:
+    """Where the lowest label of a block goes."""
+    spread = least * (len(block) - 1)
+    return min(sum(block) / len(block) - spread / 2, 1.02 - spread)
+
+
+def bar_number(axes: Axes, left: float, width: float, place: float, text: str) -> None:
+    """A number in the middle of a part of a bar, on a light ground, so that it reads on every shade."""
+    axes.text(
+        left + width / 2, place, text, ha="center", va="center", fontsize=8, color=INK,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
+    )  # fmt: skip
+
+
+def three_digits(value: float) -> str:
+    """`13.0`, `0.0977`, `0`: three digits, trailing zeros kept, so that numbers below each other compare."""
+    return "0" if value == 0 else f"{value:#.3g}".rstrip(".")

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Where a token's time goes"
 PARTS = {
@@ -22,6 +21,7 @@ PARTS = {
     "sampling_ms": "sampling",
 }
 IN_SAMPLES = {part.removesuffix("_ms") + "_ns": part for part in PARTS}  # the samples are in nanoseconds
+LEAST_LABELLED_SHARE = 0.12  # of the longest bar: narrower parts have no room for their number
 TOKENS = {"first token": True, "next tokens": False}
 
 
@@ -58,7 +58,8 @@ def plot_token_time(
         )
         silent = [entry.name for entry in drawn if _is_silent(data, entry.name)]
         told = f"Gives no split: {', '.join(silent)}." if silent else ""
-        style.add_note(figure, palette.note(entries, [entry.name for entry in drawn], read, told))
+        names = [entry.name for entry in drawn]
+        style.add_note(figure, palette.note(entries, names, read, told, floors.note(summary_csv, entries, names)))
         style.save(
             figure,
             palette.with_status(data, entries),
@@ -88,7 +89,8 @@ def _is_silent(data: pd.DataFrame, name: str) -> bool:
 
 
 def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> None:
-    shades = [*sns.color_palette("viridis", len(PARTS)).as_hex(), "#d0d7de"]
+    shades = [*palette.shades(len(PARTS)), "#d0d7de"]
+    longest = max(_bar_length(row) for row in style.as_rows(data))
     for place, entry in enumerate(drawn):
         if entry.name not in data.index:
             continue
@@ -97,6 +99,8 @@ def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> Non
         for part, name, shade in zip([*PARTS, "other_ms"], [*PARTS.values(), "not told apart"], shades, strict=True):
             width = float(row[part]) if pd.notna(row[part]) else 0.0
             axes.barh(place, width, left=left, height=0.62, color=shade, edgecolor="white", hatch=hatch, label=name)
+            if width > LEAST_LABELLED_SHARE * longest:
+                style.bar_number(axes, left, width, place, style.three_digits(width))
             left += width
         axes.plot(
             [row["latency_ms"]], [place], "D", linestyle="none", color=style.INK, markerfacecolor="white",
@@ -104,8 +108,13 @@ def _draw(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> Non
         )  # fmt: skip
     axes.set_yticks(range(len(drawn)), [entry.label for entry in drawn])
     axes.set_ylim(len(drawn) - 0.4, -0.6)
-    axes.set_xlim(left=0)
+    axes.set_xlim(0, 1.06 * longest)
     axes.grid(axis="y", visible=False)
+
+
+def _bar_length(row: dict[str, float]) -> float:
+    """How far a row's bar or its diamond reaches."""
+    return max(float(np.nansum([row[part] for part in [*PARTS, "other_ms"]])), row["latency_ms"])
 
 
 def _describe(data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> str:

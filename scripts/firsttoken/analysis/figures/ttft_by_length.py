@@ -8,10 +8,11 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures import floors, palette, style
 
 TITLE = "Time to first token by prompt length"
-COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms")
+FLOOR = palette.Look(style.FLOOR_COLOUR, "", (0, (1, 1)))
+COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
 
 
 def plot_ttft_by_length(
@@ -31,12 +32,16 @@ def plot_ttft_by_length(
         axes = figure.subplots()
         drawn = [name for name in shown if name in set(data["approach"])]
         ends = [_draw(axes, data[data["approach"] == name], shown[name], palette.looks(order)[name]) for name in drawn]
-        has_floor = _draw_floor(axes, data)
+        floor = data.groupby("prompt_length")["floor_ttft_ms"].first().dropna()
+        if not floor.empty:
+            axes.plot(floor.index, floor.to_numpy(), color=FLOOR.colour, linestyle=FLOOR.dash, linewidth=1.4)
+            ends.append((float(floor.iloc[-1]), "floor of this device", FLOOR))
         axes.set(xlabel="Prompt length, tokens", ylabel="Mean TTFT, ms (lower is better)", title=TITLE)
         axes.set_xticks(sorted(data["prompt_length"].unique()))
         style.zero_based(axes, "y")
         style.label_ends(axes, ends)
-        style.add_note(figure, palette.note(entries, drawn, _interval_note(data), has_floor))
+        share = floors.note(summary_csv, entries, drawn)
+        style.add_note(figure, palette.note(entries, drawn, _interval_note(data), share))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
 
 
@@ -49,26 +54,11 @@ def _draw(axes: Axes, rows: pd.DataFrame, entry: palette.Entry, look: palette.Lo
     return float(means[-1]), entry.label, look
 
 
-def _draw_floor(axes: Axes, data: pd.DataFrame) -> str:
-    floor = data.groupby("prompt_length")["floor_ttft_ms"].first().dropna()
-    if floor.empty:
-        return "No floor: the ceilings of this device were not measured."
-    axes.plot(floor.index, floor.to_numpy(), color=style.FLOOR_COLOUR, linestyle=(0, (1, 1)), linewidth=1.4)
-    axes.annotate(
-        "floor of this device",
-        (float(floor.index[0]), float(floor.iloc[0])),
-        xytext=(2, 4),
-        textcoords="offset points",
-        fontsize=8,
-        color=style.MUTED,
-    )
-    return ""
-
-
 def _interval_note(data: pd.DataFrame) -> str:
+    processes = int(data["n_processes"].min())
     if data["ttft_mean_low_ms"].isna().all():
-        return "No intervals: too few processes."
-    return f"Bands: 95 % intervals over {int(data['n_processes'].min())} or more fresh processes."
+        return f"No intervals: {processes} fresh processes are too few."
+    return f"Bands: 95 % intervals over {processes} or more fresh processes."
 
 
 def _describe(data: pd.DataFrame, drawn: Sequence[str]) -> str:

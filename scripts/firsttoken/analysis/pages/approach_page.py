@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -29,7 +30,7 @@ BY_LENGTH = {
     "ttft_p99_ms": "P99 TTFT, ms",
     "itl_request_mean_mean_ms": "Mean ITL, ms",
     "itl_token_gap_p99_ms": "P99 token gap, ms",
-    "ttft_share_of_floor": "TTFT, share of floor",
+    "ttft_share_of_floor": "Floor's share of TTFT",
     "speedup_ttft": "Times as fast",
 }
 OVERALL = {
@@ -47,6 +48,14 @@ OVERALL = {
 }
 
 
+ARCHITECTURE = {
+    "approach": "Approach",
+    "static": "Forward pass (static work)",
+    "dynamic": "Padding, positions, sampling (dynamic work)",
+    "processes": "Processes",
+}
+
+
 @dataclass(frozen=True)
 class PageInputs:
     """Where a page's words, code and figures come from."""
@@ -57,6 +66,7 @@ class PageInputs:
     summary_csv: Path
     latency_csv: Path
     claims_csv: Path
+    answer_txt: Path
     study: str
 
 
@@ -156,14 +166,15 @@ def _count(value: float) -> str:
 
 
 def _pick(data: pd.DataFrame, titles: Mapping[str, str]) -> pd.DataFrame:
-    """The wanted columns with what belongs to them, columns without any value left out."""
+    """The wanted columns with what belongs to them, those left out that have neither value nor note."""
     wanted = []
     for name in titles:
         stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
-        wanted += [name, f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"]
-    found = data[[name for name in wanted if name in data.columns]]
-    empty = [name for name in titles if name in found.columns and found[name].isna().all()]
-    return found.drop(columns=empty)
+        belongings = [name, f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"]
+        found = [belonging for belonging in belongings if belonging in data.columns]
+        if data[found].notna().any(axis=None):  # a note alone says why there is no value
+            wanted += found
+    return data[wanted]
 
 
 def _rows(csv: Path) -> list[dict[str, Any]]:
@@ -176,6 +187,7 @@ def _overview_context(inputs: PageInputs, slots: documents.Slots) -> dict[str, A
     return {
         "study": inputs.study,
         "page": _link,
+        "answer": lambda: slots.put(_answer(inputs.answer_txt)),
         "architectures": lambda: slots.put(_architectures(pages, inputs)),
         "cards": lambda: slots.put(_cards(pages)),
         "results": lambda: slots.put(
@@ -183,7 +195,13 @@ def _overview_context(inputs: PageInputs, slots: documents.Slots) -> dict[str, A
         ),
         "insights": lambda: slots.put(_insights([row for row in claims if "key insight" in str(row["source"])])),
         "other_claims": len([row for row in claims if "key insight" not in str(row["source"])]),
+        "claims_page": "[page of claims](../pages/claims.html)",
     }
+
+
+def _answer(answer_txt: Path) -> str:
+    sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in wording.verdict(answer_txt))
+    return f'<div class="answer">{sentences}</div>'
 
 
 def _architectures(pages: Sequence[documents.Template], inputs: PageInputs) -> str:
@@ -192,13 +210,13 @@ def _architectures(pages: Sequence[documents.Template], inputs: PageInputs) -> s
         {
             "approach": page.name,
             "status": statuses.get(page.name, "not in this study"),
-            "forward pass (static work)": page.meta["static"],
-            "padding, positions, sampling (dynamic work)": page.meta["dynamic"],
+            "static": page.meta["static"],
+            "dynamic": page.meta["dynamic"],
             "processes": page.meta["processes"],
         }
         for page in pages
     ]
-    return html_table(pd.DataFrame(rows), "architectures")
+    return html_table(pd.DataFrame(rows), "architectures", titles=ARCHITECTURE)
 
 
 def _cards(pages: Sequence[documents.Template]) -> str:
@@ -218,11 +236,18 @@ def _insights(claims: Sequence[Mapping[str, Any]]) -> str:
     if not claims:
         return "<p>No key insight was put to the test in this study.</p>"
     items = "".join(
-        f'<li><p><span class="badge {_slug(row["verdict"])}">{escape(str(row["verdict"]))}</span> '
+        f'<li><p><span class="number">{escape(_number(row))}</span> '
+        f'<span class="badge {_slug(row["verdict"])}">{escape(str(row["verdict"]))}</span> '
         f"<strong>{escape(str(row['claim']))}</strong></p><p>{escape(str(row['sentence']))}{_own_source(row)}</p></li>"
         for row in claims
     )
-    return f'<ol class="insights">{items}</ol>'
+    return f'<ul class="insights">{items}</ul>'
+
+
+def _number(row: Mapping[str, Any]) -> str:
+    """`Insight 2`: the source's own number, since one of its insights may hold several claims."""
+    found = re.search(r"key insight (\d+)", str(row["source"]))
+    return f"Insight {found[1]}" if found else "Insight"
 
 
 def _own_source(row: Mapping[str, Any]) -> str:

@@ -21,7 +21,9 @@ CHANNEL = 22  # right of the steps, where links run up
 HEADING, LANE_GAP, STANDBY_GAP, PROCESS_GAP, ROW_GAP = 32.0, 24.0, 7.0, 42.0, 22.0
 STEP_WIDTH, STEP_GAP = 158, 18
 LINE_HEIGHT, LETTERS = 15.5, 20
-HEADING_LETTER_WIDTH = 7.1
+ROLE_LETTER_WIDTH = 6.4
+# Names left of the arrows that come down to a lane's first step, roles right of them.
+ROLE_LEFT = 2 * MARGIN + EDGE + STEP_WIDTH / 2 + 10
 
 
 @dataclass
@@ -109,14 +111,15 @@ def _draw_process(canvas: _Canvas, process: Process, threads: Sequence[Thread], 
     bottom = y + MARGIN
     frame = _Box(MARGIN, top, canvas.width - 2 * MARGIN, bottom - top)
     canvas.frames.insert(place, _rectangle("process", frame, 10))
-    canvas.words.append(_heading("head on-process", MARGIN + 12, top + 20, process.name, process.role))
+    canvas.words += _heading("head on-process", MARGIN + 12, top + 20, process.name, [process.role])
     return bottom
 
 
 def _draw_lane(canvas: _Canvas, thread: Thread, top: float, process_top: float) -> float:
     """Draw one thread and return the y of its lower edge."""
     left = 2 * MARGIN
-    heading = _heading_lines(thread, canvas.lane_width)
+    letters = int((left + canvas.lane_width - ROLE_LEFT - 8) / ROLE_LETTER_WIDTH)
+    heading = textwrap.wrap(thread.role, letters, break_long_words=False)
     rows = [thread.steps[start : start + canvas.per_row] for start in range(0, len(thread.steps), canvas.per_row)]
     y = top + HEADING + LINE_HEIGHT * (len(heading) - 1)
     for row in rows:
@@ -128,24 +131,19 @@ def _draw_lane(canvas: _Canvas, thread: Thread, top: float, process_top: float) 
         y += height + ROW_GAP
     bottom = y - ROW_GAP + 12 if rows else y - 4
     canvas.frames.append(_rectangle("lane", _Box(left, top, canvas.lane_width, bottom - top), 6))
-    for place, line in enumerate(heading):
-        name = thread.name if place == 0 else ""
-        canvas.words.append(_heading("role on-lane", left + 10, top + 19 + place * LINE_HEIGHT, name, line))
+    canvas.words += _heading("role on-lane", left + 10, top + 19, thread.name, heading)
     boxes = [canvas.places[step.id].box for step in thread.steps]
     canvas.arrows += [_follow(before, after) for before, after in pairwise(boxes)]
     return bottom
 
 
-def _heading_lines(thread: Thread, width: float) -> list[str]:
-    """The role in as many lines as it needs beside and below the thread's name."""
-    letters = int((width - 20) / HEADING_LETTER_WIDTH)
-    lines = textwrap.wrap(f"{thread.name}  {thread.role}", letters, break_long_words=False)
-    return [lines[0].removeprefix(thread.name).strip(), *lines[1:]]
-
-
-def _heading(kind: str, x: float, y: float, name: str, role: str) -> str:
-    words = f'<tspan class="name">{escape(name)}</tspan>  {escape(role)}' if name else escape(role)
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{words}</text>'
+def _heading(kind: str, x: float, y: float, name: str, role: Sequence[str]) -> list[str]:
+    """The name, and right of it the role in as many lines as it needs."""
+    words = [f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"><tspan class="name">{escape(name)}</tspan></text>']
+    return words + [
+        f'<text class="{kind}" x="{ROLE_LEFT:.1f}" y="{y + place * LINE_HEIGHT:.1f}">{escape(line)}</text>'
+        for place, line in enumerate(role)
+    ]
 
 
 def _lines(step: Step) -> list[str]:

@@ -12,7 +12,17 @@ from firsttoken.analysis.pages import wording
 from firsttoken.files import read_json, write_text
 from firsttoken.records import Environment, ModelManifest
 
-HEADER = ("Approach", "Status", "TTFT, ms", "P99 TTFT, ms", "Token gap, ms", "Times as fast")
+HEADER = (
+    "Approach",
+    "Status",
+    "TTFT, ms",
+    "P99 TTFT, ms",
+    "Next token, ms",
+    "Times as fast",
+    "Memory, GiB",
+    "Ready, s",
+)
+WIDTHS = "   :widths: 24 9 13 13 13 13 9 6"
 SHOWN = ("measured", "emulated")
 
 
@@ -36,8 +46,9 @@ def write_landing(
     rows = [{str(key): value for key, value in row.items()} for row in summary.to_dict("records")]
     parts = [
         _warning(rows, environment),
-        ".. container:: answer\n\n   " + "\n   ".join(escape(sentence) for sentence in _verdict(answer_txt)),
+        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, wording.verdict(answer_txt))),
         _list_table(rows),
+        *_reasons(rows),
         _claims(pd.read_csv(claims_csv)),
         f"**Machine.** {escape(wording.machine(environment))}",
         f"**Model.** {escape(wording.model(manifest, dtype))}",
@@ -49,11 +60,6 @@ def write_landing(
 def escape(text: str) -> str:
     """Text that reStructuredText takes as it stands."""
     return "".join(f"\\{letter}" if letter in "\\*`_|<>" else letter for letter in text)
-
-
-def _verdict(answer_txt: Path) -> list[str]:
-    """The sentences after the last empty line; what stands before is the summary table for a terminal."""
-    return answer_txt.read_text(encoding="utf-8").strip().split("\n\n")[-1].splitlines()
 
 
 def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str:
@@ -70,24 +76,47 @@ def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str
 
 
 def _list_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    lines = [".. list-table:: Means over prompt lengths; in brackets the 95 % interval", "   :header-rows: 1", ""]
-    cells = [list(HEADER), *([_cell(text) for text in _row(row)] for row in rows)]
+    lines = [
+        ".. list-table:: Means over prompt lengths; in brackets the 95 % interval",
+        "   :header-rows: 1",
+        WIDTHS,
+        "",
+    ]
+    cells = [list(HEADER), *([text or wording.NO_VALUE for text in _row(row)] for row in rows)]
     for row_cells in cells:
         lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(row_cells)]
     return "\n".join(lines)
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    name, status = str(row["approach"]), str(row["status"])
+    status = str(row["status"])
+    what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}"
     if status not in SHOWN:
-        reason = row.get("reason")
-        return [name, f"{status}: {reason}" if isinstance(reason, str) else status, *[wording.NO_VALUE] * 4]
-    latencies = [wording.with_interval(row, column, "_ms") for column in ("ttft_mean", "ttft_p99", "itl_request_mean")]
-    return [name, status, *latencies, wording.with_interval(row, "speedup_ttft")]
+        return [what, status, *[wording.NO_VALUE] * (len(HEADER) - 2)]
+    latencies = [_latency(row, column) for column in ("ttft_mean", "ttft_p99", "itl_request_mean")]
+    on_device = pd.notna(row["device_over_idle_gib"])
+    memory = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
+    return [
+        what,
+        status,
+        *latencies,
+        wording.with_interval(row, "speedup_ttft"),
+        f"{wording.number(memory)}{'' if on_device else ' (host)'}",
+        wording.number(row["ready_s"]),
+    ]
 
 
-def _cell(text: str) -> str:
-    return escape(text) or wording.NO_VALUE
+def _latency(row: Mapping[str, Any], column: str) -> str:
+    """The value with its interval; where there is none, why: too few samples for a P99, say."""
+    note = row.get(f"{column}_note")
+    value = wording.with_interval(row, column, "_ms")
+    return f"{value} ({note})" if value == wording.NO_VALUE and isinstance(note, str) and note else value
+
+
+def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for every approach that has no figures: its reason, which is too long for the table."""
+    without = [row for row in rows if row["status"] not in SHOWN and isinstance(row.get("reason"), str)]
+    return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
 
 
 def _claims(claims: pd.DataFrame) -> str:

@@ -14,8 +14,9 @@ from firsttoken.analysis.pages import documents, wording
 
 Cell = object
 BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
-LAST = ("reason",)
-LONG = 40  # letters: a cell with more gets room
+FRONT = ("verdict",)  # right behind the first column: what a reader came for
+LAST = ("sentence", "source", "id", "reason")
+LONG, VERY_LONG = 40, 150  # letters: a cell with more gets room
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")
 
 
@@ -27,7 +28,7 @@ class Column:
     title: str
     low: str | None = None
     high: str | None = None
-    within: tuple[str, str] | None = None  # order statistics of the pooled samples
+    within: tuple[str, str, str] | None = None  # of the pooled samples: value and order-statistic interval
     note: str | None = None
     whole: bool = False  # whole numbers, though pandas reads a column with gaps as floats
 
@@ -65,21 +66,22 @@ def html_table(
     data: pd.DataFrame, name: str, *, raw: str | None = None, titles: Mapping[str, str] | None = None
 ) -> str:
     """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
-    columns = _columns(data, titles or {})
-    if columns[0].name == "approach":  # its cell carries the status as a badge
-        columns = [column for column in columns if column.name != "status"]
-    columns.sort(key=lambda column: column.name in LAST)
+    columns = [column for column in _columns(data, titles or {}) if column.name != "status"]
+    named = {column.name for column in columns}
+    bearer = "approach" if "approach" in named else columns[0].name  # its cell carries the status as a badge
+    columns.sort(key=lambda column: LAST.index(column.name) + 1 if column.name in LAST else 0)
+    columns[1:] = sorted(columns[1:], key=lambda column: column.name not in FRONT)
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(column.title)}</button></th>'
         for column in columns
     )
-    rows = "".join(_row(row, columns) for row in data.to_dict("records"))
+    rows = "".join(_row(row, columns, bearer) for row in data.to_dict("records"))
     download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
     return (
         f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
         f'aria-label="{escape(name)} table"><table class="sortable"><thead><tr>{head}</tr></thead>'
         f'<tbody>{rows}</tbody></table></div><button type="button" class="download">Download {escape(name)}.csv'
-        "</button>"
+        '</button> <span class="hint">A click on a heading sorts.</span>'
         f'<script type="application/json">{download}</script></div>'
     )
 
@@ -96,7 +98,7 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
         low, high, note = f"{stem}_low{unit}", f"{stem}_high{unit}", f"{stem}_note"
         if names[names.index(name) + 1 : names.index(name) + 3] == ["low", "high"]:  # right behind their value
             low, high = "low", "high"
-        within = (f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
+        within = (f"{stem}_within{unit}", f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
         has_interval = low in names and high in names
         belongs = [*([low, high] if has_interval else []), note, *within]
         taken |= {belonging for belonging in belongs if belonging in names}
@@ -114,13 +116,25 @@ def _columns(data: pd.DataFrame, titles: Mapping[str, str]) -> list[Column]:
     return columns
 
 
-_WORDS = {"ttft": "TTFT", "itl": "ITL", "p90": "P90", "p95": "P95", "p99": "P99", "kl": "KL", "id": "id", "ipc": "IPC"}
+_WORDS = {
+    "gib": "GiB",
+    "ttft": "TTFT",
+    "itl": "ITL",
+    "p90": "P90",
+    "p95": "P95",
+    "p99": "P99",
+    "kl": "KL",
+    "id": "id",
+    "ipc": "IPC",
+}
 _UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB"}
 _TITLES = {
     "n": "Samples",
     "processes": "Processes each",
     "n_processes": "Fresh processes",
     "n_tainted": "Tainted requests",
+    "n_a": "Processes of a",
+    "n_b": "Processes of b",
     "energy_j_per_token": "Energy, J per token",
 }
 
@@ -133,31 +147,38 @@ def _title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _row(row: Mapping[str, Cell] | Mapping[object, Cell], columns: Sequence[Column]) -> str:
+def _row(row: Mapping[str, Cell] | Mapping[object, Cell], columns: Sequence[Column], bearer: str) -> str:
     values = {str(key): value for key, value in row.items()}
     status = str(values.get("status", ""))
-    cells = [_cell(values, column, head=place == 0, status=status) for place, column in enumerate(columns)]
+    cells = [
+        _cell(values, column, head=place == 0, status=status if column.name == bearer else "")
+        for place, column in enumerate(columns)
+    ]
     return f"<tr>{''.join(cells)}</tr>"
 
 
 def _cell(row: Mapping[str, Cell], column: Column, *, head: bool, status: str) -> str:
     value = row[column.name]
     tag = 'th scope="row"' if head else "td"
-    badge = f' <span class="badge {escape(status)}">{escape(status)}</span>' if head and status else ""
+    badge = f' <span class="badge {escape(status)}">{escape(status)}</span>' if status else ""
     close = "th" if head else "td"
     if isinstance(value, bool) or not isinstance(value, int | float):
         text = escape(_text(value))
         if column.name in BADGES and text:
             text = f'<span class="badge {text.replace(" ", "-")}">{text}</span>'
-        room = ' class="words"' if len(text) > LONG and column.name not in BADGES else ""
+        size = "words long" if len(text) > VERY_LONG else "words" if len(text) > LONG else ""
+        room = f' class="{size}"' if size and column.name not in BADGES else ""
         return f"<{tag}{room}>{text}{badge}</{close}>"
     found = wording.interval(_float(row, column.low), _float(row, column.high))
     under = [found or _text(row.get(column.note, "") if column.note else "")]
     if column.within:
-        within = wording.interval(*(_float(row, name) for name in column.within))
-        under.append(f"within these processes {within}" if within else "")
+        pooled, *bounds = (_float(row, name) for name in column.within)
+        within = wording.interval(*bounds)
+        under.append(f"within these processes {wording.number(pooled)} ({within})" if within else "")
     extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
     whole = isinstance(value, int) or (column.whole and value == value)
+    if column.name == "prompt_length" and not value > 0:  # a row about all lengths has 0 there, or nothing
+        return f'<{tag} class="number" data-value="0">all{badge}</{close}>'
     shown = f"{int(value):,}" if whole else wording.number(value, 4 if abs(value) >= 1000 else 3)
     return f'<{tag} class="number" data-value="{value!r}">{escape(shown)}{extra}{badge}</{close}>'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from firsttoken.records import Environment, ModelManifest
@@ -22,8 +23,8 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """`4.05 to 4.38`, or nothing where there is no interval."""
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+    """`4.05 to 4.38`, or nothing where there is no interval: the baseline against itself has none."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)) or low == high:
         return ""
     return f"{number(low)} to {number(high)}"
 
@@ -35,6 +36,11 @@ def with_interval(row: Mapping[str, Any], name: str, unit: str = "") -> str:
     return f"{value} ({found})" if found else value
 
 
+def verdict(answer_txt: Path) -> list[str]:
+    """The three sentences of `answer.txt`: what stands behind its last empty line, after the table for a terminal."""
+    return answer_txt.read_text(encoding="utf-8").strip().split("\n\n")[-1].splitlines()
+
+
 def machine(environment: Environment) -> str:
     """One sentence on the machine."""
     named = [name for name in ("torch", "transformers") if name in environment.packages]
@@ -43,10 +49,14 @@ def machine(environment: Environment) -> str:
     host = f"{environment.cpu}, {environment.cores} cores, {memory_gib:.0f} GiB; {environment.os}"
     python = f"Python {environment.python}, {packages}"
     if environment.gpu is None:
-        return f"No GPU; {host}; {environment.threads} threads for the model; {python}."
+        return f"No GPU; {host}; {threads(environment.threads)} for the model; {python}."
     gpu = f"{environment.gpu.name} ({environment.gpu.memory_bytes / 2**30:.0f} GiB, driver {environment.driver})"
     used = "" if environment.device == "cuda" else ", which this study did not use"
     return f"{gpu}{used}; {host}; CUDA {environment.cuda}; {python}."
+
+
+def threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
 
 
 def model(manifest: ModelManifest, dtype: str) -> str:

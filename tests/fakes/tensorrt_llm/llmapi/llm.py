@@ -19,39 +19,8 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import tensorrt_llm
-from tensorrt_llm._strict import Strict
-from tensorrt_llm.builder import BuildConfig
-from tensorrt_llm.llmapi import ExtendedRuntimePerfKnobConfig, KvCacheConfig, SchedulerConfig
+from tensorrt_llm.llmapi.llm_args import TrtLlmArgs
 from tensorrt_llm.sampling_params import SamplingParams
-
-
-class TrtLlmArgs(Strict):
-    """tensorrt_llm/llmapi/llm_args.py: BaseLlmArgs and TrtLlmArgs."""
-
-    model: str | Path = ""
-    tokenizer: object | None = None
-    tokenizer_mode: str = "auto"
-    skip_tokenizer_init: bool = False
-    trust_remote_code: bool = False
-    tensor_parallel_size: int = 1
-    dtype: str = "auto"
-    revision: str | None = None
-    tokenizer_revision: str | None = None
-    kv_cache_config: KvCacheConfig = KvCacheConfig
-    enable_chunked_prefill: bool = False
-    scheduler_config: SchedulerConfig = SchedulerConfig
-    max_batch_size: int | None = 2048
-    max_input_len: int | None = 1024
-    max_seq_len: int | None = None
-    max_beam_width: int | None = 1
-    max_num_tokens: int | None = 8192
-    gather_generation_logits: bool = False
-    enable_tqdm: bool = False
-    workspace: str | None = None
-    extended_runtime_perf_knob_config: ExtendedRuntimePerfKnobConfig | None = None
-    fast_build: bool = False
-    build_config: BuildConfig | None = None
-    batching_type: object | None = None
 
 
 @dataclass
@@ -120,7 +89,7 @@ class _TrtLLM:
         **kwargs: Any,
     ) -> None:
         for key in kwargs:
-            if key not in TrtLlmArgs.fields():
+            if key not in TrtLlmArgs.model_fields:
                 raise ValueError(f"{type(self).__name__} got invalid argument: {key}")
         self.args = TrtLlmArgs(
             model=model,
@@ -187,6 +156,11 @@ class _TrtLLM:
         lora_request: object | None = None,
         prompt_adapter_request: object | None = None,
         streaming: bool = False,
+        kv_cache_retention_config: object | None = None,
+        disaggregated_params: object | None = None,
+        _postproc_params: object | None = None,
+        scheduling_params: object | None = None,
+        cache_salt: str | None = None,
     ) -> RequestOutput:
         if self.is_shut_down:
             raise RuntimeError("LLM is shutting down")
@@ -237,7 +211,7 @@ class _TrtLLM:
         from firsttoken.runtime.eager_decode import greedy_decode
 
         if not hasattr(self, "_model"):
-            self._model = AutoModelForCausalLM.from_pretrained(self._weights)
+            self._model = AutoModelForCausalLM.from_pretrained(self._weights).float()  # halves are slow on a CPU
         return greedy_decode(self._model, prompt, new_tokens)[0]
 
     def shutdown(self) -> None:

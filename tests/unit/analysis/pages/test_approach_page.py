@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
@@ -28,6 +29,7 @@ def inputs_for(folder: Path, statuses: dict[str, str]) -> PageInputs:
         summary_csv=study.summary,
         latency_csv=study.latency,
         claims_csv=study.claims,
+        answer_txt=study.answer,
         study="a study",
     )
 
@@ -103,11 +105,43 @@ def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_p
     html = (tmp_path / "overview.html").read_text()
     results = html[html.index('data-name="results"') : html.index("Key insights")]
     assert results.count('<span class="badge emulated">emulated</span>') == 2
-    insights = html[html.index("Key insights") : html.index("How to read this")]
+    insights = html[html.index("Key insights") : html.index("Architectures side by side")]
     assert insights.count("<li>") == 2
     assert insights.count("It contradicts its own source.") == 1
+    assert "Insight 1" in insights
+    assert 'href="../pages/claims.html"' in insights
     for control in ("eager_loop", "cuda_graph_1p", "static_compile", "tensorrt_llm_nograph", "null_2p"):
         assert f"<strong>{control}</strong>" in html
+
+
+def test_the_overview_gives_the_answer_before_anything_else(inputs: PageInputs, tmp_path: Path) -> None:
+    render_page(OVERVIEW, inputs, tmp_path / "overview.html")
+    html = (tmp_path / "overview.html").read_text()
+    answer = html[html.index('<div class="answer">') :].split("</div>")[0]
+    assert answer.count("<p>") == 3 and "<p>The &lt;first&gt; sentence.</p>" in answer
+    assert html.index('<div class="answer">') < html.index("<table") < html.index("<svg class")
+
+
+@pytest.mark.parametrize("name", APPROACHES)
+def test_a_page_says_what_it_is_in_two_sentences_and_what_it_gave_before_the_code(name: str) -> None:
+    template = documents.read_template(TEMPLATES, name)
+    assert len(re.findall(r"[.](?=\s|$)", template.meta["summary"].strip())) == 2
+    headings = re.findall(r"^## (.*)$", template.body, re.MULTILINE)
+    assert headings[-4:] == [
+        "What it costs, when to use it",
+        "What was measured",
+        "The path of one token",
+        "Neighbours",
+    ]
+
+
+def test_a_value_that_is_missing_keeps_its_reason(inputs: PageInputs, tmp_path: Path) -> None:
+    latency = pd.read_csv(inputs.latency_csv)
+    latency = latency.assign(ttft_p99_ms=float("nan"), ttft_p99_low_ms=float("nan"), ttft_p99_high_ms=float("nan"))
+    latency.assign(ttft_p99_note="n too small").to_csv(tmp_path / "latency.csv", index=False)
+    html = measured("baseline", replace(inputs, latency_csv=tmp_path / "latency.csv"))
+    assert "P99 TTFT, ms" in html and "<small>n too small</small>" in html
+    assert "P99 low" not in html and "P99 note" not in html
 
 
 @pytest.mark.parametrize(

@@ -35,4 +35,4 @@ def test_a_file_that_is_no_svg_is_named(tmp_path: Path) -> None:
     (tmp_path / "e.svg").write_text("nothing")
     pd.DataFrame({"a": [1]}).to_csv(tmp_path / "e.csv")
     with pytest.raises(ValueError, match=r"e\.svg: no <svg>"):
-        render_figure(tmp_path / "e.svg", tmp_path / "e.csv", tmp_path / "e.html", "T", assets=ASSETS)
+        render_figure(tmp_path / "e.svg", tmp_path / "e.csv", tmp_path / "e.html", "T", assets=ASSETS, caption="")

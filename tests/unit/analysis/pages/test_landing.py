@@ -29,7 +29,8 @@ def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
     html = landing(tmp_path, EMBEDDED)
     assert html.index("No GPU was used") < html.index("The winner is `it`*.")
     assert html.index("The winner is") < html.index("<table")
-    assert "unavailable: the reason why tensorrt_llm is unavailable" in html
+    assert "<strong>tensorrt_llm</strong> unavailable: the reason why tensorrt_llm is unavailable" in html
+    assert "(host)" in html and "1 thread for" not in html
     assert "random weights" in html
     assert "1 contradicts the figures of its own source" in html
     assert "--------" not in html, "the terminal's table does not belong here"
@@ -43,10 +44,11 @@ def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
 
 def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:
     html = landing(tmp_path, EMBEDDED | {"jit_only": "failed"})
-    row = html[html.index("<p>jit_only</p>") :]
+    row = html[html.index("<p><strong>jit_only</strong>") :]
     row = row[: row.index("</tr>")]
-    assert "failed: the reason why jit_only is failed" in row
-    assert row.count("–") == 4
+    assert "failed" in row
+    assert row.count("–") == 6
+    assert "<strong>jit_only</strong> failed: the reason why jit_only is failed" in html
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ def test_interval_and_note_share_the_cell_of_their_value() -> None:
             "ttft_mean_ms": [4.25, 5.0],
             "ttft_mean_low_ms": [4.0, None],
             "ttft_mean_high_ms": [4.5, None],
+            "ttft_mean_within_ms": [4.27, 5.0],
             "ttft_mean_within_low_ms": [4.2, 4.9],
             "ttft_mean_within_high_ms": [4.3, 5.1],
             "ttft_mean_note": ["", "too few processes"],
@@ -43,7 +44,7 @@ def test_interval_and_note_share_the_cell_of_their_value() -> None:
     assert "TTFT mean, ms" in html
     assert '<td class="number" data-value="4.25">4.25 <small>4.00 to 4.50</small>' in html
     assert "<small>too few processes</small>" in html
-    assert "within these processes 4.20 to 4.30" in html
+    assert "within these processes 4.27 (4.20 to 4.30)" in html
 
 
 def test_the_status_stands_in_the_first_cell_of_its_row(tmp_path: Path) -> None:
@@ -77,3 +78,23 @@ def test_an_interval_right_behind_its_value_joins_it(tmp_path: Path) -> None:
     html = (tmp_path / "c.html").read_text()
     assert "1.90 <small>1.71 to 2.09</small>" in html
     assert '<span class="badge contradicts-its-own-source">contradicts its own source</span>' in html
+
+
+def test_the_verdict_stands_beside_what_it_is_about_and_ids_stand_last(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.claims, tmp_path / "c.html", "Claims", assets=ASSETS)
+    html = (tmp_path / "c.html").read_text()
+    headings = re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)</button>', html)
+    assert headings[:2] == ["Claim", "Verdict"] and headings[-3:] == ["Sentence", "Source", "Id"]
+
+
+def test_a_row_about_all_lengths_says_so() -> None:
+    data = pd.DataFrame({"approach": ["a", "b", "c"], "prompt_length": [0.0, None, 10.0], "status": ["emulated"] * 3})
+    html = html_table(data, "t")
+    assert html.count(">all</td>") == 2 and ">10</td>" in html
+    assert html.count('<span class="badge emulated">') == 3 and "Status" not in html
+
+
+def test_a_status_belongs_to_the_approach_wherever_its_column_is() -> None:
+    html = html_table(pd.DataFrame({"panel": ["TTFT"], "approach": ["a"], "status": ["emulated"]}), "t")
+    assert '<th scope="row">TTFT</th><td>a <span class="badge emulated">' in html

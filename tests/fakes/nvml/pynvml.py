@@ -1,0 +1,107 @@
+"""NVML of a machine with two GPUs: put this folder on PYTHONPATH before nvidia-ml-py.
+
+The second draws 300 W, the first 100 W. `FAKE_NVML_REASONS` sets the clock event reasons of the second,
+`FAKE_NVML_OTHER` puts another process on it from the start.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from types import SimpleNamespace
+
+NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+UUIDS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
+NAMES = ("NVIDIA A100", "NVIDIA H200")
+POWER_W = (100, 300)
+
+
+class NVMLError(Exception):
+    def __init__(self, value: int) -> None:
+        super().__init__(f"NVML error {value}")
+        self.value = value
+
+
+def nvmlInit() -> None:
+    pass
+
+
+def nvmlShutdown() -> None:
+    pass
+
+
+def nvmlDeviceGetCount() -> int:
+    return len(UUIDS)
+
+
+def nvmlDeviceGetHandleByIndex(index: int) -> int:
+    if index not in range(len(UUIDS)):
+        raise NVMLError(2)  # NVML_ERROR_INVALID_ARGUMENT
+    return index
+
+
+def nvmlDeviceGetHandleByUUID(uuid: str) -> int:
+    if uuid not in UUIDS:
+        raise NVMLError(6)  # NVML_ERROR_NOT_FOUND
+    return UUIDS.index(uuid)
+
+
+def nvmlDeviceGetName(gpu: int) -> str:
+    return NAMES[gpu]
+
+
+def nvmlDeviceGetUUID(gpu: int) -> str:
+    return UUIDS[gpu]
+
+
+def nvmlDeviceGetCudaComputeCapability(gpu: int) -> tuple[int, int]:
+    return ((8, 0), (9, 0))[gpu]
+
+
+def nvmlSystemGetDriverVersion() -> str:
+    return "570.1"
+
+
+def nvmlSystemGetCudaDriverVersion() -> int:
+    return 13000
+
+
+def nvmlDeviceGetMemoryInfo(gpu: int) -> SimpleNamespace:
+    return SimpleNamespace(total=(80, 141)[gpu] << 30, used=(1, 2)[gpu] << 30)
+
+
+def nvmlDeviceGetApplicationsClock(gpu: int, clock: int) -> int:
+    return (1410, 1980)[gpu]
+
+
+def nvmlDeviceGetMaxClockInfo(gpu: int, clock: int) -> int:
+    return (1410, 1980)[gpu]
+
+
+def nvmlDeviceGetClockInfo(gpu: int, clock: int) -> int:
+    return (1410, 1980)[gpu]
+
+
+def nvmlDeviceGetCurrentClocksEventReasons(gpu: int) -> int:
+    return int(os.environ.get("FAKE_NVML_REASONS", "0"), 0) if gpu == 1 else 0
+
+
+def nvmlDeviceGetPowerUsage(gpu: int) -> int:
+    return 1000 * POWER_W[gpu]
+
+
+def nvmlDeviceGetTotalEnergyConsumption(gpu: int) -> int:
+    return int(1000 * POWER_W[gpu] * time.monotonic())
+
+
+def nvmlDeviceGetUtilizationRates(gpu: int) -> SimpleNamespace:
+    return SimpleNamespace(gpu=90, memory=50)
+
+
+def nvmlDeviceGetTemperature(gpu: int, sensor: int) -> int:
+    return (35, 60)[gpu]
+
+
+def nvmlDeviceGetComputeRunningProcesses(gpu: int) -> list[SimpleNamespace]:
+    others = [SimpleNamespace(pid=1, usedGpuMemory=1 << 30)] if gpu == 1 and "FAKE_NVML_OTHER" in os.environ else []
+    return [*others, SimpleNamespace(pid=os.getppid(), usedGpuMemory=1 << 20)]
