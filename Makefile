@@ -33,7 +33,8 @@ verify: $(VENV)/.installed  ## are the files still those that the study was made
 	@$(PY) scripts/verify.py '$(STUDY)'
 
 test: $(VENV)/.installed lint  ## all checks
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not workflow"
+	$(PY) -m pytest -q -m workflow  # these run whole studies, one at a time
 
 lint: $(VENV)/.installed  ## style, types, workflow lint
 	$(PY) -m ruff check .

@@ -26,7 +26,7 @@ from firsttoken.study.config import (
     finished_studies,
     load_schema,
 )
-from firsttoken.study.sources import package_sources
+from firsttoken.study.sources import not_chosen, package_sources
 
 ROOT = Path(
     os.path.relpath(workflow.basedir)
@@ -97,29 +97,30 @@ wildcard_constraints:
     repeat=r"\d+",
 
 
-def sources(*modules):
+def sources(*modules, without=()):
     """The package's files behind some of its modules, for a rule to take as inputs, found through their imports."""
     return sorted(
         {
             path
             for module in modules
-            for path in package_sources(ROOT / "scripts", module)
+            for path in package_sources(ROOT / "scripts", module, without)
         }
     )
 
 
 def approach_sources(wildcards):
     """What a benchmark run of one approach is made of."""
-    return sources(
-        f"approaches/{wildcards.approach}.py",
-        "measure/harness.py",
-        "measure/device_lock.py",
-    )
+    harness = sources("measure/harness.py", "measure/device_lock.py")
+    return sorted({*approach_files(wildcards.approach), *harness})
 
 
 def approach_files(name):
     """What an approach itself is made of, the harness left out: its size is its complexity."""
-    return sources(f"approaches/{name}.py")
+    approach = approach_class(name)
+    if not hasattr(approach, "forward"):  # not one of those that share the runtime
+        return sources(f"approaches/{name}.py")
+    skipped = not_chosen(approach.forward, approach.dynamic_operations)
+    return sources(f"approaches/{name}.py", without=skipped)
 
 
 def sampling_method():

@@ -9,26 +9,40 @@ firsttoken.runtime.generator`).
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 
 PACKAGE = "firsttoken"
+# Modules that the runtime imports for some approaches only: by the forward pass or the dynamic operations they ask for.
+CHOSEN = {
+    "runtime/model_engine.py": {"eager", "graph"},
+    "runtime/compiled_engine.py": {"compiled"},
+    "runtime/null_engine.py": {"null"},
+    "runtime/compiled_ops.py": {"jit"},
+}
 
 
-def package_sources(root: Path, module: str) -> list[str]:
+def not_chosen(forward: str, dynamic_operations: str) -> list[str]:
+    """Modules that an approach never loads, though the runtime that it shares with others names them."""
+    return [module for module, wanted in CHOSEN.items() if not wanted & {forward, dynamic_operations}]
+
+
+def package_sources(root: Path, module: str, without: Collection[str] = ()) -> list[str]:
     """Paths below `root` (the folder that holds the package) that the file `module` depends on, itself included.
 
-    `module` is relative to the package, e.g. `approaches/jit_only.py`. Raises FileNotFoundError that names it.
+    `module` is relative to the package, e.g. `approaches/jit_only.py`; so are those in `without`, which are not
+    followed. Raises FileNotFoundError that names `module`.
     """
     start = root / PACKAGE / module
     if not start.is_file():
         raise FileNotFoundError(f"no such source file: {start}")
     seen: set[Path] = set()
+    left_out = {root / PACKAGE / name for name in without}
     queue = [start]
     while queue:
         path = queue.pop()
-        if path in seen:
+        if path in seen or path in left_out:
             continue
         seen.add(path)
         queue.extend(_imported_files(root, path))

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from firsttoken.study.sources import package_sources
+from firsttoken.approaches.base import approach_class
+from firsttoken.study.sources import CHOSEN, not_chosen, package_sources
+from unit.tiny_models import save_tiny_model
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
 
 
 @pytest.fixture
@@ -37,8 +44,47 @@ def test_a_missing_module_is_named(root: Path) -> None:
 
 
 def test_the_real_package_client_includes_its_generator() -> None:
-    scripts = Path(__file__).parents[3] / "scripts"
-    found = package_sources(scripts, "approaches/cuda_graph.py")
+    found = package_sources(SCRIPTS, "approaches/cuda_graph.py")
     assert any(path.endswith("runtime/generator.py") for path in found)
     assert any(path.endswith("runtime/engine.py") for path in found)
     assert not any("/analysis/" in path for path in found)
+
+
+def test_what_is_left_out_is_not_followed(root: Path) -> None:
+    found = package_sources(root, "a/top.py", without=["b/leaf.py"])
+    assert {Path(path).name for path in found} == {"__init__.py", "top.py", "middle.py"}
+
+
+def test_the_modules_that_are_chosen_between_exist() -> None:
+    assert [module for module in CHOSEN if not (SCRIPTS / "firsttoken" / module).is_file()] == []
+
+
+WHAT_IS_LOADED = """
+import sys
+from pathlib import Path
+from firsttoken.approaches.base import approach_class
+from firsttoken.runtime.engine import build_engine
+from fakes.engines import make_spec
+kind = approach_class(sys.argv[1])
+build_engine(make_spec(Path(sys.argv[2]), kind.forward, kind.dynamic_operations, jit_backend="torchscript")).close()
+names = [name for name in sys.modules if name.startswith("firsttoken.")]
+print("LOADED", *(sys.modules[name].__file__ for name in names))
+"""
+
+
+@pytest.mark.parametrize("name", ["eager_loop", "jit_only", "cuda_graph", "jit_cuda", "compiled_graph", "null_2p"])
+def test_what_an_approachs_engine_loads_is_among_its_sources(name: str, tmp_path: Path) -> None:
+    kind = approach_class(name)
+    model = save_tiny_model("llama_gqa", tmp_path / "model")
+    result = subprocess.run(
+        [sys.executable, "-c", WHAT_IS_LOADED, name, str(model)],
+        env=os.environ | {"PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent / 'tests'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-2000:]
+    loaded = {Path(path) for path in result.stdout.split("LOADED")[1].split()}
+    skipped = not_chosen(kind.forward, kind.dynamic_operations)
+    sources = {Path(path) for path in package_sources(SCRIPTS, f"approaches/{name}.py", skipped)}
+    assert {path for path in loaded - sources if path.name != "__init__.py"} == set()
+    assert not {SCRIPTS / "firsttoken" / module for module in skipped} & sources

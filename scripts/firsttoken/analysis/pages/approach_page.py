@@ -30,7 +30,10 @@ BY_LENGTH = {
     "ttft_p99_ms": "P99 TTFT, ms",
     "itl_request_mean_mean_ms": "Mean ITL, ms",
     "itl_token_gap_p99_ms": "P99 token gap, ms",
+    "floor_ttft_ms": "Floor of TTFT, ms",
     "ttft_share_of_floor": "Floor's share of TTFT",
+    "floor_itl_ms": "Floor of ITL, ms",
+    "itl_share_of_floor": "Floor's share of ITL",
     "speedup_ttft": "Times as fast",
 }
 OVERALL = {
@@ -39,6 +42,8 @@ OVERALL = {
     "ttft_mean_ms": "Mean TTFT, ms",
     "ttft_p99_ms": "P99 TTFT, ms",
     "itl_request_mean_ms": "Mean ITL, ms",
+    "ttft_share_of_floor": "Floor's share of TTFT",
+    "itl_share_of_floor": "Floor's share of ITL",
     "device_over_idle_gib": "Device memory, GiB",
     "host_peak_gib": "Host memory, GiB",
     "source_lines": "Source lines",
@@ -145,6 +150,8 @@ def _facts(row: Mapping[str, Any]) -> str:
         "Mean TTFT": f"{wording.with_interval(row, 'ttft_mean', '_ms')} ms",
         "P99 TTFT": f"{wording.with_interval(row, 'ttft_p99', '_ms')} ms",
         "Mean ITL": f"{wording.with_interval(row, 'itl_request_mean', '_ms')} ms",
+        "Floor of TTFT": wording.floor(row, "ttft"),
+        "Floor of ITL": wording.floor(row, "itl"),
         "Times as fast as baseline": wording.with_interval(row, "speedup_ttft"),
         "Ready after": f"{wording.number(row['ready_s'])} s",
         "Host memory, peak": f"{wording.number(row['host_peak_gib'])} GiB",

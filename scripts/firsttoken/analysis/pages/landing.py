@@ -18,11 +18,12 @@ HEADER = (
     "TTFT, ms",
     "P99 TTFT, ms",
     "Next token, ms",
+    "Floor's share",
     "Times as fast",
     "Memory, GiB",
     "Ready, s",
 )
-WIDTHS = "   :widths: 24 9 13 13 13 13 9 6"
+WIDTHS = "   :widths: 22 9 13 13 13 9 13 9 6"
 SHOWN = ("measured", "emulated")
 
 
@@ -77,7 +78,7 @@ def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str
 
 def _list_table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [
-        ".. list-table:: Means over prompt lengths; in brackets the 95 % interval",
+        ".. list-table:: Means over prompt lengths (95 % interval); the floor's share of TTFT and of the next token",
         "   :header-rows: 1",
         WIDTHS,
         "",
@@ -100,6 +101,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
         what,
         status,
         *latencies,
+        f"{wording.percent(row['ttft_share_of_floor'])}, {wording.percent(row['itl_share_of_floor'])}",
         wording.with_interval(row, "speedup_ttft"),
         f"{wording.number(memory)}{'' if on_device else ' (host)'}",
         wording.number(row["ready_s"]),

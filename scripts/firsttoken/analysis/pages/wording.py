@@ -36,6 +36,18 @@ def with_interval(row: Mapping[str, Any], name: str, unit: str = "") -> str:
     return f"{value} ({found})" if found else value
 
 
+def floor(row: Mapping[str, Any], metric: str) -> str:
+    """`6.48 ms, 46 % of the mean`: this device's floor of `ttft` or `itl` in a row of the summary, and its share."""
+    share = row.get(f"{metric}_share_of_floor")
+    found = number(row.get(f"floor_{metric}_ms"))
+    return NO_VALUE if found == NO_VALUE or percent(share) == NO_VALUE else f"{found} ms, {percent(share)} of the mean"
+
+
+def percent(share: float | None) -> str:
+    """`46 %`, or a dash."""
+    return NO_VALUE if share is None or not math.isfinite(share) else f"{100 * share:.2g} %"
+
+
 def verdict(answer_txt: Path) -> list[str]:
     """The three sentences of `answer.txt`: what stands behind its last empty line, after the table for a terminal."""
     return answer_txt.read_text(encoding="utf-8").strip().split("\n\n")[-1].splitlines()
