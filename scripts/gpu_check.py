@@ -1,4 +1,4 @@
-"""Everything that needs a GPU, in one command: `make gpu-check`. Under eight minutes on one H200.
+"""Everything that needs a GPU, in one command: `make gpu-check`. Meant to take under eight minutes on one H200.
 
 First the GPU tests (traps of capture and replay, equality in float16 and bfloat16); beside those that do not watch the
 device's memory, weights and float32 reference are made for what follows. Then config/studies/gpu-check.yaml. Then the

@@ -44,8 +44,8 @@ def floor(row: Mapping[str, Any], metric: str) -> str:
 
 
 def percent(share: float | None) -> str:
-    """`46 %`, or a dash."""
-    return NO_VALUE if share is None or not math.isfinite(share) else f"{100 * share:.2g} %"
+    """`46 %`, or a dash; its space does not break."""
+    return NO_VALUE if share is None or not math.isfinite(share) else f"{100 * share:.2g}\N{NO-BREAK SPACE}%"
 
 
 def verdict(answer_txt: Path) -> list[str]:
