@@ -17,6 +17,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/outputs.smk"
 include: "rules/model.smk"
 include: "rules/engine.smk"
 include: "rules/benchmark.smk"

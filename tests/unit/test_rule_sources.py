@@ -18,8 +18,8 @@ RULES = {
     for file in sorted((ROOT / "rules").glob("*.smk"))
     for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", file.read_text(encoding="utf-8"), re.S | re.M)
 }
-COMMON = (ROOT / "rules" / "common.smk").read_text(encoding="utf-8")
-FIGURE_INPUTS = COMMON[COMMON.index("def figure_inputs(") : COMMON.index("def figure_outputs(")]
+OUTPUTS = (ROOT / "rules" / "outputs.smk").read_text(encoding="utf-8")
+FIGURE_INPUTS = OUTPUTS[OUTPUTS.index("def figure_inputs(") : OUTPUTS.index("def figure_outputs(")]
 # A run is made of its approach and the harness: an edit of the glue around every job must not undo measurements.
 OF_A_RUN = ("approaches/null.py", "measure/harness.py", "measure/device_lock.py")
 GLUE = {PACKAGE / "study" / name for name in ("job.py", "trace.py", "parents.py")}
