@@ -123,7 +123,7 @@ def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
     )
     wide = wide.dropna()
     won = int((wide.idxmin(axis=1) == names[0]).sum()) if len(wide) else 0
-    return f"it was first at {won} of {len(wide)} prompt lengths"
+    return f"{names[0]} was first at {won} of {len(wide)} prompt lengths"
 
 
 def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> str:
