@@ -26,7 +26,9 @@ def gap_row(beside: bool, p99_ms: float) -> GapRow:
 def test_each_target_takes_its_own_figure() -> None:
     """Seen failing: gaps without captures judged; at-least targets judged as at most."""
     with SHIPPED.open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = [row for row in csv.DictReader(stream) if row["approach"] != "compiled_graph"]
+    hybrid = next(row for row in rows if (row["approach"], row["prompt_length"]) == ("jit_cuda", "10"))
+    hybrid["speedup_ttft"] = "3.165"
     ours = {"approach": "compiled_graph", "floor_ttft_ms": "9.5"}
     rows += [
         ours | {"prompt_length": "10", "ttft_median_ms": "4.6"},

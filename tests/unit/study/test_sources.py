@@ -68,7 +68,7 @@ from fakes.engines import make_spec
 kind = approach_class(sys.argv[1])
 build_engine(make_spec(Path(sys.argv[2]), kind.forward, kind.dynamic_operations, jit_backend="torchscript")).close()
 names = [name for name in sys.modules if name.startswith("firsttoken.")]
-print("LOADED", *(sys.modules[name].__file__ for name in names))
+print("LOADED", *(sys.modules[name].__file__ for name in names), sep="\n")
 """
 
 
@@ -83,7 +83,7 @@ def test_what_an_approachs_engine_loads_is_among_its_sources(name: str, tmp_path
         text=True,
     )
     assert result.returncode == 0, result.stderr[-2000:]
-    loaded = {Path(path) for path in result.stdout.split("LOADED")[1].split()}
+    loaded = {Path(path) for path in result.stdout.split("LOADED\n")[1].splitlines()}
     skipped = not_chosen(kind.forward, kind.dynamic_operations)
     sources = {Path(path) for path in package_sources(SCRIPTS, f"approaches/{name}.py", skipped)}
     assert {path for path in loaded - sources if path.name != "__init__.py"} == set()
