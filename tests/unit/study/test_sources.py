@@ -59,7 +59,7 @@ def test_the_modules_that_are_chosen_between_exist() -> None:
     assert [module for module in CHOSEN if not (SCRIPTS / "firsttoken" / module).is_file()] == []
 
 
-WHAT_IS_LOADED = """
+WHAT_IS_LOADED = r"""
 import sys
 from pathlib import Path
 from firsttoken.approaches.base import approach_class
