@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import subprocess
@@ -15,6 +16,13 @@ from workflow.project import fresh_clone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("results/reference/*/provenance.json"))
+
+
+def fastest(study: Path) -> str:
+    """The approach with the lowest mean TTFT in the study's summary."""
+    with (study / "tables/summary.csv").open(encoding="utf-8") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["ttft_mean_ms"]]
+    return min(rows, key=lambda row: float(row["ttft_mean_ms"]))["approach"]
 
 
 def test_there_is_a_shipped_study() -> None:
@@ -43,7 +51,7 @@ def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path
     from report.browser import chromium, open_page
 
     clone = fresh_clone(tmp_path / "a clone")
-    shutil.copytree(REPOSITORY / study, clone / study)
+    shutil.copytree(REPOSITORY / study, clone / study, ignore=shutil.ignore_patterns("report.html"))
     before = {path: path.read_bytes() for path in (clone / study).rglob("*") if path.is_file()}
     command = [sys.executable, "scripts/run.py", "--report-only", str(study)]
     done = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
@@ -81,7 +89,7 @@ def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path
         page.wait_for_selector("iframe")
         inside = page.frames[-1]
         inside.locator("th", has_text="TTFT mean").locator("button").click()
-        assert inside.locator("tbody th").first.inner_text().startswith("jit_cuda")
+        assert inside.locator("tbody th").first.inner_text().startswith(fastest(clone / study))
         with page.expect_download() as download:
             inside.locator(".download").click()
         assert Path(download.value.path()).read_text() == (clone / study / "tables/summary.csv").read_text()
