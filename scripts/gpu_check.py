@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 import yaml
 
+from firsttoken.analysis.statistics import smallest_n
 from firsttoken.approaches.base import approach_class
 from firsttoken.measure.capture_beside import BURST, ROUNDS, GapRow, measure_capture_beside
 from firsttoken.measure.device_lock import device_lock
@@ -213,6 +214,11 @@ def targets_of(latencies: Sequence[dict[str, str]], gaps: Sequence[GapRow]) -> l
             if row.beside
         ),
     ]
+
+
+def p99_over_median(row: GapRow) -> float | None:
+    """None for fewer gaps than a P99 takes."""
+    return row.p99_ms / row.median_ms if row.gaps >= smallest_n(0.99) else None
 
 
 def text(length: int) -> list[int]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from firsttoken.measure.capture_beside import GapRow
@@ -43,6 +44,12 @@ def test_each_target_takes_its_own_figure() -> None:
 
 def test_what_was_not_measured_is_said_to_be_so() -> None:
     assert [target.verdict for target in targets_of([], [])] == ["not measured"] * 4
+
+
+def test_a_p99_of_too_few_gaps_is_no_verdict() -> None:
+    """As happens beside quick captures: the requests that ran meanwhile give fewer than a hundred gaps."""
+    few = msgspec.structs.replace(gap_row(True, 5.4), gaps=46)
+    assert targets_of([], [few])[-1].verdict == "not measured"
 
 
 def test_every_file_of_gpu_tests_runs_once() -> None:
