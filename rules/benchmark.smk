@@ -169,7 +169,7 @@ rule measure_pool_memory:
     resources:
         gpu=1,
     params:
-        plan=STUDY.plan(compile_cache_dir=compile_cache_dir()),
+        plan=STUDY.plan(compile_cache_dir=compile_cache_dir("jit_cuda")),
         lengths=spread_lengths(4 * STUDY.config["graphs"]["pool_capacity"]),
         fingerprint=FINGERPRINT,
     message:
@@ -200,7 +200,7 @@ rule measure_pool_misses:
     resources:
         gpu=1,
     params:
-        plan=STUDY.plan(compile_cache_dir=compile_cache_dir()),
+        plan=STUDY.plan(compile_cache_dir=compile_cache_dir("jit_cuda")),
         lengths=spread_lengths(8),
         fingerprint=FINGERPRINT,
     message:

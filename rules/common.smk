@@ -135,9 +135,11 @@ def engine_input(wildcards):
     return [f"results/{STUDY.name}/engine", f"results/{STUDY.name}/engine.json"]
 
 
-def compile_cache_dir():
-    """One private folder of compiled code a study."""
-    return f"results/{STUDY.name}/.cache"
+def compile_cache_dir(approach):
+    """A private folder of compiled code for each approach of the study: set-up times are compared, so none may begin
+    with what another has compiled.
+    """
+    return f"results/{STUDY.name}/.cache/{approach}"
 
 
 def run_params(wildcards):
@@ -150,7 +152,8 @@ def run_params(wildcards):
     )
     return {
         "plan": STUDY.plan(
-            compile_cache_dir=compile_cache_dir(), engine_dir=engine_dir
+            compile_cache_dir=compile_cache_dir(wildcards.approach),
+            engine_dir=engine_dir,
         ),
         "requests": workload["requests"],
         "pause_ms": workload["pause_ms"],

@@ -61,7 +61,7 @@ class Plan(Record, frozen=True, kw_only=True):
     seed: int = 1
     threads: int = 1
     jit_backend: Literal["inductor", "torchscript"] = "inductor"
-    compile_cache_dir: str = ""  # private to the study; "" means the library's default
+    compile_cache_dir: str = ""  # private to the approach in the study; "" means the library's default
     graphs: GraphOptions = GraphOptions()
     tensorrt_llm: TensorRTOptions = TensorRTOptions()
     engine_dir: str = ""  # tensorrt_llm: the folder that build_trtllm_engine made

@@ -63,7 +63,7 @@ class CompiledEngine:
             self._clock = self._form.clock(plan.max_context)
             self._host_ns = array("q", bytes(8 * 2 * plan.max_context))  # lookup and launch of each token
             self._last_request = (0, False)
-            self._upload_ns = 0  # of the last prompt
+            self._staging_ns = 0  # of the last prompt
             self._compile()
             compiled_s = time.perf_counter()
             self._capture()
@@ -97,11 +97,10 @@ class CompiledEngine:
             self._decodes[bucket] = self._form.make_step(step, self._rehearsal(step))
 
     def _rehearsal(self, step: Callable[[], None]) -> Callable[[], None]:
-        """The step from position 0 and for a prompt of one token, so that none runs past the end of a buffer."""
+        """The step from position 0 and for a prompt of one token."""
 
         def rehearse() -> None:
-            self._steps.buffers.position.zero_()
-            self._steps.buffers.request.zero_()
+            self._steps.buffers.clear()
             step()
 
         return rehearse
@@ -144,12 +143,12 @@ class CompiledEngine:
         self._last_request = (received, hit)
 
     def _start(self, prompt_ids: Sequence[int]) -> bool:
-        """Queue the prompt's transfer and its prefill; returns whether a captured one was there."""
+        """Stage the prompt and queue its prefill; returns whether a captured one was there."""
         before_ns = time.perf_counter_ns()
         step, padded, hit = self._find_prefill(len(prompt_ids))
         found_ns = time.perf_counter_ns()
-        self._steps.buffers.upload(prompt_ids, padded)
-        self._upload_ns = time.perf_counter_ns() - found_ns
+        self._steps.buffers.stage(prompt_ids, padded)
+        self._staging_ns = time.perf_counter_ns() - found_ns
         self._queue(step, 0, found_ns - before_ns)
         self._counts["prefills"] += 1
         self._counts["prefill_hits" if hit else "prefill_misses"] += 1
@@ -194,8 +193,8 @@ class CompiledEngine:
                 device_ns=self._clock.step_ns(index),
                 lookup_ns=self._host_ns[2 * index],
                 launch_ns=self._host_ns[2 * index + 1],
-                # padding and upload are all the dynamic work that is not inside the captured step
-                sampling_ns=self._upload_ns if index == 0 else None,
+                # staging with its padding is all the dynamic work that is not inside the captured step
+                sampling_ns=self._staging_ns if index == 0 else None,
                 pool_hit=hit if index == 0 else True,
             )
             for index in range(tokens)
@@ -205,7 +204,7 @@ class CompiledEngine:
         check_fits(len(prompt_ids), len(continuation_ids), self._plan.max_context)
         with torch.inference_mode(), self._form.stream():
             step, padded, _ = self._find_prefill(len(prompt_ids))
-            self._steps.buffers.upload(prompt_ids, padded)
+            self._steps.buffers.stage(prompt_ids, padded)
 
             def run(index: int, position: int) -> None:
                 (step if index == 0 else self._find_decode(position)).replay()
@@ -235,7 +234,7 @@ class CompiledEngine:
         decode = "Inductor" if self._options.decode_attention == "plain" else "sdpa"
         decode = "Triton" if self._steps.kernels.startswith("triton") else decode
         return {
-            "attention": f"sdpa (prefill), {decode} (decode)",
+            "attention": f"{'Triton' if self._steps.has_prompt_layers else 'sdpa'} (prefill), {decode} (decode)",
             "kernels": self._steps.kernels,
             "tf32": tf32_state(),
             "compile_cache": self._compile_cache,

@@ -1,7 +1,8 @@
 """The prefill and decode steps of `compiled_graph`: everything that a token needs, over buffers that never move.
 
-Prefill: embedding, layers, head, sampling; leaves the first token and its position in the buffers. Decode: reads
-token and position, leaves the next ones. Neither reads anything from the host, so each can be captured whole.
+Prefill: the prompt's transfer, embedding, layers, head, sampling; leaves the first token and its position in the
+buffers. Decode: reads token and position, leaves the next ones. What the host gives is in pinned memory at a fixed
+address, so each can be captured whole.
 """
 
 from __future__ import annotations
@@ -104,6 +105,7 @@ class CompiledSteps:
                     f"{type(model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
                     "its attention is not what compiled_graph computes"
                 )
+            self.has_prompt_layers = False  # whether hand-written kernels compute a prefill's layers
             self.timed: dict[str, list[Timed]] = {}  # what was tuned here, by product
             self.kernels = self._write_kernels(options, tuning_folder, check)
 
@@ -120,19 +122,21 @@ class CompiledSteps:
         return step
 
     def prefill_step(self, padded_length: int, plain: bool = False) -> Callable[[], None]:
-        """A step over prompts of `padded_length` ids; `plain`: not compiled, for lengths that nobody prepared."""
+        """A step over the staged prompt of `padded_length` ids; `plain`: not compiled, for lengths not prepared."""
         return self._prefill_of(self._plain if plain else self._prefill_form, padded_length, plain)
 
     def _prefill_of(self, form: _Form, padded_length: int, plain: bool) -> Callable[[], None]:
-        request, index = self.buffers.request, self.buffers.index
+        buffers, request, index = self.buffers, self.buffers.request, self.buffers.index
 
         def step() -> None:
+            buffers.transfer(padded_length)
             with self._regions.under(form.compiler, form.written.prefill):
                 form.prefill(request[None, 1 : 1 + padded_length], index[:, :padded_length])
 
         def step_of_one() -> None:  # a prompt of one token is a decode step at position 0
-            self.buffers.token.copy_(request[1:2, None])
-            self.buffers.position.zero_()
+            buffers.transfer(1)
+            buffers.token.copy_(request[1:2, None])
+            buffers.position.zero_()
             decode()
 
         decode = self.decode_step(min(16, self.max_context), plain)
@@ -204,7 +208,7 @@ class CompiledSteps:
             else:
                 self._step_of(form, self.max_context)()
 
-        self.buffers.upload(check.ids, len(check.ids))
+        self.buffers.stage(check.ids, len(check.ids))
         found = self.teacher_forced(check.ids, check.continuation, run)
         return float(((found - check.expected).norm(dim=-1) / check.expected.norm(dim=-1)).max())
 
@@ -226,4 +230,5 @@ class CompiledSteps:
         self._decode_form = replace(self._decode_form, written=written)
         if self._prefill_form.compiler is not None:  # else the prompt is one graph, whose parts no one can replace
             self._prefill_form = replace(self._prefill_form, written=written)
+            self.has_prompt_layers = written.has_prompt_layers
         return f"triton{' with dependent launch' if pdl else ''}"

@@ -76,7 +76,9 @@ def fuse_projections(model: nn.Module) -> int:
     Returns how many groups were fused; 0 for a model that is fused already (GPT-2) or names its projections otherwise.
     """
     groups = 0
-    for parent in list(model.modules()):
+    # By name: a list of all modules would keep every projection alive that was replaced, and with it a second copy.
+    for path in [path for path, _ in model.named_modules()]:
+        parent = model.get_submodule(path)
         for names in SIBLINGS:
             projections = [parent._modules.get(name) for name in names]
             if _can_fuse(projections):

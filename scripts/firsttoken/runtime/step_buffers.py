@@ -30,10 +30,19 @@ class StepBuffers:
         """Start the random stream anew."""
         self.noise_state.copy_(rng.new_state(seed, self.noise_state.device))
 
-    def upload(self, prompt_ids: Sequence[int], padded_length: int) -> None:
-        """Queue the transfer of a prompt, zeros behind it up to `padded_length`; the transfer before must be over."""
+    def stage(self, prompt_ids: Sequence[int], padded_length: int) -> None:
+        """Put a prompt where the next prefill takes it from, with zeros behind; the prefill before must be over."""
         length = len(prompt_ids)
         self.staging_host[0] = length - 1
         self.staging_host[1 : 1 + length] = prompt_ids
         self.staging_host[1 + length : 1 + padded_length] = 0
+
+    def transfer(self, padded_length: int) -> None:
+        """Queue the transfer of what is staged; a part of each prefill, so that a captured one needs no call for it."""
         self.request[: 1 + padded_length].copy_(self.staging[: 1 + padded_length], non_blocking=True)
+
+    def clear(self) -> None:
+        """A prompt of one token at position 0, with which no step runs past the end of a buffer."""
+        self.staging_host[:] = 0
+        self.request.zero_()
+        self.position.zero_()

@@ -1,4 +1,4 @@
-"""Decoder layers, last norm and head of a decode step, by the kernels of `triton_kernels` and not by the compiler's.
+"""Decoder layers, last norm and head of a step, by the kernels of `triton_kernels` and not by the compiler's.
 
 For layers of one shape: RMS norm, attention with rotary positions, residual, RMS norm, gated MLP with silu, residual;
 QKV and gate/up fused, the norms folded into them. What is found by names here is proved by the caller, which compares
@@ -19,6 +19,8 @@ from firsttoken.runtime.compiled_attention import DecodeView, LayerKV
 from firsttoken.runtime.folded_norms import norm_formula
 from firsttoken.runtime.fused_projections import FusedWeight, ProjectionSlice
 from firsttoken.runtime.triton_launch import Attention, Matvec, MatvecConfig, attention, can_serve, is_available, matvec
+from firsttoken.runtime.triton_prompt import SMALLEST_HEAD
+from firsttoken.runtime.triton_prompt_layers import PromptLayer
 from firsttoken.runtime.triton_tuning import Tuner
 
 LAYER_PARTS = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
@@ -54,9 +56,13 @@ class WrittenModules:
     decode: Modules = field(default_factory=dict)
     prefill: Modules = field(default_factory=dict)
 
+    @property
+    def has_prompt_layers(self) -> bool:
+        return any(isinstance(function, PromptLayer) for function in self.prefill.values())
+
 
 def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool) -> WrittenModules:
-    """Layers, last norm and head for a single row; for a prompt the head alone, which sees its last row only."""
+    """Layers, last norm and head for a single row; layers and head for a prompt, whose head sees its last row only."""
     device = next(model.parameters()).device
     if not is_available(device):
         raise Unserved(f"Triton cannot compile for this device ({device.type})")
@@ -72,6 +78,9 @@ def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool) -> Wr
     configs = {key: tuner.choose(products) for key, products in by_key.items()}
     decode: Modules = {layer: LayerKernels(part, view, configs, pdl) for layer, part in zip(layers, parts, strict=True)}
     prefill: Modules = {}
+    if parts[0].attention.keys.shape[3] >= SMALLEST_HEAD:
+        for layer, part in zip(layers, parts, strict=True):
+            prefill[layer] = PromptLayer(part.qkv, part.o, part.gate_up, part.down, part.attention)
     if last is not None:
         config = tuner.choose([last])
         decode |= {norms[0]: lambda hidden: hidden, head: RowProduct(last, config, pdl)}

@@ -25,7 +25,7 @@ def make_steps(model: Any, regions: str = "none", backend: str = "eager", sampli
 def run(steps: Any, ids: list[int], new_tokens: int, padded: int | None = None) -> list[int]:
     """Tokens by steps alone; the KV bucket changes from 16 to all in the middle of a request."""
     with torch.inference_mode():
-        steps.buffers.upload(ids, padded or len(ids))
+        steps.buffers.stage(ids, padded or len(ids))
         steps.prefill_step(padded or len(ids))()
         tokens = [int(steps.buffers.token)]
         for position in range(len(ids), len(ids) + new_tokens - 1):

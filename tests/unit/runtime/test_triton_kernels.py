@@ -75,7 +75,7 @@ def test_tokens_of_the_families_that_kernels_serve(family: str) -> None:
     )
     assert steps.kernels == "triton"
     with torch.inference_mode():
-        steps.buffers.upload(prompt_ids(12), 12)
+        steps.buffers.stage(prompt_ids(12), 12)
         steps.prefill_step(12)()
         tokens = [int(steps.buffers.token)]
         for position in range(12, 17):

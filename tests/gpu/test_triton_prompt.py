@@ -1,0 +1,44 @@
+"""The prefill kernels compiled, in float16 and bfloat16, against float32."""
+
+from __future__ import annotations
+
+import pytest
+
+from fakes.prompt_math import ProductCase, PromptCase, check_prompt_attention, check_rows_product
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("triton")
+
+PRODUCTS = [
+    ProductCase(count=10, rows=12288, columns=4096, norm=True),
+    ProductCase(count=16, rows=4096, columns=11008, residual=True),
+    ProductCase(count=10, rows=11008, columns=4096, norm=True, gated=True),
+    ProductCase(count=3, rows=1001, columns=1048, norm=True, bias=True, gated=True),
+    ProductCase(count=7, rows=77, columns=32, residual=True, bias=True),
+    ProductCase(count=9, rows=40000, columns=512),
+    ProductCase(count=500, rows=11008, columns=4096, norm=True, gated=True),
+    ProductCase(count=100, rows=4096, columns=4096, residual=True, bias=True),
+]
+ATTENTIONS = [
+    PromptCase(heads=32, kv_heads=32, head_dim=128, count=10),
+    PromptCase(heads=32, kv_heads=8, head_dim=128, count=500, norms=True),
+    PromptCase(heads=8, kv_heads=2, head_dim=64, count=65),
+    PromptCase(heads=8, kv_heads=8, head_dim=64, count=40, norms=True, window=9),
+    PromptCase(heads=8, kv_heads=2, head_dim=128, count=2000, window=300),
+    PromptCase(heads=4, kv_heads=2, head_dim=16, count=128),
+    PromptCase(heads=4, kv_heads=1, head_dim=256, count=300),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", PRODUCTS, ids=lambda case: f"{case.count}-{case.rows}x{case.columns}")
+def test_product_of_rows(case: ProductCase, dtype: str) -> None:
+    for _ in range(3):  # a race would show in some of them
+        check_rows_product(case, torch.device("cuda"), getattr(torch, dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("case", ATTENTIONS, ids=lambda case: f"{case.heads}-{case.kv_heads}-{case.count}")
+def test_attention_of_a_prompt(case: PromptCase, dtype: str) -> None:
+    for _ in range(3):
+        check_prompt_attention(case, torch.device("cuda"), getattr(torch, dtype))
