@@ -44,7 +44,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=lambda case: f"{case.count}-{case.rows}x{case.columns}",
 )
 def test_product_of_rows(case: ProductCase) -> None:
-    """Seen failing: a share one row too wide; up without its offset; tokens past the last one stored."""
+    """Seen failing: a share one row too wide; up without its offset; no residual (`tests/planted_bugs.py`)."""
     check_rows_product(case, torch.device("cpu"), torch.float32)
 
 
@@ -61,7 +61,7 @@ def test_product_of_rows(case: ProductCase) -> None:
     ids=lambda case: f"{case.heads}-{case.kv_heads}-{case.count}",
 )
 def test_attention_of_a_prompt(case: PromptCase) -> None:
-    """Seen failing: a window one too wide; keys stored by no program; the first block left out of a window."""
+    """Seen failing: a window one too wide; its first block left out; keys stored by no program (`planted_bugs.py`)."""
     check_prompt_attention(case, torch.device("cpu"), torch.float32)
 
 

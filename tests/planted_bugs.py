@@ -1,0 +1,185 @@
+"""Plants bugs in copies of the code and runs the test that must notice each.
+
+    python tests/planted_bugs.py [--only TEXT]
+
+For tests that few machines can run: those of a CUDA device, and those of Triton's interpreter (TRITON_INTERPRET=1). One
+line a bug: noticed (the test failed), NOT NOTICED (it passed) or not run (skipped, with the reason). The status is 1 if
+one was not noticed, or if the code no longer has the text that a bug replaces.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RUNTIME = "scripts/firsttoken/runtime/"
+COPIED = ("scripts", "tests", "config", "pyproject.toml")
+AT_ONCE = 4  # a test process takes some GiB of a device, and several seconds to import torch
+NOTHING_FAILED = 0
+TESTS_FAILED = 1
+
+
+@dataclass(frozen=True)
+class Bug:
+    """`old` in `file` becomes `new`; then `test` (a file, and what to select in it) must fail."""
+
+    what: str
+    file: str
+    old: str
+    new: str
+    test: str
+    select: str
+    interpreted: bool = False  # under Triton's interpreter, on a CPU
+
+
+GRAPH, PROMPT = RUNTIME + "step_graph.py", RUNTIME + "triton_prompt_kernels.py"
+MEMORY, SAMPLING = "tests/gpu/test_graph_memory.py", "tests/gpu/test_sampling.py"
+INTERPRETED = "tests/unit/runtime/test_triton_prompt.py"
+
+BUGS = (
+    Bug(
+        "trap 4: workspaces first made inside a capture", GRAPH,
+        "for stream in (self._rehearsal_stream, self._capture_stream):\n            _warm",
+        "for stream in ():\n            _warm",
+        MEMORY, "evicting_each",
+    ),
+    Bug(
+        "trap 5: logits left in the graphs' pool", RUNTIME + "compiled_step.py",
+        "            buffers.logits.copy_(logits[0])\n", "            buffers.logits = logits[0]\n",
+        "tests/gpu/test_compiled_graph.py", "reference_logits",
+    ),
+    Bug(
+        "trap 7: a generator that no graph knows", GRAPH,
+        "            for generator in generators:", "            for generator in ():",
+        SAMPLING, "generator_inside",
+    ),
+    Bug(
+        "trap 7: the noise does not move on", RUNTIME + "compiled_step.py",
+        "                buffers.noise_state[1:].add_(1)\n", "",
+        "tests/gpu/test_compiled_graph.py", "sampled",
+    ),
+    Bug(
+        "trap 8: rehearsals on live buffers", GRAPH,
+        "                    rehearsal()\n", "                    live()\n",
+        MEMORY, "changes_nothing",
+    ),
+    Bug(
+        "trap 9: tokens read before they arrived", RUNTIME + "token_ring.py",
+        "        self._events[slot].synchronize()\n        self._received", "        self._received",
+        MEMORY, "pinned_ring",
+    ),
+    Bug(
+        "trap 11: a pool kept after its capture failed", GRAPH,
+        "        self._failed.append(graph)\n        self._pool = None\n",
+        "        self._failed.append(graph)\n        return\n",
+        MEMORY, "failed_capture",
+    ),
+    Bug(
+        "trap 12: graphs that left keep their memory", GRAPH,
+        "            self._graph.reset()\n", "            _kept.append(self._graph)\n",
+        MEMORY, "thousand",
+    ),
+    Bug(
+        "the shared part of the pool is not counted", GRAPH,
+        'sum(segment["total_size"] for segment in segments)', "0 * len(segments)",
+        MEMORY, "told_apart",
+    ),
+    Bug(
+        "prefill: a window one too wide", PROMPT,
+        "other[None, :] > token[:, None] - WINDOW", "other[None, :] >= token[:, None] - WINDOW",
+        "tests/gpu/test_triton_prompt.py", "attention",
+    ),
+    Bug(
+        "prefill: a window one too wide (interpreter)", PROMPT,
+        "other[None, :] > token[:, None] - WINDOW", "other[None, :] >= token[:, None] - WINDOW",
+        INTERPRETED, "attention", interpreted=True,
+    ),
+    Bug(
+        "prefill: keys stored by no program", PROMPT,
+        "                tl.store(keys + cached, key, mask=inside)\n", "                pass\n",
+        INTERPRETED, "attention", interpreted=True,
+    ),
+    Bug(
+        "prefill: the first block left out of a window", PROMPT,
+        "tl.maximum(start - WINDOW + 1, 0) // BLOCK_KV * BLOCK_KV",
+        "(tl.maximum(start - WINDOW + 1, 0) // BLOCK_KV + 1) * BLOCK_KV",
+        INTERPRETED, "attention", interpreted=True,
+    ),
+    Bug(
+        "prefill: a share of rows one too wide", PROMPT,
+        "row = tl.program_id(0) * share + local", "row = tl.program_id(0) * (share + 1) + local",
+        INTERPRETED, "product", interpreted=True,
+    ),
+    Bug(
+        "prefill: up without its offset", PROMPT,
+        "_weight_block(weight + rows.to(tl.int64) * K, row,", "_weight_block(weight, row,",
+        INTERPRETED, "product", interpreted=True,
+    ),
+    Bug(
+        "prefill: no residual", PROMPT,
+        "        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)\n", "        total += 0.0\n",
+        INTERPRETED, "product", interpreted=True,
+    ),
+)  # fmt: skip
+
+
+def main() -> int:
+    """Run the chosen bugs, several at once; see the module."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="bugs whose description holds this text")
+    only = parser.parse_args().only
+    chosen = [bug for bug in BUGS if only in bug.what]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
+        places = [Path(folder) / str(number) for number in range(len(chosen))]
+        right = True
+        for bug, (verdict, detail) in zip(chosen, pool.map(try_bug, chosen, places), strict=True):
+            print(f"{verdict:12s} {bug.what}  {detail}", flush=True)
+            right &= verdict != "NOT NOTICED"
+    return 0 if right else 1
+
+
+def try_bug(bug: Bug, place: Path) -> tuple[str, str]:
+    """(verdict, the last line that pytest said) of one bug, planted in a copy of the code at `place`."""
+    place.mkdir()
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, place / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, place / name)
+    plant(bug, place)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    if bug.interpreted:
+        environment["TRITON_INTERPRET"] = "1"
+    else:
+        environment.pop("TRITON_INTERPRET", None)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-rs", "-p", "no:cacheprovider", bug.test, "-k", bug.select]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    lines = [line for line in done.stdout.splitlines() if line.startswith(("E  ", "SKIPPED"))]
+    last = (lines or done.stdout.splitlines() or [done.stderr.strip()[-200:]])[-1][:160]
+    if done.returncode == NOTHING_FAILED and " passed" in done.stdout:
+        return "NOT NOTICED", last
+    return ("noticed" if done.returncode == TESTS_FAILED else "not run"), last
+
+
+def plant(bug: Bug, place: Path) -> None:
+    """Raises ValueError where the code has not exactly one place for the bug."""
+    path = place / bug.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(bug.old) != 1:
+        raise ValueError(f"{bug.what}: {bug.file} has {text.count(bug.old)} places with {bug.old!r}, not one")
+    text = text.replace(bug.old, bug.new)
+    if "_kept" in bug.new:
+        text += "\n\n_kept: list[object] = []\n"
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
