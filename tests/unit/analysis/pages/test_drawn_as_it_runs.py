@@ -93,9 +93,9 @@ def test_one_process_approaches_are_drawn_as_one(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(("twin", "name"), [("cuda_graph_1p", "cuda_graph"), ("jit_cuda_1p", "jit_cuda")])
 def test_graphs_are_captured_on_the_thread_that_is_drawn(twin: str, name: str, tmp_path: Path) -> None:
     """The same engine in this process, where Python knows its threads by name."""
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())  # threads, not names: another test's may still be ending
     with running(twin, tmp_path / "model"):
-        started = {thread.name for thread in threading.enumerate()} - before
+        started = {thread.name for thread in threading.enumerate() if thread not in before}
     own = drawn_threads(drawing(name).processes[1])
     assert {thread for thread in started if not thread.startswith("Thread-")} == {
         thread for thread in own if not thread.startswith(OWN_PREFIX)
