@@ -23,12 +23,14 @@ from firsttoken.runtime.eager_decode import teacher_forced_logits
 from firsttoken.runtime.folded_norms import fold_norms
 from firsttoken.runtime.fused_projections import fuse_projections, part_gate_and_up
 from firsttoken.runtime.step_buffers import StepBuffers
+from firsttoken.runtime.triton_launch import out_of_resources
 from firsttoken.runtime.triton_layers import Unserved, WrittenModules, written_modules
 from firsttoken.runtime.triton_tuning import Timed, Tuner
 
 # How far our attention may be from the stock one, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
 CHECK_STEPS = 3
+CHECK_LENGTHS = (16, 72)  # prompts at least so long: products and attention of few rows, and of many
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,9 @@ class CompiledSteps:
         self.buffers = StepBuffers(max_context, vocab_size, model.dtype, device, seed)
         self._sampling = sampling
         self._view = DecodeView(bucket=max_context, form=options.decode_attention)
-        ids, continuation = self._check_text()
-        check = Check(ids, continuation, teacher_forced_logits(model, ids, continuation))
+        checks = []
+        for ids, continuation in self._check_texts():
+            checks.append(Check(ids, continuation, teacher_forced_logits(model, ids, continuation)))
         with torch.inference_mode():
             self.kv_bytes = attach_cache(model, max_context, self.buffers.position, self._view)
             self.fused_groups = fuse_projections(model) if options.fuse else 0
@@ -99,7 +102,7 @@ class CompiledSteps:
             self._plain = self._form(None)
             self._decode_form = self._form(Compiler(options.decode, device))
             self._prefill_form = self._form(Compiler(options.prefill, device))
-            error = self._logits_error(check, self._plain)
+            error = self._logits_error(checks, self._plain)
             if not error <= LARGEST_ERROR[model.dtype]:
                 raise UnsupportedModel(
                     f"{type(model).__name__}: logits differ from transformers' own by {error:.2g} of their size, so "
@@ -107,7 +110,7 @@ class CompiledSteps:
                 )
             self.has_prompt_layers = False  # whether hand-written kernels compute a prefill's layers
             self.timed: dict[str, list[Timed]] = {}  # what was tuned here, by product
-            self.kernels = self._write_kernels(options, tuning_folder, check)
+            self.kernels = self._write_kernels(options, tuning_folder, checks)
 
     def decode_step(self, bucket: int, plain: bool = False) -> Callable[[], None]:
         """A step that reads the first `bucket` positions of the cache; `plain`: not compiled."""
@@ -191,28 +194,35 @@ class CompiledSteps:
         one = self.buffers.request[None, :1] * 0
         self.model(input_ids=one, position_ids=one, use_cache=False)
 
-    def _check_text(self) -> tuple[list[int], list[int]]:
-        """A prompt that is longer than the model's attention window, where the cache allows it, and a continuation."""
+    def _check_texts(self) -> list[tuple[list[int], list[int]]]:
+        """Prompts that are longer than the model's attention window, where the cache allows it, with continuations."""
         config = self.model.config.get_text_config()
-        window = getattr(config, "sliding_window", None) or 8
-        length = max(1, min(window + 8, self.max_context - CHECK_STEPS))
-        ids = [(7 + 13 * i + 5 * i * i) % config.vocab_size for i in range(length + CHECK_STEPS)]
-        return ids[:length], ids[length:]
+        window = getattr(config, "sliding_window", None) or 0
+        room = max(1, self.max_context - CHECK_STEPS)
+        texts = []
+        for length in sorted({min(max(window + 8, wanted), room) for wanted in CHECK_LENGTHS}):
+            ids = [(7 + 13 * i + 5 * i * i) % config.vocab_size for i in range(length + CHECK_STEPS)]
+            texts.append((ids[:length], ids[length:]))
+        return texts
 
-    def _logits_error(self, check: Check, form: _Form) -> float:
+    def _logits_error(self, checks: Sequence[Check], form: _Form) -> float:
         """Largest |difference| / |logits| of a row, by the steps of the given form."""
+        largest = 0.0
+        for check in checks:
 
-        def run(index: int, position: int) -> None:
-            if index == 0:
-                self._prefill_of(form, len(check.ids), plain=True)()
-            else:
-                self._step_of(form, self.max_context)()
+            def run(index: int, position: int, length: int = len(check.ids)) -> None:
+                if index == 0:
+                    self._prefill_of(form, length, plain=True)()
+                else:
+                    self._step_of(form, self.max_context)()
 
-        self.buffers.stage(check.ids, len(check.ids))
-        found = self.teacher_forced(check.ids, check.continuation, run)
-        return float(((found - check.expected).norm(dim=-1) / check.expected.norm(dim=-1)).max())
+            self.buffers.stage(check.ids, len(check.ids))
+            found = self.teacher_forced(check.ids, check.continuation, run)
+            errors = (found - check.expected).norm(dim=-1) / check.expected.norm(dim=-1)
+            largest = max(largest, float(errors.nan_to_num(nan=float("inf")).max()))
+        return largest
 
-    def _write_kernels(self, options: StepOptions, folder: str, check: Check) -> str:
+    def _write_kernels(self, options: StepOptions, folder: str, checks: Sequence[Check]) -> str:
         """Give the steps their hand-written kernels, if these compute this model; returns what decode runs by."""
         if options.kernels == "inductor" or options.decode.regions == "whole":
             return "inductor"
@@ -224,7 +234,10 @@ class CompiledSteps:
         except Unserved as reason:
             return f"inductor: {reason}"
         self.timed = tuner.timed
-        error = self._logits_error(check, replace(self._plain, written=written))
+        try:
+            error = self._logits_error(checks, replace(self._plain, written=written))
+        except out_of_resources() as reason:
+            return f"inductor: {reason}"
         if not error <= LARGEST_ERROR[self.model.dtype]:
             return f"inductor: the kernels' logits differ by {error:.2g} of their size"
         self._decode_form = replace(self._decode_form, written=written)

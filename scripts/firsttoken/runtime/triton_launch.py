@@ -69,6 +69,14 @@ def interpreted() -> bool:
     return bool(triton.knobs.runtime.interpret)
 
 
+def out_of_resources() -> type[Exception]:
+    """What Triton raises for a kernel that takes more registers or shared memory than the device has."""
+    from triton.runtime.errors import OutOfResources
+
+    found: type[Exception] = OutOfResources
+    return found
+
+
 @functools.cache
 def multiprocessors(index: int) -> int:
     return int(torch.cuda.get_device_properties(index).multi_processor_count)

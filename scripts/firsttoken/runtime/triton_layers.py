@@ -19,7 +19,7 @@ from firsttoken.runtime.compiled_attention import DecodeView, LayerKV
 from firsttoken.runtime.folded_norms import norm_formula
 from firsttoken.runtime.fused_projections import FusedWeight, ProjectionSlice
 from firsttoken.runtime.triton_launch import Attention, Matvec, MatvecConfig, attention, can_serve, is_available, matvec
-from firsttoken.runtime.triton_prompt import SMALLEST_HEAD
+from firsttoken.runtime.triton_prompt import serves_prompts
 from firsttoken.runtime.triton_prompt_layers import PromptLayer
 from firsttoken.runtime.triton_tuning import Tuner
 
@@ -78,7 +78,7 @@ def written_modules(model: Any, view: DecodeView, tuner: Tuner, pdl: bool) -> Wr
     configs = {key: tuner.choose(products) for key, products in by_key.items()}
     decode: Modules = {layer: LayerKernels(part, view, configs, pdl) for layer, part in zip(layers, parts, strict=True)}
     prefill: Modules = {}
-    if parts[0].attention.keys.shape[3] >= SMALLEST_HEAD:
+    if serves_prompts(parts[0].attention.keys):
         for layer, part in zip(layers, parts, strict=True):
             prefill[layer] = PromptLayer(part.qkv, part.o, part.gate_up, part.down, part.attention)
     if last is not None:

@@ -19,6 +19,7 @@ FILLED_INSIDE = 32
 FILL_BLOCK = 8
 PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
 PRODUCT_WARPS = 4
+LARGEST_BLOCK = 128  # rows of a weight
 # Of 125 ways to cut the products of Llama-2 7B for 10 tokens that were timed on an H100, none was over 1 % faster than
 # two programs on each multiprocessor, each with half of its shared memory full of loads under way.
 PROGRAMS = 2
@@ -38,25 +39,32 @@ class ProductCut:
         return self.block >= 64
 
 
+def serves_prompts(keys: torch.Tensor) -> bool:
+    """Whether these kernels are any good for a cache of such heads `[..., head_dim]`: float32 has no tensor cores that
+    keep all of its digits, and without them a program's blocks do not fit its registers."""
+    return keys.shape[-1] >= SMALLEST_HEAD and not (keys.is_cuda and keys.element_size() > 2)
+
+
 def product_cut(product: Matvec) -> ProductCut:
     """Equal shares for all programs, and as many loads under way as the shared memory holds."""
     device = product.weight.device
-    if device.type == "cuda":
-        programs, shared_bytes = PROGRAMS * multiprocessors(device.index or 0), _shared_bytes(device.index or 0)
-    else:  # under the interpreter
-        programs, shared_bytes = 3, 1 << 16
-    share = 8 * -(-product.rows // (8 * programs))
+    # Three under the interpreter, each with several blocks of rows.
+    programs = PROGRAMS * multiprocessors(device.index or 0) if device.type == "cuda" else 3
+    share = min(8 * -(-product.rows // (8 * programs)), LARGEST_BLOCK)
     block = max(16, next_power(share))
     weights = block * (2 if product.gated else 1)
     stage_bytes = (weights + FEW_ROWS) * PRODUCT_DEPTH * product.weight.element_size()
-    return ProductCut(min(share, 128), min(block, 128), max(2, min(7, shared_bytes // PROGRAMS // stage_bytes)))
+    return ProductCut(share, block, max(2, min(7, shared_bytes(device, PROGRAMS) // stage_bytes)))
 
 
 @functools.cache
-def _shared_bytes(index: int) -> int:
-    """Shared memory of a multiprocessor, less what each program takes beside its own."""
-    properties: Any = torch.cuda.get_device_properties(index)
-    return int(properties.shared_memory_per_multiprocessor) - 4096 * PROGRAMS
+def shared_bytes(device: torch.device, programs: int = 1) -> int:
+    """Shared memory that a program may have where so many share a multiprocessor."""
+    if device.type != "cuda":
+        return 1 << 16
+    properties: Any = torch.cuda.get_device_properties(device)
+    # Less what a program takes beside its own, and the KiB that the largest program leaves to the device.
+    return int(properties.shared_memory_per_multiprocessor) // programs - 4096
 
 
 def prompt_product(product: Matvec, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
@@ -108,7 +116,7 @@ def prompt_attention(how: Attention, qkv: torch.Tensor, cosine: torch.Tensor, si
             qkv, cosine, sine, k_gain, how.keys, how.values, count, how.epsilon, how.keys.stride(1),
             BLOCK=FILL_BLOCK, num_warps=4, **shape,
         )  # fmt: skip
-    cut = attention_cut(count, head_dim)
+    cut = attention_cut(count, head_dim, qkv.element_size(), shared_bytes(qkv.device))
     prompt_attention_kernel[(how.heads, -(-count // cut.queries))](
         qkv, cosine, sine, q_gain, k_gain, how.keys, how.values, out, count, how.scaling, how.epsilon,
         how.keys.stride(1), BLOCK_Q=cut.queries, BLOCK_KV=cut.keys, STAGES=cut.stages, FILLED=fill_before,
@@ -126,9 +134,14 @@ class AttentionCut:
     stages: int
 
 
-def attention_cut(count: int, head_dim: int) -> AttentionCut:
-    """What was fastest on an H100 (heads of 128, 10 to 500 tokens); wider heads take less at once to fit."""
-    if count > FILLED_INSIDE:
-        return AttentionCut(64, 64, 3) if head_dim <= 128 else AttentionCut(64, 32, 2)
-    block = max(16, min(64, next_power(count)))
-    return AttentionCut(block, min(block, 32), 1)
+# Over a filled cache, the fastest first on an H100 (heads of 128, 65 to 500 tokens).
+FILLED_CUTS = (AttentionCut(64, 64, 3), AttentionCut(64, 64, 2), AttentionCut(64, 32, 2), AttentionCut(32, 32, 2))
+
+
+def attention_cut(count: int, head_dim: int, element_bytes: int, program_bytes: int) -> AttentionCut:
+    """The first that fits into the shared memory of a program, queries beside keys and values of each stage."""
+    block = max(16, next_power(count))
+    cuts = FILLED_CUTS if count > FILLED_INSIDE else (AttentionCut(block, block, 1),)
+    row_bytes = head_dim * element_bytes
+    fitting = [cut for cut in cuts if (cut.queries + 2 * cut.keys * cut.stages) * row_bytes < program_bytes]
+    return fitting[0] if fitting else AttentionCut(16, 16, 1)
