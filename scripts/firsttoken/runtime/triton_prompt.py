@@ -19,6 +19,7 @@ FILLED_INSIDE = 32
 FILL_BLOCK = 8
 PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
 PRODUCT_WARPS = 4
+KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
 LARGEST_BLOCK = 128  # rows of a weight
 # Of 125 ways to cut the products of Llama-2 7B for 10 tokens that were timed on an H100, none was over 1 % faster than
 # two programs on each multiprocessor, each with half of its shared memory full of loads under way.
@@ -139,9 +140,14 @@ FILLED_CUTS = (AttentionCut(64, 64, 3), AttentionCut(64, 64, 2), AttentionCut(64
 
 
 def attention_cut(count: int, head_dim: int, element_bytes: int, program_bytes: int) -> AttentionCut:
-    """The first that fits into the shared memory of a program, queries beside keys and values of each stage."""
+    """The first that fits a program: its shared memory (queries, and keys and values of each stage) and registers."""
     block = max(16, next_power(count))
     cuts = FILLED_CUTS if count > FILLED_INSIDE else (AttentionCut(block, block, 1),)
     row_bytes = head_dim * element_bytes
-    fitting = [cut for cut in cuts if (cut.queries + 2 * cut.keys * cut.stages) * row_bytes < program_bytes]
+    fitting = [
+        cut
+        for cut in cuts
+        if (cut.queries + 2 * cut.keys * cut.stages) * row_bytes < program_bytes
+        and cut.keys * head_dim <= KEYS_IN_REGISTERS
+    ]
     return fitting[0] if fitting else AttentionCut(16, 16, 1)
