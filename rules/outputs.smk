@@ -41,6 +41,11 @@ TABLE_PAGES = {  # table -> category and title in the report
     "checklist": ("Summary", "Twelve rules of honest benchmarking"),
     "latency_by_length": ("Latency", "Every statistic by prompt length"),
     "instrument": ("Latency", "The price of measuring"),
+    **(
+        {"ipc": ("Latency", "The price of two processes")}
+        if "ipc" in EXPERIMENTS
+        else {}
+    ),
     "effects": ("Claims", "Effects of graphs, JIT and the second process"),
     "claims": ("Claims", "Published claims, judged"),
     "equivalence": ("Claims", "Equality with the reference"),
@@ -49,6 +54,12 @@ RECORD_PAGES = {  # record -> title in the report
     "environment": "Machine and packages",
     "ceilings": "Ceilings and floors",
 }
+
+
+def page_table(wildcards):
+    """The CSV file that a table's page shows."""
+    folder = "experiments" if wildcards.table in EXPERIMENTS else "tables"
+    return f"results/{wildcards.study}/{folder}/{wildcards.table}.csv"
 
 
 def figure_inputs(name):

@@ -99,7 +99,7 @@ rule render_approach_page:
 
 rule render_table:
     input:
-        table="results/{study}/tables/{table}.csv",
+        table=page_table,
         assets=PAGE_ASSETS,
         sources=sources("analysis/pages/tables.py", "study/job.py"),
     output:
