@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,10 +56,8 @@ def _cublaslt(device: torch.device) -> Iterator[None]:
         yield
         return
     library = torch.backends.cuda.preferred_blas_library
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch calls the choice experimental, once a process
-        before = library()
-        library("cublaslt")
+    before = library()
+    library("cublaslt")  # torch says on stderr, once a process, that this choice is experimental
     try:
         yield
     finally:
