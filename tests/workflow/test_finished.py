@@ -52,6 +52,18 @@ def test_no_approach_runs_ahead_of_the_others(finished: Project) -> None:
     assert len(orders) == 2, "each repeat has an order of its own"
 
 
+def test_no_approach_begins_with_what_another_has_compiled(finished: Project) -> None:
+    """Seen failing: one folder of compiled code for the study."""
+    provenance = json.loads((finished.folder / "results/tiny/provenance.json").read_text(encoding="utf-8"))
+    folders: dict[str, set[str]] = {}
+    for job in provenance["jobs"]:
+        if job["rule"] == "benchmark_approach":
+            approach, folder = job["wildcards"]["approach"], job["params"]["plan"]["compile_cache_dir"]
+            folders.setdefault(folder, set()).add(approach)
+    assert len(folders) >= 4
+    assert [approaches for approaches in folders.values() if len(approaches) > 1] == []
+
+
 @pytest.mark.browser
 def test_the_report_of_a_real_study_opens_offline(project: Project) -> None:
     from report.browser import chromium, open_page, screenshot
