@@ -13,7 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-MASKED = tl.constexpr(-1.0e30)  # a score that counts nothing; finite, so that differences of two are no NaN
+from firsttoken.runtime.triton_kernels import MASKED
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
