@@ -74,7 +74,11 @@ def main() -> int:
     print(f"{gpu.name}, driver {driver}, CUDA {cuda}; {versions}", flush=True)
     begun = time.monotonic()
     everything = only is None
-    run = {"tests": lambda: run_tests(everything), "study": run_study, "targets": lambda: run_targets(gpu.uuid)}
+    run = {
+        "tests": lambda: run_tests(everything),
+        "study": run_study,
+        "targets": lambda: run_targets(gpu.uuid, gpu.name),
+    }
     failed = [part for part in PARTS if only in (None, part) and run[part]() != 0]
     print(f"gpu-check: {', '.join(failed) + ' failed' if failed else 'passed'}, {time.monotonic() - begun:.0f} s")
     return 1 if failed else 0
@@ -156,7 +160,7 @@ class Target:
         return "met" if met else "missed"
 
 
-def run_targets(gpu_uuid: str) -> int:
+def run_targets(gpu_uuid: str, gpu_name: str) -> int:
     """Measure the gaps, print all targets, write both as CSV; 1 where the study has not left what is needed."""
     config, table = RESULTS / "config.yaml", RESULTS / "tables" / "latency_by_length.csv"
     missing = [str(path) for path in (config, table) if not path.exists()]
@@ -179,6 +183,7 @@ def run_targets(gpu_uuid: str) -> int:
             f"{CAPTURED}, {row.load}, {beside}: {row.gaps} gaps, median {row.median_ms:.3f} ms, P99 {row.p99_ms:.3f} "
             f"ms, P99/median {row.p99_ms / row.median_ms:.3f}, largest {row.max_ms:.3f} ms"
         )
+    print(f"targets were set for an NVIDIA H200; this is {gpu_name}")
     for target in targets:
         found = "-" if target.found is None else f"{target.found:.3f}"
         print(f"{target.what}: {found}, target {'>=' if target.at_least else '<='} {target.bound}: {target.verdict}")
