@@ -14,7 +14,7 @@ from firsttoken.runtime.triton_prompt import FEW_ROWS, gate_rows, norm_rows, pro
 
 
 class PromptLayer:
-    """One decoder layer over a prompt: seven kernels up to FEW_ROWS tokens, nine or ten above.
+    """One decoder layer over a prompt: seven kernels up to FEW_ROWS tokens, eight or nine above.
 
     What `hidden_states` comes in is overwritten by what goes out: the residual is added in place.
     """
