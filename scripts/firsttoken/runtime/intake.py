@@ -1,8 +1,10 @@
 """Who reads what clients send: the engine's thread while it has nothing to run, a thread beside it while it runs.
 
 What comes to an idle engine is read where it will be run: handed over by a reader thread, a request waited 60 us for
-the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores (`benchmarks/ipc.py`). While a request
-runs, a message may lie in its socket for `READ_INTERVAL_S`; with several clients that wait counts as IPC.
+the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores (`benchmarks/ipc.py`). For `WATCH_NS`
+after a request it looks without sleeping, since the kernel takes tens of microseconds to wake a thread: of requests
+back to back, a first token gains 25 us less so; after a longer pause it waits as long as ever. While a request runs,
+a message may lie in its socket for `READ_INTERVAL_S`; with several clients that wait counts as IPC.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from firsttoken.runtime import wire
 from firsttoken.runtime.connection import Client
 
 READ_INTERVAL_S = 0.005
+WATCH_NS = 1_000_000
 
 
 class Intake:
@@ -58,16 +61,21 @@ class Intake:
 
     def wait_and_read(self) -> None:
         """Wait until a client sends something, or `stop`."""
-        self._sockets.poll()
+        look, now = self._sockets.poll, time.perf_counter_ns
+        until_ns = now() + WATCH_NS
+        while not (events := look(0)) and now() < until_ns:
+            os.sched_yield()  # a client may need this very core
+        if not events:
+            events = look()
         with self._reading:
-            self._read_ready()
+            self._read_ready(events)
 
     def read_beside(self) -> None:
         """The reader thread: looks now and then, which costs the engine less than a thread that each message wakes."""
         while not self._stopping:
             time.sleep(READ_INTERVAL_S)
             with self._reading:
-                while not self._engine_reads and not self._stopping and self._read_ready():
+                while not self._engine_reads and not self._stopping and self._read_ready(self._sockets.poll(0)):
                     pass
 
     def stop(self) -> None:
@@ -86,9 +94,9 @@ class Intake:
             os.close(self._wake)
             self._wake = -1
 
-    def _read_ready(self) -> bool:
+    def _read_ready(self, events: list[tuple[int, int]]) -> bool:
         """One message of each client that has sent one; whether there was any."""
-        found = [self._clients.get(descriptor) for descriptor, _ in self._sockets.poll(0)]
+        found = [self._clients.get(descriptor) for descriptor, _ in events]
         ready = [client for client in found if client is not None]
         for client in ready:
             try:
