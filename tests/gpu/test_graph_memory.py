@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Callable
 from typing import Any
@@ -25,12 +26,23 @@ def prefill_logits(engine: Any, length: int) -> Any:
     return torch.cat([first, engine.state.logits]).cpu()
 
 
-def scribble() -> None:
-    """Fill whatever memory has become free with a value that no right computation gives."""
+def scribble() -> list[Any]:
+    """Fill whatever memory has become free with a value that no right computation gives, and hold it."""
     torch.cuda.empty_cache()
     blocks = [torch.full((1 << 20,), float("nan"), device="cuda") for _ in range(64)]
     torch.cuda.synchronize()
-    del blocks
+    return blocks
+
+
+def untouched(blocks: list[Any]) -> bool:
+    """Whether nothing has written to what `scribble` holds."""
+    return all(bool(torch.isnan(block).all()) for block in blocks)
+
+
+def living_graphs() -> int:
+    """CUDA graphs of this process."""
+    gc.collect()
+    return sum(issubclass(type(thing), torch.cuda.CUDAGraph) for thing in gc.get_objects())
 
 
 def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEngine) -> None:
@@ -52,9 +64,11 @@ def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEn
         assert engine.pool.keys[0] == length, "the least recently used is the next to leave"
         assert engine.worker.run(lambda newcomer=newcomer: engine.pool.fill(newcomer))
         assert length not in engine.pool.keys
-        scribble()
+        held = scribble()
         for other in lengths[newcomer - 30 :]:
             assert torch.equal(prefill_logits(engine, other), wanted[other])
+        assert untouched(held), "a replay wrote to memory that is not its own"
+        del held
     assert engine.counters()["evictions"] == len(lengths)
     for length in lengths:  # all have left: eager now, and right too
         first, expected = prefill_logits(engine, length)[0], wanted[length][0]
@@ -159,8 +173,10 @@ def test_memory_is_flat_over_a_thousand_evictions(make_engine: MakeEngine) -> No
         return free, torch.cuda.memory_reserved()
 
     free_before, reserved_before = fill(2 * len(lengths))
+    graphs_before = living_graphs()
     free_after, reserved_after = fill(1000)
     assert engine.counters()["evictions"] > 1000
+    assert living_graphs() == graphs_before > 0
     assert reserved_after - reserved_before <= 4 << 20  # two of the allocator's smallest segments
     # The driver keeps memory for graphs in steps of some MiB: 1,000 graphs that stayed would take hundreds.
     assert free_before - free_after < 32 << 20
@@ -188,11 +204,12 @@ def test_a_failed_capture_leaves_graphs_and_captures_usable(make_engine: MakeEng
         for length in (10, 20):
             assert torch.equal(prefill_logits(engine, length), wanted[length])
     assert engine.worker.run(lambda: engine.pool.fill(30))
-    scribble()
+    held = scribble()
     prefill_logits(engine, 30)
     assert engine.counters()["prefill_misses"] == 0
     for length in (10, 20):
         assert torch.equal(prefill_logits(engine, length), wanted[length])
+    assert untouched(held), "a replay wrote to memory that is not its own"
 
 
 def test_requests_go_through_the_pinned_ring_whole(make_engine: MakeEngine) -> None:
