@@ -48,7 +48,8 @@ def test_draws_follow_the_distribution(make_engine: Callable[..., Any], operatio
 
 
 def test_a_generator_inside_a_graph_advances_with_each_replay(make_engine: Callable[..., Any]) -> None:
-    """Trap 7. Guards against a generator that is not registered with the graph that draws from it."""
+    """Trap 7. Guards against, and seen to fail with, a generator that is not registered with the graph that draws from
+    it."""
     engine = make_engine()
     generator = torch.Generator("cuda").manual_seed(3)
     noise, rehearsed = torch.zeros(64, device="cuda"), torch.zeros(64, device="cuda")

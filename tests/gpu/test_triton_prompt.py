@@ -40,5 +40,6 @@ def test_product_of_rows(case: ProductCase, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("case", ATTENTIONS, ids=lambda case: f"{case.heads}-{case.kv_heads}-{case.count}")
 def test_attention_of_a_prompt(case: PromptCase, dtype: str) -> None:
+    """Seen to fail with a window one too wide."""
     for _ in range(3):
         check_prompt_attention(case, torch.device("cuda"), getattr(torch, dtype))

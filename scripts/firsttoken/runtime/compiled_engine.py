@@ -23,14 +23,12 @@ from firsttoken.runtime.triton_tuning import Timed
 QUEUED_AHEAD = 2  # decode steps that wait on the device while a token is read, so that it never waits for the host
 
 
-def build_compiled_engine(spec: EngineSpec) -> CompiledEngine:
+def build_compiled_engine(spec: EngineSpec, imports_s: float = 0.0) -> CompiledEngine:
     """Load, compile, capture and warm. Raises UnsupportedModel for a model that the compiled steps do not compute."""
-    started_s = time.perf_counter()
     use_cache = use_compile_cache(spec.plan.compile_cache_dir)
-    imported_s = time.perf_counter()
+    started_s = time.perf_counter()
     model = load_model(spec.model_dir, spec.plan.dtype, spec.plan.device, threads=spec.plan.threads)
-    loaded_s = time.perf_counter()
-    setup = SetupTimes(imports_s=imported_s - started_s, load_s=loaded_s - imported_s)
+    setup = SetupTimes(imports_s=imports_s, load_s=time.perf_counter() - started_s)
     return CompiledEngine(model, spec.plan, StepOptions(), setup, use_cache)
 
 

@@ -20,7 +20,7 @@ def build_engine(spec: EngineSpec) -> Engine:
     if spec.forward == "compiled":
         from firsttoken.runtime.compiled_engine import build_compiled_engine
 
-        return build_compiled_engine(spec)
+        return build_compiled_engine(spec, imports_s=time.perf_counter() - started_s)
     from firsttoken.runtime.model_engine import ModelEngine
 
     return ModelEngine(spec, imports_s=time.perf_counter() - started_s)
