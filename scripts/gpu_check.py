@@ -43,7 +43,7 @@ MEASURED = tuple(f"results/gpu-check/{name}" for name in (*TABLES, *GATES))
 # Files of tests/gpu that may run at the same time, and those that watch what is free on the device.
 TOGETHER = (
     ("test_compiled_graph.py", "test_triton_kernels.py", "test_triton_prompt.py"),
-    ("test_equality.py", "test_sampling.py"),
+    ("test_approaches.py", "test_equality.py", "test_sampling.py"),
 )
 ALONE = ("test_graph_memory.py",)
 COLUMNS = (
