@@ -67,8 +67,8 @@ class Variant:
 
 def variants() -> dict[str, Variant]:
     """What is compared, by name; decode and prefill choices are independent."""
-    from firsttoken.runtime.compiled_regions import CompileOptions
-    from firsttoken.runtime.compiled_step import StepOptions
+    from firsttoken.runtime.compiled.compiled_regions import CompileOptions
+    from firsttoken.runtime.compiled.compiled_step import StepOptions
 
     plain, untuned = CompileOptions(regions="none"), CompileOptions(tuned=False)
     dependent = CompileOptions(dependent_launch=True)
@@ -206,7 +206,7 @@ def run_variant(variant: Variant, arguments: argparse.Namespace, folder: Path) -
     import torch
 
     from firsttoken.records import GraphOptions, Plan, SetupTimes
-    from firsttoken.runtime.compiled_engine import CompiledEngine
+    from firsttoken.runtime.compiled.compiled_engine import CompiledEngine
     from firsttoken.runtime.eager_decode import teacher_forced_logits
 
     model = make_model(arguments.shape, arguments.device)

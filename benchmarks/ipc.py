@@ -4,7 +4,7 @@
 2. Where a first token's time goes: request to reader thread, queue to engine thread, engine, push to client; for
    requests of one token and of eight. The null engine pushes its eight in one burst. Where no core is idle, the kernel
    wakes the client on the engine's own core, and it reads the first token only when the burst is over.
-3. The choice of `runtime/outbox.py`: the engine thread sends a token itself, or hands it to a sender thread.
+3. The choice of `runtime/ipc/outbox.py`: the engine thread sends a token itself, or hands it to a sender thread.
 
 Targets on 2 cores that do nothing else: a first token gains under 60 us (median), a token gap under 30 us. Another load
 on the machine adds to everything, so the best of several repeats is shown beside the median of all.
@@ -27,9 +27,9 @@ import numpy as np
 
 from firsttoken.measure.ipc import measure_ipc
 from firsttoken.records import Plan
-from firsttoken.runtime.client import GeneratorClient
 from firsttoken.runtime.contract import EngineSpec
-from firsttoken.runtime.generator import SWITCH_INTERVAL_S
+from firsttoken.runtime.ipc.client import GeneratorClient
+from firsttoken.runtime.ipc.generator import SWITCH_INTERVAL_S
 
 REPEATS = 5
 REQUESTS = 1000

@@ -15,7 +15,7 @@ rule build_trtllm_engine:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         sources=sources(
-            "runtime/trtllm_engine.py",
+            "runtime/trtllm/trtllm_engine.py",
             "measure/device_lock.py",
             "measure/environment.py",
             "study/job.py",

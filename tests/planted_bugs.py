@@ -40,9 +40,9 @@ class Bug:
     interpreted: bool = False  # under Triton's interpreter, on a CPU
 
 
-GRAPH, PROMPT = RUNTIME + "step_graph.py", RUNTIME + "triton_prompt_kernels.py"
+GRAPH, PROMPT = RUNTIME + "graphs/step_graph.py", RUNTIME + "compiled/triton_prompt_kernels.py"
 MEMORY, SAMPLING = "tests/gpu/test_graph_memory.py", "tests/gpu/test_sampling.py"
-INTERPRETED = "tests/unit/runtime/test_triton_prompt.py"
+INTERPRETED = "tests/unit/runtime/compiled/test_triton_prompt.py"
 
 BUGS = (
     Bug(
@@ -51,7 +51,7 @@ BUGS = (
         MEMORY, "evicting_each",
     ),
     Bug(
-        "trap 5: logits left in the graphs' pool", RUNTIME + "compiled_step.py",
+        "trap 5: logits left in the graphs' pool", RUNTIME + "compiled/compiled_step.py",
         "            buffers.logits.copy_(logits[0])\n", "            buffers.logits = logits[0]\n",
         "tests/gpu/test_compiled_graph.py", "reference_logits",
     ),
@@ -61,7 +61,7 @@ BUGS = (
         SAMPLING, "generator_inside",
     ),
     Bug(
-        "trap 7: the noise does not move on", RUNTIME + "compiled_step.py",
+        "trap 7: the noise does not move on", RUNTIME + "compiled/compiled_step.py",
         "                buffers.noise_state[1:].add_(1)\n", "",
         "tests/gpu/test_compiled_graph.py", "sampled",
     ),
@@ -71,7 +71,7 @@ BUGS = (
         MEMORY, "changes_nothing",
     ),
     Bug(
-        "trap 9: tokens read before they arrived", RUNTIME + "token_ring.py",
+        "trap 9: tokens read before they arrived", RUNTIME + "graphs/token_ring.py",
         "        self._events[slot].synchronize()\n        self._received", "        self._received",
         MEMORY, "pinned_ring",
     ),

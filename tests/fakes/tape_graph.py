@@ -17,8 +17,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from firsttoken.runtime.device_form import CpuForm
-from firsttoken.runtime.token_ring import RING_SLOTS, PinnedRing
+from firsttoken.runtime.graphs.device_form import CpuForm
+from firsttoken.runtime.graphs.token_ring import RING_SLOTS, PinnedRing
 
 # Operators that would wait for the device, or read host memory that a replay will not have.
 REFUSED = {

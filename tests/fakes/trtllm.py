@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from firsttoken.records import Gpu, Plan, TensorRTOptions
-from firsttoken.runtime import trtllm_engine, trtllm_settings
+from firsttoken.runtime.trtllm import trtllm_engine, trtllm_settings
 
 GPU = Gpu(name="NVIDIA Test", uuid="GPU-1", memory_bytes=1 << 30, compute_capability="9.0")
 VERSIONS = {

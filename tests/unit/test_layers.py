@@ -16,6 +16,10 @@ FORBIDDEN = {
     "analysis": ("approaches", "runtime", "measure", "study", "inputs"),
     "inputs": ("approaches", "runtime", "measure", "analysis", "study"),
     "study": ("approaches", "runtime", "measure", "analysis", "inputs"),
+    "runtime/ipc": ("runtime.graphs", "runtime.compiled", "runtime.trtllm"),
+    "runtime/graphs": ("runtime.ipc", "runtime.compiled", "runtime.trtllm"),
+    "runtime/compiled": ("runtime.ipc", "runtime.trtllm"),
+    "runtime/trtllm": ("runtime.ipc", "runtime.graphs", "runtime.compiled"),
 }
 
 
@@ -32,14 +36,19 @@ def imports(path: Path) -> set[str]:
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
+def test_each_layer_is_there() -> None:
+    assert all(any((PACKAGE / layer).glob("*.py")) for layer in FORBIDDEN)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_layers(path: Path) -> None:
-    layer = path.relative_to(PACKAGE).parts[0]
+    parts = path.relative_to(PACKAGE).parts
     found = imports(path)
     assert not any(name.split(".")[0] == "snakemake" for name in found), "the package never imports snakemake"
-    for other in FORBIDDEN.get(layer, ()):
-        assert not any(name.startswith(f"firsttoken.{other}") for name in found), f"{layer} must not import {other}"
-    if layer == "measure":
+    for layer in (parts[0], "/".join(parts[:2])):
+        for other in FORBIDDEN.get(layer, ()):
+            assert not any(name.startswith(f"firsttoken.{other}") for name in found), f"{layer} must not import {other}"
+    if parts[0] == "measure":
         doors = {name for name in found if name.startswith("firsttoken.approaches.")}
         assert all(name.startswith("firsttoken.approaches.base") for name in doors)
 

@@ -65,7 +65,7 @@ def test_an_edited_caption_draws_its_figure_again(project: Project) -> None:
 
 
 def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> None:
-    project.edit("scripts/firsttoken/runtime/compiled_attention.py", "def _attend_one(", "def _attend_all(")
+    project.edit("scripts/firsttoken/runtime/compiled/compiled_attention.py", "def _attend_one(", "def _attend_all(")
     page = "results/tiny/approaches/compiled_graph.html"
     result = project.snakemake("--allowed-rules", "render_approach_page", "--", page)
     output = result.stdout + result.stderr

@@ -16,7 +16,7 @@ from workflow.project import Project
 pytestmark = pytest.mark.workflow
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-SETTINGS = "scripts/firsttoken/runtime/trtllm_settings.py"
+SETTINGS = "scripts/firsttoken/runtime/trtllm/trtllm_settings.py"
 ON_A_GPU = "device: cuda\nhardware: {gpu: NVIDIA Imaginary}\nmodel: {dtype: float32}\n"
 
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 
 from firsttoken.approaches.base import Approach, TokenSink, Unsupported
 from firsttoken.records import MemoryReport, Plan, SetupTimes, TokenTiming
-from firsttoken.runtime.client import GeneratorClient
 from firsttoken.runtime.contract import DynamicOperations, EngineSpec, Forward, UnsupportedModel
+from firsttoken.runtime.ipc.client import GeneratorClient
 
 
 class TwoProcessApproach(Approach):

@@ -13,9 +13,9 @@ from typing import Any
 
 from firsttoken.approaches.base import Approach, TokenSink, Unsupported
 from firsttoken.records import Availability, Device, Plan, SetupTimes
-from firsttoken.runtime import trtllm_engine, trtllm_settings
 from firsttoken.runtime.contract import UnsupportedModel
-from firsttoken.runtime.trtllm_worker import WorkerWatch, find_workers
+from firsttoken.runtime.trtllm import trtllm_engine, trtllm_settings
+from firsttoken.runtime.trtllm.trtllm_worker import WorkerWatch, find_workers
 
 
 class _Discard:

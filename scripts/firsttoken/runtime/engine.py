@@ -18,7 +18,7 @@ def build_engine(spec: EngineSpec) -> Engine:
 
         return NullEngine(spec)
     if spec.forward == "compiled":
-        from firsttoken.runtime.compiled_engine import build_compiled_engine
+        from firsttoken.runtime.compiled.compiled_engine import build_compiled_engine
 
         return build_compiled_engine(spec, imports_s=time.perf_counter() - started_s)
     from firsttoken.runtime.model_engine import ModelEngine

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from firsttoken.records import MemoryReport, SetupTimes, TokenTiming
-from firsttoken.runtime.capture_worker import CaptureWorker
 from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
 from firsttoken.runtime.contract import EngineSpec, check_fits
-from firsttoken.runtime.device_form import DeviceForm, device_form
 from firsttoken.runtime.dynamic_ops import DynamicOps, NativeOps, StepState
 from firsttoken.runtime.eager_decode import save_logits_file
+from firsttoken.runtime.graphs.capture_worker import CaptureWorker
+from firsttoken.runtime.graphs.device_form import DeviceForm, device_form
 from firsttoken.runtime.masks import MaskPlan, use_ready_masks
 from firsttoken.runtime.model_loading import attention_name, load_model, tf32_state
 from firsttoken.runtime.model_steps import ModelSteps, refuse_unsupported, vocab_size

@@ -8,16 +8,16 @@ from functools import partial
 import torch
 
 from firsttoken.records import Plan
-from firsttoken.runtime.buckets import bucket_for_position, kv_buckets, padded_length
-from firsttoken.runtime.capture_worker import CaptureWorker
 from firsttoken.runtime.contract import UnsupportedModel
-from firsttoken.runtime.device_form import DeviceForm
 from firsttoken.runtime.dynamic_ops import StepState
+from firsttoken.runtime.graphs.buckets import bucket_for_position, kv_buckets, padded_length
+from firsttoken.runtime.graphs.capture_worker import CaptureWorker
+from firsttoken.runtime.graphs.device_form import DeviceForm
+from firsttoken.runtime.graphs.rolling_pool import RollingGraphPool
+from firsttoken.runtime.graphs.step_graph import EagerStep, StepGraph
 from firsttoken.runtime.masks import MaskPlan
 from firsttoken.runtime.model_steps import ModelSteps, scratch_state
-from firsttoken.runtime.rolling_pool import RollingGraphPool
 from firsttoken.runtime.static_cache import KVStorage
-from firsttoken.runtime.step_graph import EagerStep, StepGraph
 
 
 class StepLibrary:

@@ -3,7 +3,7 @@
 Snakemake sees a script's own changes, not those of the modules that it imports; so every rule takes the files that this
 gives as inputs. Imports inside functions count; a package's `__init__.py` counts when something inside it is imported;
 and so does a module named in a string, since that is how a process of its own is started (`python -m
-firsttoken.runtime.generator`).
+firsttoken.runtime.ipc.generator`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ PACKAGE = "firsttoken"
 # Modules that the runtime imports for some approaches only: by the forward pass or the dynamic operations they ask for.
 CHOSEN = {
     "runtime/model_engine.py": {"eager", "graph"},
-    "runtime/compiled_engine.py": {"compiled"},
+    "runtime/compiled/compiled_engine.py": {"compiled"},
     "runtime/null_engine.py": {"null"},
     "runtime/compiled_ops.py": {"jit"},
 }

@@ -8,7 +8,7 @@ sys.path[:0] = [str(FAKES), str(FAKES.parents[1] / "scripts")]
 
 from firsttoken.measure import environment  # noqa: E402
 from firsttoken.records import Gpu  # noqa: E402
-from firsttoken.runtime import trtllm_engine, trtllm_settings  # noqa: E402
+from firsttoken.runtime.trtllm import trtllm_engine, trtllm_settings  # noqa: E402
 
 VERSIONS = {
     "python": "3.12.3",

@@ -19,7 +19,7 @@ from firsttoken.measure import harness
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.records import Plan, Prompt, Prompts, TensorRTOptions, TokensRecord
 from firsttoken.runtime.eager_decode import greedy_decode
-from firsttoken.runtime.trtllm_engine import build_trtllm_engine, manifest_path
+from firsttoken.runtime.trtllm.trtllm_engine import build_trtllm_engine, manifest_path
 from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 

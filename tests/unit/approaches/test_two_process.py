@@ -15,12 +15,12 @@ from firsttoken.approaches.jit_cuda import JitCuda
 from firsttoken.approaches.null import Null
 from firsttoken.approaches.null_2p import Null2p
 from firsttoken.records import MemoryReport, Plan
-from firsttoken.runtime.client import GeneratorClient
 from firsttoken.runtime.contract import EngineSpec
+from firsttoken.runtime.ipc.client import GeneratorClient
 from firsttoken.runtime.null_engine import CONSTANT_TOKEN
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
-SCRIPTED = Path(__file__).parents[1] / "runtime" / "scripted_generator.py"
+SCRIPTED = Path(__file__).parents[1] / "runtime" / "ipc" / "scripted_generator.py"
 
 
 class Sink:

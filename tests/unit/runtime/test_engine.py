@@ -16,7 +16,7 @@ PLAN = Plan(prompt_lengths=(4,), new_tokens=2, max_context=32, dtype="float32", 
 IMPORT_S = 7.0
 
 ENGINES: tuple[tuple[Forward, str, str], ...] = (
-    ("compiled", "compiled_engine", "build_compiled_engine"),
+    ("compiled", "compiled.compiled_engine", "build_compiled_engine"),
     ("graph", "model_engine", "ModelEngine"),
     ("eager", "model_engine", "ModelEngine"),
 )

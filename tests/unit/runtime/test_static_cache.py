@@ -8,8 +8,8 @@ from unit.tiny_models import build_tiny_model
 
 torch = pytest.importorskip("torch")
 
-from firsttoken.runtime.buckets import bucket_for_position, kv_buckets  # noqa: E402
 from firsttoken.runtime.contract import UnsupportedModel  # noqa: E402
+from firsttoken.runtime.graphs.buckets import bucket_for_position, kv_buckets  # noqa: E402
 from firsttoken.runtime.masks import MaskPlan, use_ready_masks  # noqa: E402
 from firsttoken.runtime.model_steps import refuse_unsupported  # noqa: E402
 from firsttoken.runtime.static_cache import (  # noqa: E402

@@ -45,7 +45,7 @@ def test_a_missing_module_is_named(root: Path) -> None:
 
 def test_the_real_package_client_includes_its_generator() -> None:
     found = package_sources(SCRIPTS, "approaches/cuda_graph.py")
-    assert any(path.endswith("runtime/generator.py") for path in found)
+    assert any(path.endswith("runtime/ipc/generator.py") for path in found)
     assert any(path.endswith("runtime/engine.py") for path in found)
     assert not any("/analysis/" in path for path in found)
 

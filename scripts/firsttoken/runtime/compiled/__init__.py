@@ -1,0 +1,1 @@
+"""`compiled_graph`: whole steps compiled and captured, fused weights, Triton kernels where Inductor's are slower."""

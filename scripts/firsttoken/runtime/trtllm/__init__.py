@@ -1,0 +1,1 @@
+"""TensorRT-LLM: how its engine is built, checked, asked and watched."""

@@ -1,0 +1,98 @@
+"""Who reads what clients send, and how an idle engine waits for it."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from firsttoken.runtime.ipc import intake, wire
+from firsttoken.runtime.ipc.connection import Client
+from firsttoken.runtime.ipc.intake import Intake
+
+AT_ONCE, ASLEEP = 0, -1  # how long a poll may wait
+
+
+class CountedPoll:
+    """Stands before an epoll and keeps how long each call was willing to wait."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._real = intake._sockets
+        self.waits: list[float] = []
+        intake._sockets = self  # type: ignore[assignment]
+
+    def poll(self, timeout: float = ASLEEP) -> list[tuple[int, int]]:
+        self.waits.append(timeout)
+        return self._real.poll(timeout)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._real, name)
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[Intake, socket.socket, list[wire.ClientMessage]]]:
+    """An intake with one client, that client's end of the socket, and the messages that were handled."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    handled: list[wire.ClientMessage] = []
+    made = Intake(lambda client, message: handled.append(message))
+    made.add(Client(theirs, lambda outbox: None))
+    yield made, ours, handled
+    made.stop()
+    made.close()
+    ours.close()
+
+
+def test_a_request_that_is_there_is_read_without_sleeping(
+    ends: tuple[Intake, socket.socket, list[wire.ClientMessage]],
+) -> None:
+    made, ours, handled = ends
+    ours.send(wire.encode(wire.Inspect(1)))
+    poll = CountedPoll(made)
+    with made.by_engine():
+        made.wait_and_read()
+    assert handled == [wire.Inspect(1)]
+    assert poll.waits == [AT_ONCE]
+
+
+def test_an_engine_watches_for_a_while_then_sleeps(
+    ends: tuple[Intake, socket.socket, list[wire.ClientMessage]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, ours, handled = ends
+    ticks = iter(range(100))
+    monkeypatch.setattr(intake.time, "perf_counter_ns", lambda: next(ticks) * intake.WATCH_NS // 4)
+    poll = CountedPoll(made)
+    later = threading.Timer(0.05, ours.send, [wire.encode(wire.Inspect(2))])
+    later.start()
+    with made.by_engine():
+        made.wait_and_read()
+    later.join()
+    assert handled == [wire.Inspect(2)]
+    assert poll.waits == [AT_ONCE] * 4 + [ASLEEP]
+
+
+def test_a_stop_wakes_a_sleeping_engine(ends: tuple[Intake, socket.socket, list[wire.ClientMessage]]) -> None:
+    made, _, handled = ends
+    later = threading.Timer(0.05, made.stop)
+    later.start()
+    with made.by_engine():
+        made.wait_and_read()
+    later.join()
+    assert handled == []
+
+
+def test_a_client_that_talks_nonsense_loses_its_connection_alone(
+    ends: tuple[Intake, socket.socket, list[wire.ClientMessage]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, ours, handled = ends
+    other, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.add(Client(theirs, lambda outbox: None))
+    other.send(b"\xc1")
+    ours.send(wire.encode(wire.Inspect(3)))
+    with made.by_engine():
+        made.wait_and_read()
+    assert other.recv(16) == b""  # closed
+    assert handled == [wire.Inspect(3)] and len(made.clients()) == 1
+    assert "connection closed" in capsys.readouterr().err
+    other.close()
