@@ -12,20 +12,21 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(study: str) -> int:
-    """Print what has changed or is missing; 0 when all is as it was."""
+    """Print what has changed or is missing; 0 when every result is as it was, and all that made it can be found."""
     folder = Path(study) if (Path(study) / "provenance.json").exists() else ROOT / "results" / study
     provenance = folder / "provenance.json"
     if not provenance.exists():
         print(f"firsttoken: {provenance}: no such file; name a finished study, e.g. embedded", file=sys.stderr)
         return 2
     verdict = verify(provenance, ROOT)
-    for line in (*verdict.changed, *verdict.missing):
+    for line in (*verdict.changed, *verdict.missing, *verdict.earlier):
         print(line)
     for line in verdict.not_shipped:
         print(f"{line} (weights are not shipped with a study)")
     print(
         f"{provenance}: {verdict.checked} files checked, {len(verdict.changed)} changed, "
-        f"{len(verdict.missing)} missing, {len(verdict.not_shipped)} not shipped"
+        f"{len(verdict.missing)} missing, {len(verdict.earlier)} of earlier commits, "
+        f"{len(verdict.not_shipped)} not shipped"
     )
     return 0 if verdict.sound else 1
 

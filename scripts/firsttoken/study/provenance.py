@@ -9,6 +9,7 @@ from pathlib import Path
 
 from firsttoken.files import read_json, write_json
 from firsttoken.records import Record
+from firsttoken.study.history import commit_with
 from firsttoken.study.trace import Trace, digest
 
 # Too large to ship with a study: their absence is said, but is no damage.
@@ -24,11 +25,13 @@ class Provenance(Record, frozen=True, kw_only=True):
 
 
 class Verdict(Record, frozen=True, kw_only=True):
-    """What `verify` found, one line a file."""
+    """What `verify` found, one line a file. `earlier`: code and inputs that are other ones now, while a commit has the
+    bytes that were used."""
 
     checked: int
     changed: tuple[str, ...]
     missing: tuple[str, ...]
+    earlier: tuple[str, ...]
     not_shipped: tuple[str, ...]
 
     @property
@@ -83,28 +86,29 @@ def _breaks(traces: Sequence[Trace]) -> Iterable[str]:
 def verify(provenance_file: Path, root: Path) -> Verdict:
     """Hash everything that the study was made of and compare. `root` is the project's folder."""
     provenance = read_json(provenance_file, Provenance)
-    recorded: dict[str, str] = {}
+    recorded: dict[str, set[str]] = {}  # jobs may have seen a script with other bytes than later ones did
     what: dict[str, str] = {}
     for trace in provenance.jobs:
         for kind, files in (("input", trace.inputs), ("script", trace.code)):
-            recorded |= files
             what |= dict.fromkeys(files, kind)
+            for path, value in files.items():
+                recorded.setdefault(path, set()).add(value)
     for trace in provenance.jobs:  # afterwards: what one job wrote and another read is a result
-        recorded |= trace.outputs
         what |= dict.fromkeys(trace.outputs, "result")
+        recorded |= {path: {value} for path, value in trace.outputs.items()}
     moved = _shipped_elsewhere(provenance, provenance_file, root)
-    changed: list[str] = []
-    missing: list[str] = []
-    not_shipped: list[str] = []
-    for path, value in sorted(recorded.items()):
-        place = moved(path)
-        if not place.exists():
-            (not_shipped if NOT_SHIPPED.match(path) else missing).append(f"{what[path]} {path}: missing")
-        elif digest(place, trust_manifest=False) != value:
-            changed.append(f"{what[path]} {path}: its bytes have changed")
-    return Verdict(
-        checked=len(recorded), changed=tuple(changed), missing=tuple(missing), not_shipped=tuple(not_shipped)
-    )
+    lines: dict[str, list[str]] = {name: [] for name in ("changed", "missing", "earlier", "not_shipped")}
+    for path, values in sorted(recorded.items()):
+        place, kind = moved(path), what[path]
+        found = digest(place, trust_manifest=False) if place.exists() else None
+        for value in sorted(values - {found}):
+            if kind != "result" and (commit := commit_with(root, path, value)):
+                lines["earlier"].append(f"{kind} {path}: as of commit {commit[:7]}, not as it is now")
+            elif found is not None:
+                lines["changed"].append(f"{kind} {path}: its bytes have changed")
+            else:
+                lines["not_shipped" if NOT_SHIPPED.match(path) else "missing"].append(f"{kind} {path}: missing")
+    return Verdict(checked=len(recorded), **{name: tuple(found) for name, found in lines.items()})
 
 
 def _shipped_elsewhere(provenance: Provenance, provenance_file: Path, root: Path) -> Callable[[str], Path]:

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from firsttoken.study import provenance
 from firsttoken.study.job import job, require_gpu_slot
 from firsttoken.study.provenance import collect, verify, write_provenance
+from firsttoken.study.trace import digest
 
 
 class Files(list[str]):
@@ -57,9 +59,9 @@ def found(root: Path) -> tuple[str, ...]:
 
 def test_an_untouched_study_is_sound(study: Path) -> None:
     assert found(study) == ()
-    provenance = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
-    assert [trace.rule for trace in provenance.jobs] == ["first", "second"]
-    assert set(provenance.jobs[0].code) == {"scripts/module.py", "scripts/first.py"}
+    collected = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
+    assert [trace.rule for trace in collected.jobs] == ["first", "second"]
+    assert set(collected.jobs[0].code) == {"scripts/module.py", "scripts/first.py"}
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,33 @@ def test_a_missing_result_is_named(study: Path) -> None:
     assert found(study) == ("result results/demo/b.txt: missing",)
 
 
+def test_code_that_a_later_commit_changed_is_named_with_its_commit(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = digest(study / "scripts/module.py")
+    monkeypatch.setattr(provenance, "commit_with", lambda root, path, value: "c0ffee" * 6 if value == known else None)
+    (study / "scripts/module.py").write_text("x = 2\n")
+    (study / "scripts/first.py").write_text("y = 2\n")
+    verdict = verify(study / "results/demo/provenance.json", study)
+    assert verdict.earlier == ("script scripts/module.py: as of commit c0ffeec, not as it is now",)
+    assert verdict.changed == ("script scripts/first.py: its bytes have changed",)
+    assert not verdict.sound
+
+
+def test_a_result_is_not_excused_by_a_commit(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "commit_with", lambda root, path, value: "c0ffee")
+    (study / "results/demo/a.txt").write_text("other")
+    assert found(study) == ("result results/demo/a.txt: its bytes have changed",)
+
+
+def test_jobs_that_saw_different_code_are_both_checked(study: Path) -> None:
+    """Seen failing where the last job's digest stood for all."""
+    Path("scripts/module.py").write_text("x = 2\n")
+    run_job("third", ["results/demo/b.txt", "scripts/module.py"], ["results/demo/c.txt"])
+    write_provenance("demo", ["results/demo/c.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
+    assert found(study) == ("script scripts/module.py: its bytes have changed",)
+
+
 def test_a_shipped_study_is_checked_where_it_lies(study: Path) -> None:
     (study / "results/reference").mkdir()
     (study / "results/demo").rename(study / "results/reference/demo")
@@ -101,8 +130,8 @@ def test_a_file_changed_between_two_jobs_breaks_the_chain(study: Path) -> None:
 
 def test_jobs_that_nothing_needs_are_left_out(study: Path) -> None:
     run_job("stale", [], ["results/demo/old.txt"])
-    provenance = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
-    assert "stale" not in [trace.rule for trace in provenance.jobs]
+    collected = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
+    assert "stale" not in [trace.rule for trace in collected.jobs]
 
 
 def test_a_user_error_ends_the_job_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

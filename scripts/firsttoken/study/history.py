@@ -1,0 +1,27 @@
+"""Which commit has the very bytes that a job read: code moves on, and evidence must stay traceable."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+
+def commit_with(root: Path, path: str, sha256: str) -> str | None:
+    """The latest commit, of any branch, whose `path` has that SHA-256; None where there is none, or no git."""
+    for commit in (_git(root, "rev-list", "--all", "--", path) or b"").decode().split():
+        # These are the commits that changed the file: what one of them took away, its parent still has.
+        for holder in (commit, f"{commit}^"):
+            content = _git(root, "show", f"{holder}:./{path}")
+            if content is not None and hashlib.sha256(content).hexdigest() == sha256:
+                return (_git(root, "rev-parse", holder) or b"").decode().strip()
+    return None
+
+
+def _git(root: Path, *arguments: str) -> bytes | None:
+    """What git says, or None where it fails."""
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout if done.returncode == 0 else None
