@@ -142,6 +142,9 @@ def _against_limits(claim: Claim, estimate: Estimate, what: str) -> Finding:
     text = f"{what} {show(estimate)}, claimed {_limits_text(claim)}"
     if np.isnan(estimate.low):
         return Finding("inconclusive", estimate, f"{text}; {estimate.note or 'no interval'}")
+    if claim.published is not None and claim.threshold not in (None, claim.published):
+        inside = estimate.low <= claim.published <= estimate.high
+        text += f"; the published figure, {claim.published:.3g}, is {'in' if inside else 'out'}side the interval"
     if (estimate.low > low if claim.test == "above" else estimate.low >= low) and estimate.high <= high:
         return Finding("reproduced", estimate, text)
     if estimate.high < low or estimate.low > high or (claim.test == "above" and estimate.high <= low):

@@ -425,3 +425,17 @@ def test_uncaptured_lengths(as_claimed: Study, tmp_path: Path, after_ms: float, 
     assert judged(as_claimed, pool_misses=path).loc["unlimited_lengths", "verdict"] == "refuted", (
         "never served at first"
     )
+
+
+def test_a_direction_says_where_its_published_figure_lies(as_claimed: Study, tmp_path: Path) -> None:
+    above: dict[str, object] = {
+        "kind": "ratio",
+        "metric": "ttft_mean",
+        "operands": ["baseline", "jit_cuda"],
+        "test": "above",
+    }
+    near, far = above | {"id": "near", "published": 4.48}, above | {"id": "far", "published": 7.79}
+    found = judged(as_claimed, invented(tmp_path, *[{**claim, "threshold": 1.0} for claim in (near, far)]))
+    assert found["verdict"].tolist() == ["reproduced", "reproduced"]
+    assert "the published figure, 4.48, is inside the interval" in found.loc["near", "sentence"]
+    assert "the published figure, 7.79, is outside the interval" in found.loc["far", "sentence"]
