@@ -56,6 +56,17 @@ BUGS = (
         "tests/gpu/test_compiled_graph.py", "reference_logits",
     ),
     Bug(
+        "trap 5: decode's logits handed on in the graphs' memory", RUNTIME + "model_steps.py",
+        "use_cache=True,\n            )  # fmt: skip\n            state.logits.copy_(output.logits[:, 0])",
+        "use_cache=True,\n            )  # fmt: skip\n            state.logits = output.logits[:, 0]",
+        MEMORY, "any_order",
+    ),
+    Bug(
+        "trap 6: a device-wide wait before a capture", GRAPH,
+        "                self._rehearsal_stream.synchronize()", "                torch.cuda.synchronize()",
+        MEMORY, "beside_live",
+    ),
+    Bug(
         "trap 7: a generator that no graph knows", GRAPH,
         "            for generator in generators:", "            for generator in ():",
         SAMPLING, "generator_inside",
