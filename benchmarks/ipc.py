@@ -2,8 +2,9 @@
 
 1. The experiment of `measure_ipc`: null in one process, and behind a generator with 1, 2 and 4 clients.
 2. Where a first token's time goes: request to reader thread, queue to engine thread, engine, push to client; for
-   requests of one token and of eight. The null engine pushes its eight in one burst. Where no core is idle, the kernel
-   wakes the client on the engine's own core, and it reads the first token only when the burst is over.
+   requests of one token and of eight, back to back and after a pause in which both sides fall asleep. The null engine
+   pushes its eight in one burst. Where no core is idle, the kernel wakes the client on the engine's own core, and it
+   reads the first token only when the burst is over.
 3. The choice of `runtime/ipc/outbox.py`: the engine thread sends a token itself, or hands it to a sender thread.
 
 Targets on 2 cores that do nothing else: a first token gains under 60 us (median), a token gap under 30 us. Another load
@@ -19,7 +20,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
@@ -33,6 +34,7 @@ from firsttoken.runtime.ipc.generator import SWITCH_INTERVAL_S
 
 REPEATS = 5
 REQUESTS = 1000
+PAUSE_S, PAUSED_REQUESTS = 0.01, 200
 PLAN = Plan(prompt_lengths=(100,), new_tokens=8, max_context=1024, dtype="float32", device="cpu")
 
 Serve = Callable[[socket.socket], None]
@@ -59,17 +61,19 @@ def print_legs() -> None:
     spec = EngineSpec(model_dir="", plan=PLAN, forward="null", dynamic_operations="none")
     with GeneratorClient.launch(spec) as client:
         client.wait_until_ready()
-        for length, tokens in ((100, 1), (100, 8), (500, 8)):
+        for length, tokens, pause_s in ((100, 1, 0.0), (100, 8, 0.0), (100, 8, PAUSE_S), (500, 8, 0.0)):
             legs: dict[str, list[list[int]]] = {}
             for _ in range(REPEATS):
                 repeat: dict[str, list[int]] = {}
-                for _ in range(REQUESTS):
+                for _ in range(PAUSED_REQUESTS if pause_s else REQUESTS):
+                    if pause_s:
+                        sleep(pause_s)
                     for leg, value in _legs_of_one_request(client, list(range(length)), tokens).items():
                         repeat.setdefault(leg, []).append(value)
                 for leg, values in repeat.items():
                     legs.setdefault(leg, []).append(values)
             for leg, samples in legs.items():
-                print(line(f"first of {tokens}, prompt {length}: {leg}", samples))
+                print(line(f"{'paused: ' if pause_s else ''}first of {tokens}, prompt {length}: {leg}", samples))
 
 
 def _legs_of_one_request(client: GeneratorClient, prompt_ids: list[int], tokens: int) -> dict[str, int]:
