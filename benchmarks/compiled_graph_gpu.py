@@ -33,24 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 SHAPES: dict[str, dict[str, int]] = {
     "llama2-7b": {
-        "hidden_size": 4096,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 32,
-        "intermediate_size": 11008,
-        "vocab_size": 32000,
-        "max_position_embeddings": 4096,
+        "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        "intermediate_size": 11008, "vocab_size": 32000, "max_position_embeddings": 4096,
     },
     "tiny": {
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 4,
-        "intermediate_size": 128,
-        "vocab_size": 256,
-        "max_position_embeddings": 1024,
+        "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 4,
+        "intermediate_size": 128, "vocab_size": 256, "max_position_embeddings": 1024,
     },
-}
+}  # fmt: skip
 SHORT, MIDDLE, LONG, NEW_TOKENS = 10, 192, 500, 64  # 192 + 64: decode up to a context of 256 tokens
 REQUESTS = 25
 PROFILE_S = 25  # kept from the budget, so that the kernels of the best variant are always profiled
@@ -112,56 +102,45 @@ def make_model(shape: str, device: str) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def measure_ceilings() -> dict[str, float]:
-    """Read bandwidth (sum of 8 GiB), copy rate, and rate of a large float16 product."""
-    import torch
+def describe(model: Any, device: str) -> Any:
+    """What a step of this Llama reads and computes, as the manifest of a model in a folder says it."""
+    from firsttoken.records import ModelManifest
 
-    data = torch.zeros(1 << 31, dtype=torch.float32, device="cuda")
-    target = torch.empty_like(data)
-    a = torch.randn(8192, 8192, dtype=torch.float16, device="cuda")
-    read_s = device_seconds(lambda: data.sum())
-    copy_s = device_seconds(lambda: target.copy_(data))
-    product_s = device_seconds(lambda: a @ a)
-    return {
-        "read_bytes_per_s": data.nbytes / read_s,
-        "copy_bytes_per_s": 2 * data.nbytes / copy_s,
-        "matrix_flops_per_s": 2 * 8192**3 / product_s,
+    config, item_bytes = model.config, 2 if device == "cuda" else 4
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    multiplied = parameters - model.get_input_embeddings().weight.numel()
+    return ModelManifest(
+        name="",
+        source="synthetic",
+        origin="",
+        revision="",
+        architecture=type(model).__name__,
+        weights="random",
+        parameters=parameters,
+        weight_bytes=parameters * item_bytes,
+        read_bytes_per_token=(multiplied + config.hidden_size) * item_bytes,
+        kv_bytes_per_token=2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * item_bytes,
+        flops_per_token=2 * multiplied,
+        head_flops=2 * model.get_output_embeddings().weight.numel(),
+        max_context=config.max_position_embeddings,
+        vocab_size=config.vocab_size,
+        files=(),
+    )
+
+
+def measure_floors(arguments: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:
+    """The device's rates, and the least times in milliseconds that follow, by the figures that they stand under."""
+    from firsttoken.measure.ceilings import measure_ceilings
+
+    manifest = describe(make_model(arguments.shape, arguments.device), arguments.device)
+    dtype, threads = "float16" if arguments.device == "cuda" else "float32", os.cpu_count() or 1
+    found = measure_ceilings(manifest, (SHORT, 256, LONG), 0, dtype, arguments.device, threads)
+    short, context, long = found.floors
+    rates = {
+        "read_bytes_per_s": found.read_bandwidth_bytes_per_s,
+        "matrix_flops_per_s": found.matrix_flops_per_s,
     }
-
-
-def device_seconds(work: Any, repeats: int = 10) -> float:
-    """Median device time of one call."""
-    import torch
-
-    times = []
-    for _ in range(repeats):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        start.record()
-        work()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end) / 1e3)
-    return statistics.median(times)
-
-
-def floors_ms(model: Any, ceilings: dict[str, float]) -> dict[str, float]:
-    """Least times by the measured ceilings: weights read once (the embedding table is not), or operations."""
-    config = model.config
-    weights = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
-    read_bytes = 2 * weights
-    kv_bytes = 2 * 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim
-    bandwidth = max(ceilings["read_bytes_per_s"], ceilings["copy_bytes_per_s"])
-    head = model.get_output_embeddings().weight.numel()
-
-    def prefill(length: int) -> float:
-        operations = 2 * ((weights - head) * length + head)
-        return 1e3 * max(read_bytes / bandwidth, operations / ceilings["matrix_flops_per_s"])
-
-    return {
-        "token_256": 1e3 * (read_bytes + 256 * kv_bytes) / bandwidth,
-        "ttft_10": prefill(SHORT),
-        "ttft_500": prefill(LONG),
-    }
+    return rates, {"token_256": context.itl_ms, "ttft_10": short.ttft_ms, "ttft_500": long.ttft_ms}
 
 
 # ------------------------------------------------------------------ one variant
@@ -324,12 +303,10 @@ def run(arguments: argparse.Namespace, deadline: float, folder: Path) -> None:
     import transformers
 
     facts: dict[str, Any] = {"torch": torch.__version__, "transformers": transformers.__version__}
-    floors: dict[str, float] = {}
+    rates, floors = measure_floors(arguments)
+    facts |= rates | {f"floor_{name}_ms": value for name, value in floors.items()}
     if arguments.device == "cuda":
         facts["device"] = torch.cuda.get_device_name()
-        ceilings = measure_ceilings()
-        floors = floors_ms(make_model(arguments.shape, "cuda"), ceilings)
-        facts |= ceilings | {f"floor_{name}_ms": value for name, value in floors.items()}
         torch.cuda.empty_cache()
     results = (arguments.out / "results.jsonl").open("w")
     print(json.dumps(facts), file=results, flush=True)
