@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fakes.engines import whole_sequence_logits
+from fakes.sinks import OneByOne
 from firsttoken.approaches.base import approach_class
 from firsttoken.records import Plan
 from unit.tiny_models import build_tiny_model, prompt_ids
@@ -16,16 +16,6 @@ torch = pytest.importorskip("torch")
 
 FAMILY, LENGTHS, NEW_TOKENS = "llama_gqa", (5, 20), 12
 DEVICE = "cuda"
-
-
-class Tokens(list[int]):
-    """A sink."""
-
-    def push(self, token: int) -> None:
-        self.append(token)
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        self.extend(tokens)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +30,12 @@ def test_tokens_are_the_best_of_the_reference_and_nothing_compiles_again(
         approach.load(model_dirs[FAMILY], plan)
         before = approach.counters()
         for length in (*LENGTHS, *LENGTHS):
-            prompt, tokens = prompt_ids(length), Tokens()
-            approach.generate(prompt, NEW_TOKENS, tokens)
-            logits = whole_sequence_logits(reference, prompt, list(tokens))
-            chosen = logits.gather(-1, torch.tensor([tokens]).T)[:, 0]
-            assert len(tokens) == NEW_TOKENS
-            assert bool((logits.max(-1).values - chosen <= 1e-3 * logits.abs().max()).all()), (length, tokens)
+            prompt, sink = prompt_ids(length), OneByOne()
+            approach.generate(prompt, NEW_TOKENS, sink)
+            logits = whole_sequence_logits(reference, prompt, sink.tokens)
+            chosen = logits.gather(-1, torch.tensor([sink.tokens]).T)[:, 0]
+            assert len(sink.tokens) == NEW_TOKENS
+            assert bool((logits.max(-1).values - chosen <= 1e-3 * logits.abs().max()).all()), (length, sink.tokens)
         after = approach.counters()
     assert after["recompiles"] == before["recompiles"]
     assert after["decode_steps"] - before["decode_steps"] == 2 * len(LENGTHS) * (NEW_TOKENS - 1)

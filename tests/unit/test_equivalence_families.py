@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from fakes.sinks import OneByOne
 from firsttoken.approaches.base import Approach, Unsupported, approach_class, approach_names
 from firsttoken.measure.evidence import Facts
 from firsttoken.records import Plan
@@ -31,17 +32,6 @@ CASES = [
     *(pytest.param(name, family) for name in IN_ONE_PROCESS for family in FAMILIES),
     *(pytest.param(name, family, marks=pytest.mark.slow) for name, families in COSTLY.items() for family in families),
 ]
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-
-    def push(self, token: int) -> None:
-        self.tokens.append(token)
-
-    def push_chunk(self, tokens) -> None:
-        self.tokens.extend(tokens)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +83,7 @@ def test_tokens_and_logits(name: str, family: str, model_folder, tmp_path: Path)
         pytest.skip(f"there is no approaches/{name}.py")
     with load(name, model_folder(family)) as approach:
         for length in (*LENGTHS, LENGTHS[0]):  # long, short, long again: nothing is left of the request before
-            sink = Sink()
+            sink = OneByOne()
             approach.generate(prompt_ids(length), NEW_TOKENS, sink)
             assert sink.tokens == reference(family, length)[0]
         msgspec.convert(approach.facts(), Facts)  # else the harness refuses the whole run's record

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.sinks import OneByOne
 from firsttoken.approaches.base import Approach, approach_class
 from firsttoken.records import Plan, Sampling
 from unit.tiny_models import prompt_ids, save_tiny_model
@@ -17,27 +18,15 @@ LENGTHS = (4, 11)
 NEW_TOKENS = 6
 
 
-class Sink:
-    def __init__(self) -> None:
-        self.pushes: list[int] = []
-
-    def push(self, token: int) -> None:
-        assert type(token) is int
-        self.pushes.append(token)
-
-    def push_chunk(self, tokens) -> None:
-        raise AssertionError("baseline hands tokens over one by one")
-
-
 def plan(**changes) -> Plan:
     fields = {"prompt_lengths": LENGTHS, "new_tokens": NEW_TOKENS, "max_context": 20}
     return Plan(**{**fields, "dtype": "float32", "device": "cpu", **changes})
 
 
 def tokens(approach: Approach, length: int, new_tokens: int = NEW_TOKENS) -> list[int]:
-    sink = Sink()
+    sink = OneByOne()
     approach.generate(prompt_ids(length), new_tokens, sink)
-    return sink.pushes
+    return sink.tokens
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from fakes.sinks import OneByOne
 from firsttoken.approaches import _two_process
 from firsttoken.approaches.base import Approach, Unsupported, approach_class
 from firsttoken.approaches.cuda_graph import CudaGraph
@@ -21,17 +21,6 @@ from firsttoken.runtime.null_engine import CONSTANT_TOKEN
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 SCRIPTED = Path(__file__).parents[1] / "runtime" / "ipc" / "scripted_generator.py"
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-
-    def push(self, token: int) -> None:
-        self.tokens.append(token)
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        raise AssertionError("these approaches hand over one token at a time")
 
 
 @pytest.fixture
@@ -59,7 +48,7 @@ def test_the_null_approaches_hand_over_constants_and_refuse_what_does_not_fit(
     assert kind.availability("cpu").status == "measured"
     with kind() as approach:
         approach.load(Path(), PLAN)
-        sink = Sink()
+        sink = OneByOne()
         approach.generate(range(10), 6, sink)
         assert sink.tokens == [CONSTANT_TOKEN] * 6
         with pytest.raises(ValueError, match="60 prompt tokens and 5 new ones do not fit the KV cache of 64 positions"):
@@ -68,7 +57,7 @@ def test_the_null_approaches_hand_over_constants_and_refuse_what_does_not_fit(
         assert not approach.save_logits([1], [2], Path("unused"))
         approach.close()
     with pytest.raises((RuntimeError, ValueError), match=r"not loaded|closed"):
-        approach.generate([1], 1, Sink())
+        approach.generate([1], 1, OneByOne())
 
 
 @pytest.mark.parametrize(("kind", "dynamic"), [(CudaGraph, "native"), (JitCuda, "jit")])
@@ -84,7 +73,7 @@ def test_the_graph_approaches_ask_for_their_engine_and_pass_everything_on(
         assert specs == [
             EngineSpec(model_dir=str(tmp_path / "model"), plan=PLAN, forward="graph", dynamic_operations=dynamic)  # type: ignore[arg-type]
         ]
-        sink = Sink()
+        sink = OneByOne()
         approach.generate((7, 8), 3, sink)
         assert sink.tokens == [7, 8, 9]
         timings = approach.timings()
@@ -107,7 +96,7 @@ def test_a_second_client_attaches_to_the_same_generator() -> None:
     with Null2p() as owner:
         owner.load(Path(), PLAN)
         with Null2p.attach(owner.address) as guest:
-            sink = Sink()
+            sink = OneByOne()
             guest.generate([1], 4, sink)
             assert sink.tokens == [CONSTANT_TOKEN] * 4
         owner.generate([1], 2, sink)  # the guest's end is not the generator's

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fakes.sinks import OneByOne
 from firsttoken.analysis.pages import documents
 from firsttoken.analysis.pages.diagram import Diagram, Process, read_diagram
 from firsttoken.approaches.base import Approach, approach_class
@@ -23,14 +24,6 @@ OWN_PREFIX = "ft-"  # of the names that the generator gives its threads
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="names of another process's threads are read from /proc"
 )
-
-
-class Discard:
-    def push(self, token: int) -> None:
-        pass
-
-    def push_chunk(self, tokens: object) -> None:
-        pass
 
 
 def drawing(name: str) -> Diagram:
@@ -55,7 +48,7 @@ def running(name: str, folder: Path) -> Iterator[Approach]:
     )
     with approach_class(name)() as approach:
         approach.load(save_tiny_model("llama_gqa", folder), plan)
-        approach.generate(prompt_ids(6), 3, Discard())
+        approach.generate(prompt_ids(6), 3, OneByOne())
         yield approach
 
 

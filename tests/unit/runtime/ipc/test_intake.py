@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -18,13 +18,16 @@ AT_ONCE, ASLEEP = 0, -1  # how long a poll may wait
 class CountedPoll:
     """Stands before an epoll and keeps how long each call was willing to wait."""
 
-    def __init__(self, intake: Intake) -> None:
+    def __init__(self, intake: Intake, before_sleep: Callable[[], object] = lambda: None) -> None:
         self._real = intake._sockets
+        self._before_sleep = before_sleep
         self.waits: list[float] = []
         intake._sockets = self  # type: ignore[assignment]
 
     def poll(self, timeout: float = ASLEEP) -> list[tuple[int, int]]:
         self.waits.append(timeout)
+        if timeout == ASLEEP:
+            self._before_sleep()
         return self._real.poll(timeout)
 
     def __getattr__(self, name: str) -> object:
@@ -62,12 +65,9 @@ def test_an_engine_watches_for_a_while_then_sleeps(
     made, ours, handled = ends
     ticks = iter(range(100))
     monkeypatch.setattr(intake.time, "perf_counter_ns", lambda: next(ticks) * intake.WATCH_NS // 4)
-    poll = CountedPoll(made)
-    later = threading.Timer(0.05, ours.send, [wire.encode(wire.Inspect(2))])
-    later.start()
+    poll = CountedPoll(made, before_sleep=lambda: ours.send(wire.encode(wire.Inspect(2))))
     with made.by_engine():
         made.wait_and_read()
-    later.join()
     assert handled == [wire.Inspect(2)]
     assert poll.waits == [AT_ONCE] * 4 + [ASLEEP]
 
