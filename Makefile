@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare ship test lint gpu-check trtllm-check wheelhouse
+.PHONY: help run summary report verify compare ship test lint gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,9 @@ gpu-check: $(VENV)/.installed  ## everything that needs a GPU: traps, equality, 
 
 trtllm-check:  ## TensorRT-LLM alone, in its own environment: make trtllm-check TRTLLM_PYTHON=python3
 	$(or $(TRTLLM_PYTHON),python3) scripts/trtllm_check.py
+
+trained-model: $(VENV)/.installed  ## a small trained model for config/studies/smollm2-135m.yaml, from the package index
+	@$(PY) scripts/trained_model.py
 
 wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: make wheelhouse PYTHON=3.12
 	$(PY) scripts/wheelhouse.py --python $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON)) $(if $(HOST),--host '$(HOST)')
