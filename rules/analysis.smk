@@ -28,16 +28,17 @@ rule check_equivalence:
         records=raw("json", APPROACHES),
         logits=raw("logits", APPROACHES),
         reference="results/{study}/reference.safetensors",
+        bounds="config/equality_bounds.csv",
         sources=sources("analysis/equivalence.py", "study/job.py"),
     output:
         equivalence="results/{study}/tables/equivalence.csv",
+        positions="results/{study}/tables/equality_positions.csv",
     log:
         "results/{study}/logs/check_equivalence.log",
     conda:
         "../envs/base.yaml"
     params:
         dtype=STUDY.config["model"]["dtype"],
-        logit_gap=STUDY.config["equivalence"]["logit_gap"],
         sampling=sampling_method(),
     message:
         "Comparing every approach's tokens and logits with the reference"

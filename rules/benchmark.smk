@@ -1,6 +1,6 @@
 """The measurements: the machine, its ceilings, and one fresh process an approach and repeat.
 
-Needs: the model, prompts and reference of model.smk, the engine of engine.smk where TensorRT-LLM can run.
+Needs: the model, its check, prompts and reference of model.smk, the engine of engine.smk where TensorRT-LLM can run.
 Makes: results/{study}/environment.json, ceilings.json, raw/{approach}/{repeat}.*, experiments/*.csv.
 Every rule that measures asks for gpu=1 and takes the device's lock, so that no two of them share the device.
 """
@@ -60,9 +60,11 @@ rule benchmark_approach:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
         prompts="results/{study}/prompts.json",
         reference="results/{study}/reference.safetensors",
         sources=approach_sources,
+        check_sources=ancient(sources("inputs/model_check.py")),
     output:
         samples="results/{study}/raw/{approach}/{repeat}.parquet",
         record="results/{study}/raw/{approach}/{repeat}.json",
@@ -92,9 +94,11 @@ rule benchmark_tensorrt_llm:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
         prompts="results/{study}/prompts.json",
         engine=engine_input,
         sources=approach_sources,
+        check_sources=ancient(sources("inputs/model_check.py")),
     output:
         samples="results/{study}/raw/{approach}/{repeat}.parquet",
         record="results/{study}/raw/{approach}/{repeat}.json",
@@ -151,6 +155,7 @@ rule measure_pool_memory:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
         corpus="config/corpus.txt",
         sources=sources(
             "measure/experiments.py",
@@ -160,6 +165,7 @@ rule measure_pool_memory:
             "analysis/schemas.py",
             "study/job.py",
         ),
+        check_sources=ancient(sources("inputs/model_check.py")),
     output:
         table="results/{study}/experiments/pool_memory.csv",
     log:
@@ -182,6 +188,7 @@ rule measure_pool_misses:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
         corpus="config/corpus.txt",
         sources=sources(
             "measure/experiments.py",
@@ -191,6 +198,7 @@ rule measure_pool_misses:
             "analysis/schemas.py",
             "study/job.py",
         ),
+        check_sources=ancient(sources("inputs/model_check.py")),
     output:
         table="results/{study}/experiments/pool_misses.csv",
     log:

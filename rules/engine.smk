@@ -14,12 +14,14 @@ rule build_trtllm_engine:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
         sources=sources(
             "runtime/trtllm/trtllm_engine.py",
             "measure/device_lock.py",
             "measure/environment.py",
             "study/job.py",
         ),
+        check_sources=ancient(sources("inputs/model_check.py")),
     output:
         engine=directory("results/{study}/engine"),
         manifest="results/{study}/engine.json",

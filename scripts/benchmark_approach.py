@@ -13,11 +13,14 @@ import msgspec  # noqa: E402
 
 from firsttoken.approaches.base import approach_class  # noqa: E402
 from firsttoken.files import read_json, sha256_file  # noqa: E402
+from firsttoken.inputs.model_check import require_checked  # noqa: E402
 from firsttoken.measure.device_lock import device_lock  # noqa: E402
 from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions, visible_gpu  # noqa: E402
 from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark  # noqa: E402
 from firsttoken.records import Plan, Prompts  # noqa: E402
 from firsttoken.study.job import job, require_gpu_slot  # noqa: E402
+
+FILES = ("model", "model_check", "prompts", "reference")  # inputs that a run reads; TensorRT-LLM's has no reference
 
 
 def code_digest(sources: list[str]) -> str:
@@ -51,6 +54,7 @@ def main(approach: str, repeat: int, run: dict, files: dict[str, str], sources: 
         expected_gpu=run["expected_gpu"],
     )
     with device_lock(gpu.uuid if gpu else "cpu") as waited_ns:
+        require_checked(request.model_dir, Path(files["model_check"]))  # stops the study: no approach failed
         run_benchmark(dataclasses.replace(request, waited_ns=waited_ns), approach_class(approach), outputs)
 
 
@@ -61,7 +65,7 @@ if __name__ == "__main__":
             approach=snakemake.wildcards.approach,
             repeat=int(snakemake.wildcards.repeat),
             run=snakemake.params.run,
-            files={name: path for name, path in snakemake.input.items() if name in ("model", "prompts", "reference")},
+            files={name: path for name, path in snakemake.input.items() if name in FILES},
             sources=list(snakemake.input.sources),
             outputs=RunOutputs(
                 samples=Path(snakemake.output.samples),

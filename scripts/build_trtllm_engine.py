@@ -4,6 +4,7 @@ from pathlib import Path
 
 import msgspec
 
+from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
 from firsttoken.records import Plan
@@ -17,6 +18,7 @@ if __name__ == "__main__":  # TensorRT-LLM's MPI workers import this file
         if gpu is None:
             raise RuntimeError("an engine is built on the GPU that runs it, and this job sees no CUDA device")
         with device_lock(gpu.uuid):
+            require_checked(Path(snakemake.input.model), Path(snakemake.input.model_check))
             build_trtllm_engine(
                 Path(snakemake.input.model),
                 msgspec.convert(snakemake.params.plan, Plan),

@@ -1,4 +1,5 @@
-"""In: every run's tokens and logits, and the reference. Out: equivalence.csv, a verdict an approach."""
+"""In: every run's tokens and logits, the reference and the bounds. Out: the evidence at every position, and a verdict
+an approach."""
 
 from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.study.job import job
@@ -10,8 +11,9 @@ if __name__ == "__main__":
             record_paths=snakemake.input.records,
             logits_dirs=snakemake.input.logits,
             reference=snakemake.input.reference,
+            bounds=snakemake.input.bounds,
             dtype=snakemake.params.dtype,
-            logit_gap=snakemake.params.logit_gap,
-            out_csv=snakemake.output.equivalence,
             sampling=snakemake.params.sampling,
+            out_positions=snakemake.output.positions,
+            out_csv=snakemake.output.equivalence,
         )

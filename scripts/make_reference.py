@@ -4,6 +4,7 @@ match."""
 from pathlib import Path
 
 from firsttoken.files import read_json
+from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
 from firsttoken.records import Prompts
@@ -15,6 +16,7 @@ if __name__ == "__main__":
         require_gpu_slot(snakemake)
         gpu = visible_gpu()[0] if snakemake.params.device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu"):  # it measures nothing, but would disturb who does
+            require_checked(Path(snakemake.input.model), Path(snakemake.input.model_check))
             make_reference(
                 model_dir=Path(snakemake.input.model),
                 prompts=read_json(snakemake.input.prompts, Prompts),

@@ -8,6 +8,7 @@ import pandas as pd
 
 from firsttoken.analysis.schemas import write_table
 from firsttoken.approaches.base import approach_class
+from firsttoken.inputs.model_check import require_checked
 from firsttoken.inputs.prompts import make_prompts
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
@@ -25,6 +26,7 @@ if __name__ == "__main__":
         prompts = make_prompts(model, corpus, snakemake.params.lengths, 1, plan.seed).prompts
         gpu = visible_gpu()[0] if plan.device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu"):
+            require_checked(model, Path(snakemake.input.model_check))
             rows = measure_pool_misses(
                 approach_class(APPROACH), model, plan, [prompt.token_ids for prompt in prompts], log.info
             )

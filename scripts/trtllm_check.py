@@ -41,7 +41,7 @@ PROMPT_LENGTHS = (10, 50, 100)
 NEW_TOKENS = 16
 REQUESTS = 20
 LIMIT_S = 600.0  # for everything; what does not end within it, such as a worker that hangs, has failed
-# As config key equivalence.logit_gap for float16: the logits of a rounding may change the choice by this much.
+# Nats: rounding in float16 may change the choice between two tokens that are this close; others it may not.
 LOGIT_GAP = 0.05
 RUNS = [(name, single) for single in (False, True) for name in ("tensorrt_llm", "tensorrt_llm_nograph")]
 

@@ -15,6 +15,7 @@ from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.samples import pool_samples
 from firsttoken.analysis.tables import summarise_latency
 from firsttoken.records import (
+    Answer,
     Availability,
     Ceilings,
     Environment,
@@ -28,8 +29,10 @@ from firsttoken.records import (
     TokensRecord,
 )
 
+BOUNDS = Path(__file__).resolve().parents[1] / "config" / "equality_bounds.csv"
 VOCABULARY = 32
 NEW_TOKENS = 4
+NEAR_TIE = 2e-6  # nats: less than what the gate allows in float32
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph", "eager_loop"]
 CONTROLS = ["eager_loop", "cuda_graph_1p", "jit_cuda_1p", "static_compile", "tensorrt_llm_nograph"]
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=141 * 2**30, compute_capability="9.0")
@@ -48,9 +51,9 @@ class Known:
     processes: int = 1
     status: Status = "measured"
     reason: str = ""
-    wrong_by: float = 0.0  # >0: its third token is one that the reference's logits put this far below
+    wrong_by: float = 0.0  # >0: its third token is one that the reference's logits put about this far below
     tainted: float = 0.0  # share of requests
-    logit_error: float | None = 1e-5
+    logit_error: float | None = 3e-7  # in turn added to and taken from the logits of the vocabulary
     record: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -140,7 +143,7 @@ def environment(approaches: Mapping[str, Known], gpu: Gpu | None) -> Environment
     )
 
 
-def analyse(study: Study, order: Sequence[str] = ORDER, logit_gap: float | None = None) -> Study:
+def analyse(study: Study, order: Sequence[str] = ORDER) -> Study:
     """Everything up to the summary, through the same functions as the rules."""
     pool_samples(study.raw("*.parquet"), study.records, study.samples)
     check_equivalence(
@@ -148,8 +151,10 @@ def analyse(study: Study, order: Sequence[str] = ORDER, logit_gap: float | None 
         study.records,
         study.raw("*.logits"),
         study.root / "reference.safetensors",
+        BOUNDS,
         "float32",
-        logit_gap,
+        "greedy",
+        study.table("equality_positions"),
         study.table("equivalence"),
     )
     summarise_latency(
@@ -169,7 +174,7 @@ def analyse(study: Study, order: Sequence[str] = ORDER, logit_gap: float | None 
 
 
 def _reference(study: Study, lengths: Sequence[int], rng: np.random.Generator) -> None:
-    """Logits whose best token leads by 2, followed by tokens 0.0005 and 1 below it at position 2 of prompt 0."""
+    """Logits whose best token leads by 2, followed by tokens NEAR_TIE and 1 below it at position 2 of prompt 0."""
     tensors: dict[str, np.ndarray] = {}
     for length in lengths:
         for index in range(2):
@@ -177,14 +182,15 @@ def _reference(study: Study, lengths: Sequence[int], rng: np.random.Generator) -
             tokens = rng.integers(0, VOCABULARY - 2, NEW_TOKENS)
             logits[np.arange(NEW_TOKENS), tokens] = 0.0
             if index == 0:
-                logits[2, VOCABULARY - 2], logits[2, VOCABULARY - 1] = -0.0005, -1.0
+                logits[2, VOCABULARY - 2], logits[2, VOCABULARY - 1] = -NEAR_TIE, -1.0
             tensors[f"tokens/{length}/{index}"] = tokens.astype(np.int64)
             best = np.argsort(-logits, axis=1)[:, :8]
             tensors[f"top_tokens/{length}/{index}"] = best.astype(np.int64)
             tensors[f"top_logits/{length}/{index}"] = np.take_along_axis(logits, best, axis=1)
+            tensors[f"spread/{length}/{index}"] = logits.astype(np.float64).std(axis=1)
             tensors[f"logits/{length}/{index}"] = logits
     study.root.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, study.root / "reference.safetensors")
+    save_file(tensors, study.root / "reference.safetensors", metadata={"layers": "2"})
 
 
 def _run(
@@ -261,13 +267,13 @@ def _samples(
 
 
 def _tokens(study: Study, name: str, known: Known, repeat: int, lengths: Sequence[int], ran: bool) -> TokensRecord:
-    from firsttoken.analysis.equivalence import Reference
+    from firsttoken.analysis.equality_positions import Reference
 
     reference = Reference(study.root / "reference.safetensors")
     prompts = []
     for length in lengths if ran else []:
         for index in range(2):
-            tokens = reference.tokens((length, index)).copy()
+            tokens = list(reference.tokens((length, index)))
             if index == 0 and known.wrong_by:
                 tokens[2] = VOCABULARY - 1 if known.wrong_by >= 1 else VOCABULARY - 2
             logits_file = None
@@ -275,15 +281,14 @@ def _tokens(study: Study, name: str, known: Known, repeat: int, lengths: Sequenc
                 logits_file = f"{length}-{index}.safetensors"
                 folder = study.root / "raw" / name / f"{repeat}.logits"
                 folder.mkdir(exist_ok=True)
-                save_file(
-                    {"logits": reference.logits((length, index)) + np.float32(known.logit_error)}, folder / logits_file
-                )
+                sign = np.where(np.arange(VOCABULARY) % 2, 1, -1).astype(np.float32)
+                logits = reference.logits((length, index)) + sign * np.float32(known.logit_error)
+                save_file({"logits": logits}, folder / logits_file)
             prompts.append(
                 PromptTokens(
                     prompt_length=length,
                     prompt_index=index,
-                    tokens=tuple(int(token) for token in tokens),
-                    runs=5,
+                    answers=(Answer(tokens=tuple(tokens), requests=5),),
                     logits_file=logits_file,
                 )
             )

@@ -1,10 +1,12 @@
-"""Plants bugs in copies of the code and runs the test that must notice each.
+"""Plants bugs and tells which were noticed.
 
     python tests/planted_bugs.py [--only TEXT]
 
-For tests that few machines can run: those of a CUDA device, and those of Triton's interpreter (TRITON_INTERPRET=1). One
-line a bug: noticed (the test failed), NOT NOTICED (it passed) or not run (skipped, with the reason). The status is 1 if
-one was not noticed, or if the code no longer has the text that a bug replaces.
+First in copies of the code, each followed by the test that must notice it: those that need a CUDA device, and those of
+Triton's interpreter (TRITON_INTERPRET=1). Then wrong functions in a running engine, in float32, float16 and bfloat16,
+which the equality gate must notice. One line a bug: noticed (the test failed, the gate said "different"), NOT NOTICED,
+or not run (skipped, with the reason). The status is 1 if one was not noticed, or if the code has lost the text that
+a bug replaces.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +156,34 @@ def main() -> int:
         for bug, (verdict, detail) in zip(chosen, pool.map(try_bug, chosen, places), strict=True):
             print(f"{verdict:12s} {bug.what}  {detail}", flush=True)
             right &= verdict != "NOT NOTICED"
+    for verdict, what, detail in try_equality_bugs(only):
+        print(f"{verdict:12s} {what}  {detail[:160]}", flush=True)
+        right &= verdict != "NOT NOTICED"
     return 0 if right else 1
+
+
+def try_equality_bugs(only: str) -> Iterator[tuple[str, str, str]]:
+    """(verdict, bug and dtype, what the gate said), on the CUDA device where there is one."""
+    sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+    import torch
+
+    from fakes.equality_bench import DTYPES, EqualityBench
+    from fakes.equality_bugs import BUGS as EQUALITY_BUGS
+    from firsttoken.inputs.synthetic import make_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = Path(folder) / "model"
+        model.mkdir()
+        section = {"architecture": "llama", "shape": {}, "seed": 1, "dtype": "float32"}
+        make_model(section, model, ROOT / "config" / "corpus.txt")
+        bench = EqualityBench(model, Path(folder), "cuda" if torch.cuda.is_available() else "cpu")
+        for dtype in DTYPES:
+            with bench.engine(dtype) as engine:
+                for bug in EQUALITY_BUGS:
+                    if only in bug.name:
+                        row = bench.judged(engine, bench.sized(engine, bug))
+                        verdict = "noticed" if row["verdict"] == "different" else "NOT NOTICED"
+                        yield verdict, f"{bug.name} ({dtype}, {bench.device})", str(row["reason"])
 
 
 def try_bug(bug: Bug, place: Path) -> tuple[str, str]:

@@ -141,6 +141,29 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     files: tuple[FileEntry, ...]
 
 
+class ModelCheck(Record, frozen=True, kw_only=True):
+    """`results/{study}/model_check.json`: the model's files as they were hashed on disk; the same as the manifest's."""
+
+    files: tuple[FileEntry, ...]
+
+
+class FileStat(Record, frozen=True, kw_only=True):
+    """What stat says of a file: enough to tell whether it was written or replaced. Shared file systems keep all three
+    from node to node."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    inode: int
+
+
+class ModelStat(Record, frozen=True, kw_only=True):
+    """`results/{study}/.cache/model_stat.json`: `model_check.json`'s files where they were hashed. Does not ship."""
+
+    host: str  # the machine that hashed them; others that share its file system may measure
+    files: tuple[FileStat, ...]
+
+
 class Prompt(Record, frozen=True, kw_only=True):
     index: int  # within its length
     length: int
@@ -294,12 +317,17 @@ class RunRecord(Record, frozen=True, kw_only=True):
     duration_s: float = 0.0
 
 
+class Answer(Record, frozen=True, kw_only=True):
+    """One sequence of tokens, and how many requests of a prompt gave it."""
+
+    tokens: tuple[int, ...]
+    requests: int
+
+
 class PromptTokens(Record, frozen=True, kw_only=True):
     prompt_length: int
     prompt_index: int
-    tokens: tuple[int, ...]
-    runs: int  # requests that used this prompt
-    differing_runs: int = 0  # of those, how many gave other tokens than the first (0 under greedy)
+    answers: tuple[Answer, ...]  # each distinct sequence, the first request's first; one under greedy
     logits_file: str | None = None  # relative to the run's logits folder; None: not offered
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,19 +30,29 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("models")
     dirs = {family: save_tiny_model(family, folder / family) for family in FAMILIES}
     dirs["wide"] = save_wide_model(folder / "wide")
+    dirs["wide_gqa"] = save_wide_model(folder / "wide_gqa", kv_heads=2)
     return dirs
 
 
-def save_wide_model(folder: Path) -> Path:
+def save_wide_model(folder: Path, kv_heads: int = 8) -> Path:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=4096, hidden_size=1024, intermediate_size=2816, num_hidden_layers=2, num_attention_heads=8,
-        num_key_value_heads=8, max_position_embeddings=1024, bos_token_id=None, eos_token_id=None, pad_token_id=None,
+        num_key_value_heads=kv_heads, max_position_embeddings=1024, bos_token_id=None, eos_token_id=None,
+        pad_token_id=None,
     )  # fmt: skip
     torch.manual_seed(11)
     LlamaForCausalLM(config).half().save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def make_bench(model_dirs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """The equality gate over one of the models, its float32 reference made once, on the device."""
+    from fakes.equality_bench import EqualityBench
+
+    return functools.cache(lambda family: EqualityBench(model_dirs[family], tmp_path_factory.mktemp(family), "cuda"))
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+
 from fakes.engines import run_request, saved_logits, whole_sequence_logits
+from fakes.equality_bench import BOUNDS
+from firsttoken.analysis.equality_bounds import read_limits
+from firsttoken.analysis.logit_errors import logit_errors
 from unit.tiny_models import build_tiny_model, prompt_ids
-
-torch = pytest.importorskip("torch")
-
-# Largest error of a logit, as a share of the largest logit: roundings of 2**-11 and 2**-8 through two layers.
-SHARE = {"float16": 0.02, "bfloat16": 0.15}
 
 
 @pytest.mark.parametrize(
@@ -23,17 +23,16 @@ SHARE = {"float16": 0.02, "bfloat16": 0.15}
 def test_captured_steps_give_the_reference_logits(
     make_engine: Callable[..., Any], family: str, dtype: str, tmp_path: Path
 ) -> None:
-    """Prompts of planned and other lengths; every token the best of the engine's own logits. Trap 5: seen to fail with
-    logits left in the graphs' memory pool."""
+    """Prompts of planned and other lengths. Trap 5: seen to fail with logits left in the graphs' memory pool."""
     engine = make_engine(family, "compiled", "captured", dtype=dtype)
-    reference = build_tiny_model(family)
+    reference, limits = build_tiny_model(family), read_limits(BOUNDS, dtype, 2)
     for length in (5, 13, 20, 13):
         prompt = prompt_ids(length)
         tokens = run_request(engine, prompt, 20)
         logits = saved_logits(engine, prompt, tokens, tmp_path / "logits.safetensors")
         assert tokens == logits.argmax(-1).tolist()
-        wanted = whole_sequence_logits(reference, prompt, tokens)
-        assert (logits - wanted).abs().max() < SHARE[dtype] * wanted.abs().max()
+        errors = logit_errors(whole_sequence_logits(reference, prompt, tokens).numpy(), logits.numpy())
+        assert errors.distances["rms"].max() <= limits.absolute["rms"]
     counters = engine.counters()
     assert counters["recompiles"] == 0
     assert counters["decode_replays"] == counters["decode_steps"]

@@ -1,50 +1,67 @@
-"""On the device: replayed steps against a plain float32 forward on the CPU, in both half precisions, for every
-family."""
+"""On the device: every form of our engines through the equality gate, and the gate against captured bugs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes.engines import run_request, saved_logits, whole_sequence_logits
-from unit.tiny_models import FAMILIES, build_tiny_model, prompt_ids
+pytest.importorskip("torch")
 
-torch = pytest.importorskip("torch")
+from fakes.engines import run_request
+from fakes.equality_bench import EqualityBench
+from fakes.equality_bugs import Planting, decode_v_shrunk, wrong_kv_head
+from unit.tiny_models import FAMILIES, prompt_ids
 
-# Largest error of a logit, as a share of the largest logit: some tens of roundings (2**-11 and 2**-8) through two
-# layers.
-SHARE = {"float32": 1e-3, "float16": 0.02, "bfloat16": 0.15}
-
-
-def check(engine: Any, family: str, dtype: str, tmp_path: Path) -> None:
-    """Tokens are the best ones of the engine's own logits, and the logits those of the reference."""
-    reference = build_tiny_model(family)
-    for length in (5, 13, 20):
-        prompt = prompt_ids(length)
-        tokens = run_request(engine, prompt, 20)
-        logits = saved_logits(engine, prompt, tokens, tmp_path / "logits.safetensors")
-        assert tokens == logits.argmax(-1).tolist()
-        wanted = whole_sequence_logits(reference, prompt, tokens)
-        assert (logits - wanted).abs().max() < SHARE[dtype] * wanted.abs().max()
+MakeBench = Callable[[str], EqualityBench]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_replayed_steps_give_the_reference_logits(
-    make_engine: Callable[..., Any], family: str, dtype: str, tmp_path: Path
-) -> None:
-    check(make_engine(family, dtype=dtype), family, dtype, tmp_path)
+def test_replayed_steps_pass_the_gate(make_bench: MakeBench, family: str, dtype: str) -> None:
+    bench = make_bench(family)
+    with bench.engine(dtype, "graph") as engine:
+        assert_equal(bench.judged(engine))
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        ("mistral_window", "float16"),
+        ("gpt2", "bfloat16"),
+        ("qwen3", "bfloat16"),
+        ("wide", "float16"),
+        ("wide_gqa", "float32"),
+    ],
+)
+def test_compiled_and_captured_steps_pass_the_gate(make_bench: MakeBench, family: str, dtype: str) -> None:
+    bench = make_bench(family)
+    with bench.engine(dtype, "compiled", "captured") as engine:
+        assert_equal(bench.judged(engine))
 
 
 @pytest.mark.parametrize("forward", ["eager", "graph"])
 @pytest.mark.parametrize("operations", ["native", "jit"])
-def test_all_four_forms_agree_in_float32(
-    make_engine: Callable[..., Any], forward: str, operations: str, tmp_path: Path
-) -> None:
-    check(make_engine("mistral_window", forward, operations, dtype="float32"), "mistral_window", "float32", tmp_path)
+def test_all_four_forms_pass_the_gate_in_float32(make_bench: MakeBench, forward: Any, operations: Any) -> None:
+    bench = make_bench("mistral_window")
+    with bench.engine("float32", forward, operations) as engine:
+        assert_equal(bench.judged(engine))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("bug", [decode_v_shrunk, wrong_kv_head], ids=lambda bug: bug.__name__)
+def test_a_bug_that_was_captured_is_noticed(make_bench: MakeBench, bug: Planting, dtype: str) -> None:
+    """V x 0.9, or a tenth of each head taken from the next, in every replay of a decode graph."""
+    bench = make_bench("wide_gqa")
+    with bug(None, 0.1), bench.engine(dtype, "graph") as engine:
+        assert bench.judged(engine)["verdict"] == "different"
+    with bench.engine(dtype, "graph") as engine:
+        assert_equal(bench.judged(engine))
+
+
+def assert_equal(row: dict[str, Any]) -> None:
+    assert row["verdict"] in ("equal", "equal within tolerance"), row["reason"]
 
 
 def test_every_warm_request_replays_and_reports(make_engine: Callable[..., Any]) -> None:

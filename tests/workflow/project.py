@@ -11,6 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from firsttoken.files import read_json
+from firsttoken.inputs.model_check import check_model
+from firsttoken.records import ModelManifest
+
 ROOT = Path(__file__).parents[2]
 TINY = """\
 study: tiny
@@ -84,6 +88,13 @@ class Project:
 def copy_tree(source: Path, target: Path) -> None:
     """With times kept, since Snakemake looks at them."""
     shutil.copytree(source, target, copy_function=shutil.copy2, symlinks=True)
+
+
+def hash_model(project: Project) -> None:
+    """What `check_model` would leave for the tiny study where the project lies now."""
+    (weights,) = (project.folder / "results/models").glob("*/model.safetensors")
+    manifest = read_json(f"{weights.parent}.json", ModelManifest)
+    check_model(weights.parent, manifest, project.folder / "results/tiny/model_check.json")
 
 
 def fresh_clone(folder: Path) -> Path:

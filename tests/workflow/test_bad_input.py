@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 import threading
@@ -12,6 +13,8 @@ import pytest
 
 from firsttoken.measure.device_lock import device_lock
 from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults
+from unit.inputs.weights import Tensors, changed_copy, with_config
+from unit.tiny_models import save_tiny_model
 from workflow.project import Project, fresh_clone
 
 pytestmark = pytest.mark.workflow
@@ -71,6 +74,36 @@ def test_a_local_model_that_is_only_a_pickle(clone: Path) -> None:
     assert "safetensors" in complaint(clone, f"model: {{source: local, path: '{folder}'}}")
 
 
+def quantised(tensors: Tensors) -> None:
+    import torch
+
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].to(torch.float8_e4m3fn)
+
+
+def test_a_local_model_with_other_weights(clone: Path, tmp_path: Path) -> None:
+    """Told by a tensor's dtype alone, by the config alone, and by a file that is not whole."""
+    plain = save_tiny_model("llama_gqa", tmp_path / "plain")
+    (plain / "tokenizer.json").write_text("{}")
+    folders = {
+        "is stored as F8_E4M3": changed_copy(plain, tmp_path / "a", quantised),
+        "has a quantization_config (bitsandbytes)": with_config(
+            changed_copy(plain, tmp_path / "b", lambda tensors: None),
+            quantization_config={"quant_method": "bitsandbytes"},
+        ),
+        "no whole safetensors file": changed_copy(plain, tmp_path / "c", lambda tensors: None),
+    }
+    os.truncate(tmp_path / "c" / "model.safetensors", 1000)
+    for words, folder in folders.items():
+        assert words in complaint(clone, f"model: {{source: local, path: '{folder}'}}")
+
+
+def test_a_quantised_model_on_the_hub(clone: Path, tmp_path: Path) -> None:
+    with FakeHub({"config.json": b'{"text_config": {"quantization_config": {"quant_method": "gptq"}}}'}) as hub:
+        env = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_TOKEN": "", "HF_HUB_OFFLINE": "0"}
+        config = f"model: {{source: huggingface, repo: {REPO}, revision: '{REVISION}'}}"
+        assert f"{REPO} at {REVISION}: config.json has a quantization_config" in complaint(clone, config, env)
+
+
 @pytest.mark.parametrize("token", ["", "refused"], ids=["no token", "refused token"])
 def test_a_gated_model_without_a_token_that_opens_it(clone: Path, tmp_path: Path, token: str) -> None:
     with FakeHub({"config.json": b"{}"}) as hub:
@@ -103,6 +136,64 @@ def test_without_its_slot_a_measuring_job_refuses(project: Project) -> None:
 
 
 RUN = "results/tiny/raw/null/1.json"
+CHECK = "results/tiny/model_check.json"
+
+
+def flip_byte(project: Project) -> None:
+    """The last byte of the weights, on the disk."""
+    (weights,) = (project.folder / "results/models").glob("*/model.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+
+
+def test_a_byte_that_flips_before_the_first_measurement(project: Project) -> None:
+    """Seen failing: all gates were green."""
+    (project.folder / CHECK).unlink()
+    (project.folder / RUN).unlink()
+    flip_byte(project)
+    result = project.snakemake("--", RUN)
+    assert result.returncode != 0
+    assert "model.safetensors: its bytes are not those that were fetched (SHA-256 " in result.stderr
+    assert "and run again, which fetches it anew" in result.stderr
+    assert not (project.folder / RUN).exists()
+
+
+@pytest.mark.parametrize("rule", ["benchmark_approach", "make_reference"])
+def test_a_byte_that_flips_later_stops_the_study(project: Project, rule: str) -> None:
+    """Seen failing: all gates were green. It is no failed approach, and hashing again refuses it or goes on."""
+    target = RUN if rule == "benchmark_approach" else "results/tiny/reference.safetensors"
+    (project.folder / target).unlink()
+    flip_byte(project)
+    result = project.snakemake("--", target)
+    assert result.returncode != 0
+    line = next(line for line in result.stderr.splitlines() if line.startswith("firsttoken: "))
+    assert re.search(r"model\.safetensors: mtime_ns changed from \d+ to \d+ since the model was hashed on ", line)
+    assert f"`snakemake --forcerun check_model -- {CHECK}`, with the study's --configfile, hashes again" in line
+    assert not (project.folder / target).exists()
+
+    result = project.snakemake("--forcerun", "check_model", "--", CHECK)
+    assert result.returncode != 0
+    assert "model.safetensors: its bytes are not those that were fetched" in result.stderr
+    flip_byte(project)
+    for wanted in (CHECK, target):
+        result = project.snakemake("--", wanted)
+        assert result.returncode == 0, result.stderr[-3000:]
+    assert (project.folder / target).exists()
+
+
+def test_the_same_bytes_hashed_again_leave_a_sound_study(project: Project) -> None:
+    """Also where one job ran behind the new check and the others behind the old one."""
+    flip_byte(project)
+    flip_byte(project)
+    (project.folder / RUN).unlink()
+    result = project.snakemake("--forcerun", "check_model", "--", CHECK)
+    assert result.returncode == 0, result.stderr[-3000:]
+    result = project.snakemake()
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert result.stderr.count("Measuring ") == 1
+    verified = project.run([sys.executable, "scripts/verify.py", "tiny"])
+    assert verified.returncode == 0, verified.stdout
 
 
 def test_without_a_limit_measuring_jobs_still_run_one_at_a_time(project: Project) -> None:

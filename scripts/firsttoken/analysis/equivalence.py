@@ -1,78 +1,33 @@
-"""Whether an approach computes the same function as the float32 reference.
+"""Whether an approach computes the same function as the eager float32 reference.
 
-Greedy tokens must be the reference's. Where they first differ (later positions have another context), the reference
-itself must have been nearly undecided: the logit of its own choice may exceed that of the chosen token by at most the
-tolerance of the dtype. Teacher-forced logits, where offered, give the largest error and the KL divergence beside it.
+An approach passes when its teacher-forced log-probabilities are close enough at every position, and its greedy tokens
+are the reference's wherever the reference was decided. Close enough means two bounds at once: an absolute one for the
+dtype and the model's depth (`equality_bounds`), and HEADROOM times what the `baseline` differs by at the same prompt
+length in this study. Verdicts are made from the table of positions alone, so that they can be made again from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from safetensors import safe_open
-from scipy.special import log_softmax
+from numpy.typing import NDArray
 
 from firsttoken import files
+from firsttoken.analysis.equality_bounds import GAP_FACTOR, HEADROOM, MEASURES, Limits, read_limits
+from firsttoken.analysis.equality_positions import Reference, compare_positions
+from firsttoken.analysis.logit_errors import Floats, distances
 from firsttoken.analysis.samples import INSTRUMENT, read_records
-from firsttoken.analysis.schemas import write_table
-from firsttoken.records import PromptTokens, RunRecord, TokensRecord
+from firsttoken.analysis.schemas import TABLES, write_table
+from firsttoken.records import RunRecord, TokensRecord
 
-LOGIT_GAP = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.4}
-Key = tuple[int, int]  # prompt length, prompt index
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Where a prompt's tokens first differ from the reference's, and how undecided the reference was there."""
-
-    prompt_length: int
-    prompt_index: int
-    position: int
-    reference_gap: float  # between the reference's two best logits
-    chosen_gap: float  # between the reference's best logit and that of the token the approach chose
-
-
-@dataclass
-class Evidence:
-    """What was found for one approach over its processes."""
-
-    prompts: set[Key] = field(default_factory=set)
-    tokens_compared: int = 0
-    divergences: list[Divergence] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    max_abs_error: float = np.nan
-    kl: list[float] = field(default_factory=list)
-    logits_reason: str = ""
-    unstable: int = 0  # requests whose tokens differed from the first of the same prompt, at an undecided reference
-
-
-class Reference:
-    """Eager float32 tokens and logits, read one prompt at a time."""
-
-    def __init__(self, path: Path | str) -> None:
-        self._file = safe_open(str(path), framework="numpy")
-        keys = [name.split("/") for name in self._file.keys() if name.startswith("tokens/")]  # noqa: SIM118
-        self.prompts: set[Key] = {(int(length), int(index)) for _, length, index in keys}
-
-    def tokens(self, key: Key) -> np.ndarray:
-        """[new_tokens]"""
-        return np.asarray(self._file.get_tensor(f"tokens/{key[0]}/{key[1]}")).ravel().astype(np.int64)
-
-    def candidates(self, key: Key) -> tuple[np.ndarray, np.ndarray]:
-        """The best tokens and their logits, both [new_tokens, candidates], the best first."""
-        name = f"{key[0]}/{key[1]}"
-        return (
-            np.asarray(self._file.get_tensor(f"top_tokens/{name}"), dtype=np.int64),
-            np.asarray(self._file.get_tensor(f"top_logits/{name}"), dtype=np.float32),
-        )
-
-    def logits(self, key: Key) -> np.ndarray:
-        """[new_tokens, vocab]"""
-        return np.asarray(self._file.get_tensor(f"logits/{key[0]}/{key[1]}"), dtype=np.float32)
+YARDSTICK = "baseline"  # the approach whose own error bounds that of the others
+STRONG_SHARE = 0.5  # of positions that must be decided for tokens to say much
+NAMES = {"rms": "RMS error over spread", "kl": "sqrt(2 KL) over spread", "slope": "distance of the slope from 1"}
 
 
 def check_equivalence(
@@ -80,145 +35,225 @@ def check_equivalence(
     record_paths: Sequence[Path | str],
     logits_dirs: Sequence[Path | str],
     reference: Path | str,
+    bounds: Path | str,
     dtype: str,
-    logit_gap: float | None,
+    sampling: str,
+    out_positions: Path | str,
     out_csv: Path | str,
-    sampling: str = "greedy",
 ) -> None:
-    """Write equivalence.csv: a verdict an approach. `logit_gap` None takes the dtype's own tolerance."""
-    if dtype not in LOGIT_GAP:
-        raise ValueError(f"dtype: {dtype!r} has no tolerance for the equality check; use one of {', '.join(LOGIT_GAP)}")
-    tolerance = LOGIT_GAP[dtype] if logit_gap is None else logit_gap
+    """Write equality_positions.csv and equivalence.csv; `sampling` is `greedy` or `sample`."""
     known = Reference(reference)
+    limits = read_limits(bounds, dtype, known.layers)
     tokens = [files.read_json(path, TokensRecord) for path in tokens_paths]
     folders = {
-        (Path(folder).parent.name, Path(folder).name.removesuffix(".logits")): Path(folder) for folder in logits_dirs
+        (Path(path).parent.name, int(Path(path).name.removesuffix(".logits"))): Path(path) for path in logits_dirs
     }
-    rows = []
     records = read_records(record_paths)
+    frames = []
+    skipped: dict[str, str] = {}
     for approach in dict.fromkeys(record.approach for record in records):
-        mine = [record for record in records if record.approach == approach]
-        skipped = _not_checked(mine, sampling)
-        evidence = Evidence()
-        for run in (
-            [] if skipped else sorted((run for run in tokens if run.approach == approach), key=lambda r: r.repeat)
-        ):
-            _gather(evidence, run, folders.get((approach, str(run.repeat))), known, tolerance)
-        rows.append(_row(approach, evidence, tolerance, skipped))
-    write_table(pd.DataFrame(rows), "equivalence", out_csv)
+        runs = sorted((run for run in tokens if run.approach == approach), key=lambda run: run.repeat)
+        mine = {repeat: folder for (name, repeat), folder in folders.items() if name == approach}
+        skipped[approach] = not_checked([record for record in records if record.approach == approach])
+        frames.append(compare_positions(approach, [] if skipped[approach] else runs, mine, known))
+    positions = pd.concat(frames, ignore_index=True)
+    write_table(positions, "equality_positions", out_positions)
+    write_table(judge_all(positions, skipped, limits, sampling), "equivalence", out_csv)
 
 
-def _not_checked(records: Sequence[RunRecord], sampling: str) -> str:
+def not_checked(records: Sequence[RunRecord]) -> str:
     """Why an approach cannot be checked, or ""."""
     if records[0].approach in INSTRUMENT:
         return "the instrument computes nothing"
     if all(record.status in ("unavailable", "failed") for record in records):
         return records[0].reason or records[0].status
-    if sampling != "greedy":
-        return "tokens are sampled: only greedy tokens can be compared"
     return ""
 
 
-def _gather(evidence: Evidence, run: TokensRecord, folder: Path | None, known: Reference, tolerance: float) -> None:
-    for prompt in run.prompts:
-        key = (prompt.prompt_length, prompt.prompt_index)
-        if key not in known.prompts:
-            continue
-        evidence.prompts.add(key)
-        position = _compare_tokens(evidence, prompt, known, tolerance)
-        if prompt.logits_file is None:
-            evidence.logits_reason = run.logits_reason or "no logits saved"
-        elif folder is None:
-            evidence.problems.append(
-                f"{prompt.logits_file} of repeat {run.repeat} is named but its folder was not given"
-            )
-        else:
-            _compare_logits(evidence, folder / prompt.logits_file, known.logits(key), position)
+def judge_all(positions: pd.DataFrame, skipped: Mapping[str, str], limits: Limits, sampling: str) -> pd.DataFrame:
+    """The table `equivalence` of all approaches in `skipped`, which says why one cannot be checked, or ""."""
+    baseline = positions[positions["approach"] == YARDSTICK]
+    rows = []
+    for approach, reason in skipped.items():
+        mine = positions[positions["approach"] == approach]
+        yardstick = baseline if approach != YARDSTICK else baseline.iloc[:0]
+        rows.append({"approach": approach, **judge(mine, yardstick, limits, sampling, reason)})
+    return pd.DataFrame(rows, columns=list(TABLES["equivalence"]))
 
 
-def _compare_tokens(evidence: Evidence, prompt: PromptTokens, known: Reference, tolerance: float) -> int | None:
-    """Note the first divergence of a prompt; returns its position, None where there is none."""
-    key = (prompt.prompt_length, prompt.prompt_index)
-    expected, found = known.tokens(key), np.asarray(prompt.tokens, np.int64)
-    where = f"prompt {key[0]}/{key[1]}"
-    if len(found) != len(expected):
-        evidence.problems.append(f"{where} has {len(found)} tokens, the reference {len(expected)}")
-    n = min(len(found), len(expected))
-    evidence.tokens_compared += n
-    best_tokens, best = (array[:n] for array in known.candidates(key))
-    if prompt.differing_runs:
-        evidence.unstable += prompt.differing_runs
-        if n == 0 or float((best[:, 0] - best[:, 1]).min()) > tolerance:
-            evidence.problems.append(f"{where} gave other tokens in {prompt.differing_runs} of {prompt.runs} requests")
-    differing = np.flatnonzero(found[:n] != expected[:n])
-    if not len(differing):
-        return None
-    at = int(differing[0])
-    chosen = np.flatnonzero(best_tokens[at] == found[at])
-    # A token that is none of the best candidates is no near-tie, whatever its logit was.
-    chosen_gap = float(best[at, 0] - best[at, chosen[0]]) if len(chosen) else np.inf
-    evidence.divergences.append(Divergence(*key, at, float(best[at, 0] - best[at, 1]), chosen_gap))
-    return at
+def judge(
+    positions: pd.DataFrame, baseline: pd.DataFrame, limits: Limits, sampling: str = "greedy", skipped: str = ""
+) -> dict[str, object]:
+    """The verdict on one approach, with what it rests on; `baseline` has its positions, or none.
 
-
-def _compare_logits(evidence: Evidence, path: Path, expected: np.ndarray, divergence: int | None) -> None:
-    """Errors over the positions whose context is the reference's: all up to and including the first divergence."""
-    with safe_open(str(path), framework="numpy") as file:
-        found = np.asarray(file.get_tensor("logits"), dtype=np.float32)
-    if found.ndim != 2 or found.shape[1] != expected.shape[1]:
-        evidence.problems.append(f"{path.name}: logits of shape {found.shape}, the reference has {expected.shape}")
-        return
-    n = min(len(found), len(expected), len(expected) if divergence is None else divergence + 1)
-    found, expected = found[:n].astype(np.float64), expected[:n].astype(np.float64)
-    if not np.isfinite(found).all():
-        evidence.problems.append(f"{path.name}: logits are not finite")
-        return
-    evidence.max_abs_error = float(np.fmax(evidence.max_abs_error, np.abs(found - expected).max()))
-    log_p, log_q = log_softmax(expected, axis=-1), log_softmax(found, axis=-1)
-    evidence.kl += (np.exp(log_p) * (log_p - log_q)).sum(axis=-1).tolist()
-
-
-def _row(approach: str, evidence: Evidence, tolerance: float, skipped: str) -> dict[str, object]:
-    beyond = [divergence for divergence in evidence.divergences if divergence.chosen_gap > tolerance]
-    candidates = beyond or evidence.divergences
-    shown = candidates[0] if candidates else None
-    if not skipped and not evidence.prompts:
-        skipped = "no tokens of a prompt that the reference holds"
-    verdict, reason = _verdict(evidence, beyond, tolerance) if not skipped else ("not checked", skipped)
+    `positions` are rows of `equality_positions`. Of each measure the distance that is largest in proportion to its
+    bound is shown, beside that bound.
+    """
+    mine, theirs = _Computed.of(positions), _Computed.of(baseline)
+    bounds = {name: np.fmin(limits.absolute[name], _relative(mine, theirs, limits, name)) for name in MEASURES}
+    tokens = _Chosen.of(positions, GAP_FACTOR * bounds["rms"] * positions["spread"].to_numpy(float))
+    greedy = sampling == "greedy"
+    problems = [
+        *[_where(row, row["note"]) for row in mine.rows if row["note"]][:1],
+        *_error_problems(mine, bounds, limits),
+        *_typical_problems(mine, theirs, limits),
+        *(_token_problems(mine.rows, tokens) if greedy else []),
+    ]
+    share = float(tokens.decided[tokens.compared].mean()) if greedy and tokens.compared.any() else np.nan
+    if not skipped and not mine.rows:
+        skipped = "no position that the reference holds"
+    if not skipped and not greedy and not mine.offered.any():
+        skipped = "sampled tokens, and no logits to compare"
+    if skipped:
+        verdict, reason = "not checked", skipped
+    elif problems:
+        verdict, reason = "different", "; ".join(problems)
+    else:
+        tolerated = greedy and bool(tokens.differing.any())
+        verdict, reason = "equal within tolerance" if tolerated else "equal", _remark(share, bool(mine.offered.any()))
+    worst = {name: _worst(mine.distances[name], bounds[name]) for name in MEASURES}
+    at = int(np.argmax(tokens.gap)) if greedy and tokens.differing.any() else None
     return {
-        "approach": approach,
         "verdict": verdict,
-        "prompts": len(evidence.prompts),
-        "tokens_compared": evidence.tokens_compared,
-        "divergent_prompts": len({(d.prompt_length, d.prompt_index) for d in evidence.divergences}),
-        "first_prompt_length": shown.prompt_length if shown else pd.NA,
-        "first_prompt_index": shown.prompt_index if shown else pd.NA,
-        "first_position": shown.position if shown else pd.NA,
-        "reference_gap": shown.reference_gap if shown else np.nan,
-        "chosen_gap": shown.chosen_gap if shown else np.nan,
-        "tolerance": tolerance,
-        "max_abs_logit_error": evidence.max_abs_error,
-        "kl_mean": float(np.mean(evidence.kl)) if evidence.kl else np.nan,
-        "kl_max": float(np.max(evidence.kl)) if evidence.kl else np.nan,
+        "prompts": len({(row["prompt_length"], row["prompt_index"]) for row in mine.rows}),
+        "positions": int(tokens.compared.sum()) if greedy else 0,
+        "decided_share": share,
+        "token_check": "none" if np.isnan(share) else "strong" if share >= STRONG_SHARE else "weak",
+        "differing_positions": int(tokens.differing.sum()) if greedy else 0,
+        "largest_gap": np.nan if at is None else tokens.gap[at],
+        "gap_bound": tokens.bound[at] if at is not None else np.median(tokens.bound) if mine.rows else np.nan,
+        "logit_positions": int(mine.offered.sum()),
+        **{f"{name}_error": error for name, (error, _) in worst.items()},
+        **{f"{name}_bound": bound for name, (_, bound) in worst.items()},
+        "kl_max": positions["kl"].max(),
+        "slope_min": positions["slope"].min(),
+        "slope_max": positions["slope"].max(),
         "reason": reason,
     }
 
 
-def _verdict(evidence: Evidence, beyond: list[Divergence], tolerance: float) -> tuple[str, str]:
-    if beyond or evidence.problems:
-        first = [
-            f"prompt {d.prompt_length}/{d.prompt_index} differs at token {d.position}, where the reference "
-            + (
-                f"prefers its own by {d.chosen_gap:.3g} (at most {tolerance:.3g})"
-                if np.isfinite(d.chosen_gap)
-                else "has the token not even among its best"
-            )
-            for d in beyond[:1]
-        ]
-        return "different", "; ".join([*first, *dict.fromkeys(evidence.problems)])
-    logits = f"logits not compared: {evidence.logits_reason}" if not evidence.kl and evidence.logits_reason else ""
-    if evidence.divergences or evidence.unstable:
-        worst = max((d.chosen_gap for d in evidence.divergences), default=0.0)
-        undecided = f"tokens differ only where the reference was undecided (by {worst:.3g} of {tolerance:.3g})"
-        return "equal within tolerance", "; ".join(part for part in (undecided, logits) if part)
-    return "equal", logits
+def position_distances(positions: pd.DataFrame) -> dict[str, Floats]:
+    """`LogitErrors.distances` of rows of `equality_positions`; NaN where there are no logits."""
+    spread, rms, kl, slope = (positions[name].to_numpy(float) for name in ("spread", "rms_error", "kl", "slope"))
+    return distances(spread, rms, kl, slope)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What an approach computed, a row a position."""
+
+    rows: list[dict[str, Any]]
+    lengths: NDArray[np.int64]  # of the prompts
+    distances: dict[str, Floats]
+    offered: NDArray[np.bool_]  # where there are logits
+
+    @classmethod
+    def of(cls, positions: pd.DataFrame) -> Self:
+        rows = [{str(key): value for key, value in row.items()} for row in positions.to_dict("records")]
+        offered = positions["rms_error"].notna().to_numpy()
+        return cls(rows, positions["prompt_length"].to_numpy(np.int64), position_distances(positions), offered)
+
+    def at(self, length: int, name: str) -> Floats:
+        """One measure at every position with logits of the prompts of one length."""
+        chosen: Floats = self.distances[name][(self.lengths == length) & self.offered]
+        return chosen
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What an approach chose, each `[positions]`."""
+
+    bound: Floats  # nats; a gap of the reference's two best tokens beyond it means that the reference was decided
+    decided: NDArray[np.bool_]
+    compared: NDArray[np.bool_]  # where requests had the reference's text
+    differing: NDArray[np.bool_]  # of them, where a request, or the teacher-forced logits, favour another token
+    gap: Floats  # nats from the reference's best token to the worst of those
+
+    @classmethod
+    def of(cls, positions: pd.DataFrame, bound: Floats) -> Self:
+        compared = positions["requests"].to_numpy() > 0
+        gap = np.fmax(positions["chosen_gap"].to_numpy(float), positions["forced_gap"].to_numpy(float))
+        differing = compared & ((positions["differing"].to_numpy() > 0) | (gap > 0))
+        decided = positions["reference_gap"].to_numpy(float) > bound
+        return cls(bound, decided, compared, differing, np.where(differing, gap, 0))
+
+
+def _relative(mine: _Computed, baseline: _Computed, limits: Limits, name: str) -> Floats:
+    """For each position the bound that the baseline's largest error at that prompt length gives; NaN without one."""
+    bounds = np.full(len(mine.lengths), np.nan)
+    for length in np.unique(mine.lengths):
+        if len(theirs := baseline.at(length, name)):
+            bounds[mine.lengths == length] = max(HEADROOM * theirs.max(), limits.least[name])
+    return bounds
+
+
+def _worst(found: Floats, bounds: Floats) -> tuple[float, float]:
+    """The distance that is largest in proportion to its bound, and that bound; NaN where there are no logits."""
+    if np.isnan(found).all():
+        return np.nan, np.nan
+    at = int(np.nanargmax(found / bounds))
+    return found[at], bounds[at]
+
+
+def _error_problems(mine: _Computed, bounds: Mapping[str, Floats], limits: Limits) -> list[str]:
+    """The worst offence of each measure; NaN, as of a constant distribution, offends too."""
+    endless = np.flatnonzero(np.isinf(mine.distances["rms"]))
+    if len(endless):
+        return [_where(mine.rows[endless[0]], "logits are not finite")]
+    problems = []
+    for name in MEASURES:
+        found, bound = mine.distances[name], bounds[name]
+        beyond = mine.offered & ~(found <= bound)
+        if beyond.any():
+            at = int(np.argmax(np.where(beyond, np.nan_to_num(found / bound, nan=np.inf), 0)))
+            source = "absolute" if bound[at] == limits.absolute[name] else f"{HEADROOM:g} times the baseline's"
+            what = f"{NAMES[name]} {found[at]:.3g}, bound {bound[at]:.3g} ({source})"
+            problems.append(_where(mine.rows[at], what))
+    return problems
+
+
+def _typical_problems(mine: _Computed, baseline: _Computed, limits: Limits) -> list[str]:
+    """Errors that are larger than the baseline's at most positions, without one that stands out."""
+    problems = []
+    for name in MEASURES:
+        for length in np.unique(mine.lengths):
+            found, theirs = mine.at(length, name), baseline.at(length, name)
+            if not len(found) or not len(theirs):
+                continue
+            typical, bound = _quadratic_mean(found), max(HEADROOM * _quadratic_mean(theirs), limits.least[name])
+            if typical > bound:
+                what = f"{NAMES[name]} typically {typical:.3g}, bound {bound:.3g} ({HEADROOM:g} times the baseline's)"
+                problems.append(f"prompts of {length} tokens: {what}")
+                break
+    return problems
+
+
+def _quadratic_mean(values: Floats) -> float:
+    return float(np.sqrt((values**2).mean()))
+
+
+def _token_problems(rows: Sequence[Mapping[str, Any]], tokens: _Chosen) -> list[str]:
+    """The first position where a token differs and the reference was decided, and the first unstable one."""
+    problems = []
+    for column, verb in (("chosen_gap", "chose"), ("forced_gap", "teacher-forced, favours")):
+        for row, bound in zip(rows, tokens.bound, strict=True):
+            if row[column] > bound:
+                far = f"{row[column]:.3g} nats below" if np.isfinite(row[column]) else "not even among"
+                problems.append(_where(row, f"{verb} a token that is {far} the reference's best (at most {bound:.3g})"))
+                break
+    for row in [row for row in rows if row["unstable"] > 0][:1]:
+        problems.append(_where(row, f"{row['unstable']} requests chose other tokens than the rest after the same text"))
+    return problems
+
+
+def _where(row: Mapping[str, Any], what: object) -> str:
+    return f"prompt {row['prompt_length']}/{row['prompt_index']}, token {row['position']}: {what}"
+
+
+def _remark(decided_share: float, offered: bool) -> str:
+    weak = "token check weak: the reference was decided at less than half of the positions"
+    remarks = [
+        weak if decided_share < STRONG_SHARE else "",
+        "" if offered else "tokens only: the approach offers no logits",
+    ]
+    return "; ".join(filter(None, remarks))

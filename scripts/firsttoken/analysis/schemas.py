@@ -108,21 +108,43 @@ TABLES: dict[str, Columns] = {
         "over_one_process_first_token_us": _number(),
         "over_one_process_gap_us": _number(),
     },
+    # A row a position of the reference's texts: the evidence that the verdicts of `equivalence` are made from.
+    "equality_positions": {
+        "approach": _text(),
+        "prompt_length": _count(),
+        "prompt_index": _count(),
+        "position": _count(),
+        "reference_gap": _number(0),  # nats between the reference's two best tokens
+        "requests": _count(),  # of all processes, whose text up to here is the reference's
+        "differing": _count(),  # of those, how many chose another token here
+        "chosen_gap": _number(0),  # nats from the reference's best token to the worst of those; inf: not among its best
+        "unstable": _count(),  # requests that differ from others with the same text, which is not the reference's
+        "forced_gap": _number(0),  # as chosen_gap, for the token that the teacher-forced logits favour
+        "spread": _number(0),  # standard deviation of the reference's log-probabilities over the vocabulary
+        "rms_error": _number(0),  # of the log-probabilities, nats
+        "kl": _number(0),  # nats
+        "slope": _number(),  # of the log-probabilities on the reference's
+        "note": _text(),
+    },
     "equivalence": {
         "approach": _text(),
         "verdict": _text(*VERDICTS_EQUIVALENCE),
         "prompts": _count(),
-        "tokens_compared": _count(),
-        "divergent_prompts": _count(),
-        "first_prompt_length": _maybe_count(),
-        "first_prompt_index": _maybe_count(),
-        "first_position": _maybe_count(),
-        "reference_gap": _number(0),
-        "chosen_gap": _number(0),
-        "tolerance": _number(0),
-        "max_abs_logit_error": _number(0),
-        "kl_mean": _number(),
-        "kl_max": _number(),
+        "positions": _count(),  # at which tokens were compared, each counted once
+        "decided_share": _number(0),  # of them, where the reference's two best tokens are further apart than gap_bound
+        "token_check": _text("", "strong", "weak", "none"),
+        "differing_positions": _count(),
+        "largest_gap": _number(0),  # nats; of a token that was chosen in the place of the reference's
+        "gap_bound": _number(0),  # at that position, or the median of all
+        "logit_positions": _count(),
+        **{
+            name: _number(0)
+            for measure in ("rms", "kl", "slope")
+            for name in (f"{measure}_error", f"{measure}_bound")  # the largest distance and what it is held to
+        },
+        "kl_max": _number(0),  # nats
+        "slope_min": _number(),
+        "slope_max": _number(),
         "reason": _text(),
     },
     "claims": {

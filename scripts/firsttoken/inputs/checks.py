@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from firsttoken.inputs.model_files import CONTEXT_FIELDS, model_files
+from firsttoken.inputs.weight_headers import check_stored, read_config, read_headers
 
 
 def model_problem(section: dict[str, Any]) -> str | None:
@@ -22,14 +22,16 @@ def model_problem(section: dict[str, Any]) -> str | None:
         else:
             if not section["path"]:
                 raise ValueError("model.path: missing; name the model's folder")
-            model_files(Path(section["path"]).expanduser())
+            _check_local(Path(section["path"]).expanduser())
     except ValueError as error:
         return str(error)
+    except OSError as error:
+        return f"model.path: {error.filename}: {error.strerror}; make it readable"
     return None
 
 
 def hub_access_problem(section: dict[str, Any]) -> str | None:
-    """Why the hub would refuse the model (gated, no such commit); None when it would not or cannot be asked."""
+    """Why the hub's model cannot be measured (gated, no such commit, quantised); None when it can or nobody answers."""
     if section["source"] != "huggingface":
         return None
     from firsttoken.inputs.huggingface import access_problem
@@ -44,9 +46,7 @@ def model_limits(section: dict[str, Any]) -> int | None:
 
         return int(complete_shape(section["architecture"], section["shape"])["max_position_embeddings"])
     if section["source"] == "local":
-        config = json.loads((Path(section["path"]).expanduser() / "config.json").read_text(encoding="utf-8"))
-        text_config = config.get("text_config", config)
-        return next((int(text_config[name]) for name in CONTEXT_FIELDS if text_config.get(name)), None)
+        return _context(Path(section["path"]).expanduser() / "config.json")
     return None
 
 
@@ -56,6 +56,32 @@ def local_inputs(section: dict[str, Any]) -> list[str]:
         return []
     folder = Path(section["path"]).expanduser()
     return [str(folder / name) for name in model_files(folder)]
+
+
+def _check_local(folder: Path) -> None:
+    """Raise ValueError for a folder that is no model, or whose weights are quantised or not whole."""
+    names = model_files(folder)
+    try:
+        config = read_config(folder / "config.json")
+        _context(folder / "config.json")
+        tensors = read_headers(folder / name for name in names if name.endswith(".safetensors"))
+        check_stored(str(folder), config, {name: tensor.dtype for name, tensor in tensors.items()})
+    except ValueError as error:
+        raise ValueError(f"model.path: {error}") from error
+
+
+def _context(config_file: Path) -> int | None:
+    """The context in positions that a config.json tells, or None. Raises ValueError where it is no number."""
+    config = read_config(config_file)
+    text_config = config.get("text_config") or config
+    if not isinstance(text_config, dict):
+        raise ValueError(f"{config_file}: text_config is {text_config!r}, not a mapping; fetch the model again")
+    for name in CONTEXT_FIELDS:
+        if value := text_config.get(name):
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{config_file}: {name} is {value!r}; give a whole number of positions")
+            return value
+    return None
 
 
 def _check_pin(repo: str, revision: str) -> None:

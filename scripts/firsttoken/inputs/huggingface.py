@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from firsttoken.inputs.model_files import INDEX, check_names, small_files, weight_files
+from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config
 
 PRE_CHECK_TIMEOUT_S = 3.0
 
@@ -34,14 +35,16 @@ def download_model(repo: str, revision: str, folder: Path) -> None:
         small = small_files(files)
         for name in small + ([INDEX] if INDEX in files else []):
             _download_file(repo, revision, files[name], folder)
-        index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in files else None
+        index = (folder / INDEX).read_bytes() if INDEX in files else None
         weights = weight_files(files, index)
-    except KeyError as error:
-        raise ValueError(f"{repo}: {INDEX} has no {error}") from error
     except _Line:
         raise
     except ValueError as error:
         raise ValueError(f"{repo} at {revision}: {error}") from error
+    config = read_config(folder / "config.json")
+    for name in weights:
+        if name != INDEX:  # before the long download
+            check_stored(f"{repo} at {revision}", config, _stored_dtypes(repo, revision, name))
     _check_space(repo, [files[name] for name in weights], folder)
     for name in weights:
         _download_file(repo, revision, files[name], folder)
@@ -52,17 +55,66 @@ class _Line(ValueError):
 
 
 def access_problem(repo: str, revision: str) -> str | None:
-    """Why the hub would refuse this model with the usual token; None if it would not, or cannot be asked now."""
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url
+    """Why this model cannot be had with the usual token or is quantised; None if it can, or the hub does not answer.
+
+    Of the weights it looks at the first file's header, one request: quantised layers are in every file, and the check
+    runs each time the workflow is parsed. The fetch looks at all headers before it downloads.
+    """
     from huggingface_hub.errors import HfHubHTTPError
+
+    place = f"{repo} at {revision}"
+    try:
+        config = parse_object(_get_small(repo, revision, "config.json"), f"{place}: config.json")
+        check_stored(place, config, {})
+        check_stored(place, config, _first_dtypes(repo, revision))
+    except _Line as error:
+        refused = isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code < 500
+        return str(error) if refused else None  # no network: the download itself will say so, if it is needed
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _get_small(repo: str, revision: str, name: str) -> bytes:
+    """The content of a small file, waiting for a moment only."""
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
+
+    url = hf_hub_url(repo, name, revision=revision)
+    with hub_errors(repo, revision):
+        response = get_session().get(url, headers=build_hf_headers(), timeout=PRE_CHECK_TIMEOUT_S)
+        hf_raise_for_status(response)
+        return bytes(response.content)
+
+
+def _first_dtypes(repo: str, revision: str) -> dict[str, str]:
+    """The stored dtypes of the first file of weights; raises ValueError where the repository has no whole model."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo, revision):
+        info = HfApi().model_info(repo, revision=revision, timeout=PRE_CHECK_TIMEOUT_S)
+    names = [file.rfilename for file in info.siblings or ()]
+    try:
+        weights = weight_files(names, _get_small(repo, revision, INDEX) if INDEX in names else None)
+    except _Line:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{repo} at {revision}: {error}") from error
+    first = next(name for name in weights if name != INDEX)
+    return _stored_dtypes(repo, revision, first, PRE_CHECK_TIMEOUT_S)
+
+
+def _stored_dtypes(repo: str, revision: str, name: str, timeout: float = 10.0) -> dict[str, str]:
+    """The dtypes of the tensors in a safetensors file on the hub, of which only the header is fetched."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import SafetensorsParsingError
 
     try:
         with hub_errors(repo, revision):
-            get_hf_file_metadata(hf_hub_url(repo, "config.json", revision=revision), timeout=PRE_CHECK_TIMEOUT_S)
-    except ValueError as error:
-        refused = isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code < 500
-        return str(error) if refused else None  # no network: the download itself will say so, if it is needed
-    return None
+            header = HfApi().parse_safetensors_file_metadata(repo, name, revision=revision, timeout=timeout)
+    except (SafetensorsParsingError, AttributeError, TypeError) as error:  # the latter: JSON of another form
+        raise ValueError(f"{repo} at {revision}: {name}: {str(error).splitlines()[0]}") from error
+    return {tensor: info.dtype for tensor, info in header.tensors.items()}
 
 
 @contextmanager

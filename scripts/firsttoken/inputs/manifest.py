@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from firsttoken.files import sha256_file
+from firsttoken.inputs.architecture import check_tensors
+from firsttoken.inputs.file_entries import file_entries
 from firsttoken.inputs.model_files import CONTEXT_FIELDS
-from firsttoken.records import FileEntry, ModelManifest
+from firsttoken.inputs.weight_headers import check_stored, read_config, read_headers
+from firsttoken.records import ModelManifest
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -23,15 +23,13 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
     The architecture is built on torch's meta device, which holds shapes only, so it is right for any model that
     AutoModelForCausalLM knows.
     """
+    stored = read_headers(sorted(folder.glob("*.safetensors")))
+    dtypes = {name: tensor.dtype for name, tensor in stored.items()}
+    check_stored(str(folder), read_config(folder / "config.json"), dtypes)
+    check_tensors(_empty_model(folder), stored, folder)  # a model of its own: the check unties weights
     model = _empty_model(folder)
     config = model.config.get_text_config()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    stored = _stored_values(folder)
-    if stored < parameters:
-        raise ValueError(
-            f"{folder}: the weights hold {stored:,} values, {type(model).__name__} needs {parameters:,}; "
-            "they are incomplete or quantised, and only whole weights are measured"
-        )
     item_bytes = DTYPE_BYTES[section["dtype"]]
     read, multiplied = _values_per_token(model)
     seed = getattr(model.config, "random_weights_seed", None)
@@ -55,15 +53,6 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
     )
 
 
-def file_entries(folder: Path) -> tuple[FileEntry, ...]:
-    """Every file of the folder with its size and SHA-256."""
-    return tuple(
-        FileEntry(path=path.name, bytes=path.stat().st_size, sha256=sha256_file(path))
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".")
-    )
-
-
 def _origin(section: dict[str, Any]) -> str:
     if section["source"] == "synthetic":
         return f"synthetic: {section['architecture']}, seed {section['seed']}"
@@ -74,7 +63,7 @@ def _empty_model(folder: Path) -> PreTrainedModel:
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw = read_config(folder / "config.json")
     if "auto_map" in raw and raw.get("model_type") not in _known_types():
         raise ValueError(f"{folder}: model type {raw.get('model_type')!r} needs code of its own, which is not run")
     try:
@@ -93,20 +82,6 @@ def _known_types() -> set[str]:
     from transformers import CONFIG_MAPPING
 
     return set(CONFIG_MAPPING.keys())
-
-
-def _stored_values(folder: Path) -> int:
-    """How many values the weight files hold, from their headers. Raises ValueError for a file that is not whole."""
-    from safetensors import SafetensorError, safe_open
-
-    total = 0
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="np") as weights:
-                total += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
-        except SafetensorError as error:
-            raise ValueError(f"{path}: no whole safetensors file ({error}); fetch the model again") from error
-    return total
 
 
 def _values_per_token(model: PreTrainedModel) -> tuple[int, int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
+
+from firsttoken.inputs.weight_headers import parse_object
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -27,14 +28,20 @@ def small_files(names: Collection[str]) -> list[str]:
     return [name for name in _SMALL_FILES if name in names]
 
 
-def weight_files(names: Collection[str], index: str | None) -> list[str]:
-    """The safetensors files that hold the weights, once: `index` is the text of the index file, where there is one.
+def weight_files(names: Collection[str], index: bytes | str | None) -> list[str]:
+    """The safetensors files that hold the weights, once: `index` is the content of the index file, where there is one.
 
     Repositories carry the same weights several times (pickled, in another layout); only what transformers would load is
     named. Raises ValueError, without the place, if there are none or some are missing.
     """
     if index is not None:
-        wanted = sorted(set(json.loads(index)["weight_map"].values()))
+        weight_map = parse_object(index, INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError(f"{INDEX} has no weight_map that names files; fetch the model again")
+        wanted = sorted({str(name) for name in weight_map.values()})
+        foreign = [name for name in wanted if not name.endswith(".safetensors")]
+        if foreign:
+            raise ValueError(f"{INDEX} names {foreign[0]}, which is no safetensors file; fetch the model again")
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ValueError(f"{INDEX} names {missing[0]}, which is missing; fetch the model again")
@@ -66,7 +73,7 @@ def model_files(folder: Path) -> list[str]:
     names = {path.name for path in folder.iterdir() if path.is_file()}
     try:
         check_names(names)
-        index = (folder / INDEX).read_text(encoding="utf-8") if INDEX in names else None
+        index = (folder / INDEX).read_bytes() if INDEX in names else None
         return small_files(names) + weight_files(names, index)
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         raise ValueError(f"model.path: {folder}: {error}") from error

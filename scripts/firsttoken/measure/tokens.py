@@ -9,39 +9,26 @@ from typing import Any
 from numpy.typing import NDArray
 
 from firsttoken.approaches.base import Approach
-from firsttoken.records import Prompt, PromptTokens, TokensRecord
-
-
-@dataclass
-class _Answer:
-    tokens: tuple[int, ...]
-    runs: int = 1
-    differing_runs: int = 0
-    logits_file: str | None = None
+from firsttoken.records import Answer, Prompt, PromptTokens, TokensRecord
 
 
 @dataclass
 class TokenLog:
-    """The first answer to each prompt, and how many later ones differ from it."""
+    """The distinct answers to each prompt, and how many requests gave each."""
 
     logits_reason: str = "the run ended before the logits were asked for"
-    _answers: dict[tuple[int, int], _Answer] = field(default_factory=dict)
+    _answers: dict[tuple[int, int], dict[tuple[int, ...], int]] = field(default_factory=dict)
+    _logits_files: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def add(self, prompt: Prompt, tokens: NDArray[Any]) -> None:
         """Count one more answer, `[new_tokens]`."""
-        key, answer = (prompt.length, prompt.index), tuple(tokens.tolist())
-        known = self._answers.get(key)
-        if known is None:
-            self._answers[key] = _Answer(answer)
-        else:
-            known.runs += 1
-            known.differing_runs += answer != known.tokens
+        counts = self._answers.setdefault((prompt.length, prompt.index), {})
+        answer = tuple(tokens.tolist())
+        counts[answer] = counts.get(answer, 0) + 1
 
     def add_logits(self, prompt: Prompt, file_name: str) -> None:
-        """Name the file of a prompt that was measured; one that was not has no entry to name it in."""
-        answer = self._answers.get((prompt.length, prompt.index))
-        if answer is not None:
-            answer.logits_file = file_name
+        """Name the file of a prompt's logits."""
+        self._logits_files[prompt.length, prompt.index] = file_name
 
     def record(self, approach: str, repeat: int) -> TokensRecord:
         """All prompts that were answered, by length and index."""
@@ -49,12 +36,10 @@ class TokenLog:
             PromptTokens(
                 prompt_length=length,
                 prompt_index=index,
-                tokens=answer.tokens,
-                runs=answer.runs,
-                differing_runs=answer.differing_runs,
-                logits_file=answer.logits_file,
+                answers=tuple(Answer(tokens=tokens, requests=requests) for tokens, requests in counts.items()),
+                logits_file=self._logits_files.get((length, index)),
             )
-            for (length, index), answer in sorted(self._answers.items())
+            for (length, index), counts in sorted(self._answers.items())
         )
         return TokensRecord(approach=approach, repeat=repeat, logits_reason=self.logits_reason, prompts=prompts)
 

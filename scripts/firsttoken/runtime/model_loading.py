@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,8 @@ def load_model(
     Safetensors only, local files only, no code from the model's folder. Sets the process's TF32 state (off) and, when
     given, its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the count is never left to the environment. A
     model that caps its attention scores gets the eager attention, since sdpa cannot compute it; `attention_name` tells.
-    Raises ValueError for a folder or a dtype that cannot be used, UnsupportedModel for a model without such attention.
+    Raises ValueError for a folder, a dtype or weights that cannot be used, UnsupportedModel for a model without such
+    attention.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -44,7 +46,7 @@ def load_model(
     if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
         attention = "eager"
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        result: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             config=config,
             dtype=getattr(torch, dtype),
@@ -52,14 +54,35 @@ def load_model(
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # so that they are told, and refused below by their names
         )
+    except RuntimeError as error:
+        if "conversion of the weights" not in str(error):
+            raise
+        raise ValueError(
+            f"{folder}: the stored tensors cannot be made into the model's; remove the folder and fetch the model again"
+        ) from error
     except ValueError as error:
         if "attention implementation" not in str(error):
             raise
         name = ", ".join(config.architectures or [config.model_type])
         raise UnsupportedModel(f"{name}: transformers has no {attention} attention for this model") from error
+    model, info = result
+    _require_exact(folder, info)
     loaded: PreTrainedModel = model.to(device).eval().requires_grad_(False)
     return loaded
+
+
+def _require_exact(folder: Path, info: Mapping[str, Iterable[Any]]) -> None:
+    """Raise ValueError where transformers left out a stored tensor or made one up: it only warns. The fetch checks the
+    same; this is for what happens to the folder afterwards."""
+    problems = [f"{kind.removesuffix('_keys')} {key}" for kind, keys in info.items() for key in sorted(map(str, keys))]
+    if problems:
+        raise ValueError(
+            f"{folder}: {len(problems)} tensors are not what the architecture expects ({', '.join(problems[:3])}); "
+            "remove the folder and fetch the model again"
+        )
 
 
 def attention_name(model: PreTrainedModel) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from firsttoken.files import atomic_path
 from firsttoken.records import Prompts
 
-CANDIDATES = 8  # of each choice; a token that is none of them is no near-tie
+CANDIDATES = 64  # of each choice; a token that is none of them is no near tie
 
 
 def make_reference(
@@ -26,9 +26,9 @@ def make_reference(
     """Decode every prompt eagerly in float32 and write `out` (safetensors).
 
     Keys, for every prompt: `tokens/{length}/{index}` int64 `[new_tokens]`; `top_tokens/...` int64 and `top_logits/...`
-    float32 `[new_tokens, 8]`, the best candidates in falling order, which tell how undecided each choice was. For the
-    first `logit_prompts_per_length` prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as
-    strings.
+    float32 `[new_tokens, 64]`, the best candidates in falling order, which tell how undecided each choice was;
+    `spread/...` float64 `[new_tokens]`, the standard deviation of the logits. For the first `logit_prompts_per_length`
+    prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as strings.
     """
     import torch
     from safetensors.torch import save_file
@@ -47,6 +47,7 @@ def make_reference(
             best = logits.topk(min(CANDIDATES, logits.shape[1]))
             tensors[f"tokens/{key}"] = torch.tensor(tokens, dtype=torch.int64)
             tensors[f"top_tokens/{key}"], tensors[f"top_logits/{key}"] = best.indices, best.values
+            tensors[f"spread/{key}"] = logits.double().std(-1, correction=0)
             if prompt.index < logit_prompts_per_length:
                 tensors[f"logits/{key}"] = logits
             _show_progress(done + 1, len(prompts.prompts), time.monotonic() - started)
@@ -55,6 +56,7 @@ def make_reference(
         "attention": str(model.config._attn_implementation),
         "device": device,
         "dtype": "float32",
+        "layers": str(model.config.get_text_config().num_hidden_layers),
         "new_tokens": str(new_tokens),
         "logit_prompts_per_length": str(logit_prompts_per_length),
         "corpus_sha256": prompts.corpus_sha256,

@@ -68,7 +68,11 @@ def test_equality(tmp_path: Path) -> None:
     known = {"baseline": Known(), "jit_cuda": Known(wrong_by=1.0), "jit_only": Known(wrong_by=1.0)}
     table = analyse(make_study(tmp_path, known, requests=2)).table("equivalence")
     text = refused(lambda: gate_equality(table), table)
-    assert "jit_cuda: prompt 10/0 differs" in text and "jit_only: prompt 10/0" in text and "baseline" not in text
+    assert (
+        "jit_cuda: prompt 10/0, token 2: chose a token" in text
+        and "jit_only: prompt 10/0" in text
+        and "baseline" not in text
+    )
 
 
 def test_status(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_speedup_is_the_ratio_of_the_shown_values(summary: pd.DataFrame, by_leng
 def test_a_failed_equality_shows_no_latency(summary: pd.DataFrame, by_length: pd.DataFrame) -> None:
     row = summary.loc["jit_only"]
     assert (row["status"], row["equivalence"]) == ("failed", "different")
-    assert row["reason"].startswith("computes another function: prompt 10/0 differs at token 2")
+    assert row["reason"].startswith("computes another function: prompt 10/0, token 2: chose a token")
     figures = [name for name in summary.columns if name.endswith("_ms") or name.startswith("speedup")]
     latencies = [name for name in figures if not name.startswith("floor")]  # the floor is the device's
     assert summary.loc["jit_only", latencies].isna().all()

@@ -167,7 +167,7 @@ def test_a_benchmark_run_through_the_harness(plan: Plan, tmp_path: Path, monkeyp
     ids, tokens = table["chunk_id"][:7], read_json(outputs.tokens, TokensRecord)
     assert [ids.count(name) for name in sorted(set(ids))] == [1, 3, 1, 2]
     expected = greedy_decode(build_tiny_model("llama_gqa"), prompt_ids(5), 7)[0]
-    assert list(tokens.prompts[0].tokens) == expected
+    assert list(tokens.prompts[0].answers[0].tokens) == expected
 
 
 def test_availability_says_what_to_install() -> None:

@@ -72,12 +72,21 @@ class FakeHub:
         return f"http://127.0.0.1:{self.port}"
 
     def gets(self, name: str) -> list[Request]:
-        """Downloads of one file's bytes, in order."""
-        return [request for request in self.requests if request.method == "GET" and request.path.endswith(f"/{name}")]
+        """Downloads of one file's bytes, in order; a look at the first bytes is none."""
+        return [
+            request
+            for request in self.requests
+            if request.method == "GET" and request.path.endswith(f"/{name}") and not is_look(request.range)
+        ]
 
 
 def is_large(name: str) -> bool:
     return name.endswith((".safetensors", ".bin"))
+
+
+def is_look(asked: str) -> bool:
+    """Whether a Range header has an end, as one for a safetensors header has: a download goes on to the last byte."""
+    return bool(asked) and not asked.endswith("-")
 
 
 def git_blob(content: bytes) -> str:
@@ -157,14 +166,16 @@ class _Handler(BaseHTTPRequestHandler):
         faults, content = self.state.faults, self.state.files[name]
         etag = hashlib.sha256(content).hexdigest() if is_large(name) else git_blob(content)
         if faults.spoil == name:
-            content = bytes([content[0] ^ 1]) + content[1:]
+            content = content[:-1] + bytes([content[-1] ^ 1])
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": REVISION, "Accept-Ranges": "bytes"}
-        status, start = 200, 0
-        if asked := self.headers.get("Range"):
-            status, start = 206, int(asked.removeprefix("bytes=").rstrip("-"))
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        body = content[start:]
-        if self.command == "GET" and is_large(name) and faults.cuts > 0:
+        status, start, end = 200, 0, len(content)
+        asked = self.headers.get("Range", "")
+        if asked:
+            first, _, last = asked.removeprefix("bytes=").partition("-")
+            status, start, end = 206, int(first), min(int(last) + 1, len(content)) if last else len(content)
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(content)}"
+        body = content[start:end]
+        if self.command == "GET" and is_large(name) and faults.cuts > 0 and not is_look(asked):
             faults.cuts -= 1
             self._send(status, {**headers, "Content-Length": str(len(body))}, body[: faults.cut_after])
             self.wfile.flush()

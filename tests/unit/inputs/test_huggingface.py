@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -19,7 +21,9 @@ from firsttoken.files import sha256_file
 from firsttoken.inputs import checks
 from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.huggingface import access_problem
-from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, read_folder
+from firsttoken.inputs.model_files import INDEX
+from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, is_large, read_folder
+from unit.inputs.weights import Tensors, changed_copy, with_config
 
 SECTION: dict[str, Any] = {
     "name": "hubbed",
@@ -172,6 +176,64 @@ def test_pickled_weights_alone_are_refused(hub: FakeHub, tmp_path: Path, corpus:
     with pytest.raises(ValueError, match="only pickled weights"):
         fetch_model(SECTION, tmp_path / "model", corpus)
     assert not hub.gets("pytorch_model.bin")
+
+
+def in_hub(hub: FakeHub, folder: Path) -> None:
+    """Put the files of a folder into the hub."""
+    hub.files.update(read_folder(folder))
+
+
+def test_a_quantization_config_is_refused_before_any_job(
+    hub: FakeHub, llama_folder: Path, tmp_path: Path, corpus: Path
+) -> None:
+    assert checks.hub_access_problem(SECTION) is None
+    quantised = changed_copy(llama_folder, tmp_path / "quantised", lambda tensors: None)
+    in_hub(hub, with_config(quantised, quantization_config={"quant_method": "awq"}))
+    words = f"{REPO} at {REVISION}: config.json has a quantization_config (awq); only float32, float16 and bfloat16"
+    problem = checks.hub_access_problem(SECTION)
+    assert problem is not None and problem.startswith(words) and "\n" not in problem
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not hub.gets(WEIGHTS), "nothing large was downloaded"
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_stored_dtypes_are_looked_at_in_the_headers(
+    hub: FakeHub, llama_folder: Path, tmp_path: Path, corpus: Path, sharded: bool
+) -> None:
+    import torch
+
+    def to_8_bits(tensors: Tensors) -> None:
+        tensors["lm_head.weight"] = tensors["lm_head.weight"].to(torch.int8)
+
+    in_hub(hub, changed_copy(llama_folder, tmp_path / "quantised", to_8_bits))
+    if sharded:
+        hub.files["model-00001-of-00001.safetensors"] = hub.files.pop(WEIGHTS)
+        hub.files[INDEX] = json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).encode()
+    words = f"{REPO} at {REVISION}: tensor lm_head.weight is stored as I8; only F32, F16 and BF16"
+    problem = checks.hub_access_problem(SECTION)
+    assert problem is not None and problem.startswith(words) and "\n" not in problem
+    with pytest.raises(ValueError, match=re.escape(words)):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not [name for name in hub.files if is_large(name) and hub.gets(name)], "nothing large was downloaded"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.json", b"[1]", "config.json: found a JSON list"),
+        ("config.json", b"{", "config.json: no valid JSON"),
+        (WEIGHTS, b"\x02\0\0\0\0\0\0\0[]", "model.safetensors: "),
+        (WEIGHTS, b'\x0a\0\0\0\0\0\0\0{"a": "b"}', "model.safetensors: "),
+        (WEIGHTS, b"\xff" * 100, "safetensors header is too big"),
+        (WEIGHTS, b"", "model.safetensors"),
+        (INDEX, b'{"weight_map": {"a": "../evil.bin"}}', "names ../evil.bin, which is no safetensors file"),
+    ],
+)
+def test_what_a_hostile_hub_says_is_one_line(hub: FakeHub, name: str, content: bytes, words: str) -> None:
+    hub.files[name] = content
+    problem = checks.hub_access_problem(SECTION)
+    assert problem is not None and words in problem and "\n" not in problem
 
 
 def test_without_a_network_the_pre_check_says_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

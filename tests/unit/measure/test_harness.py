@@ -114,7 +114,7 @@ def test_chunks_share_a_stamp_and_an_id(tmp_path: Path) -> None:
     assert one.chunk_id.tolist() == [0, 1, 1, 1]
     assert (one.latency_ns.to_numpy() > 0).tolist() == [True, True, False, False]
     tokens = read_json(outputs.tokens, TokensRecord).prompts[0]
-    assert tokens.tokens == (300, 301, 302, 303)
+    assert tokens.answers[0].tokens == (300, 301, 302, 303)
 
 
 def pushing(count: int) -> type[Constant]:
@@ -246,9 +246,11 @@ class Wavering(Constant):
 
 def test_differing_answers_are_counted(tmp_path: Path) -> None:
     steady = read_json(run(tmp_path / "a", Constant)[1].tokens, TokensRecord)
-    assert {(prompt.runs, prompt.differing_runs) for prompt in steady.prompts} == {(3, 0)}
+    assert {tuple(answer.requests for answer in prompt.answers) for prompt in steady.prompts} == {(3,)}
     wavering = read_json(run(tmp_path / "b", Wavering)[1].tokens, TokensRecord)
-    assert sum(prompt.differing_runs for prompt in wavering.prompts) > 0
+    answers = [prompt.answers for prompt in wavering.prompts]
+    assert any(len(found) == 2 and found[0].tokens != found[1].tokens for found in answers)
+    assert all(sum(answer.requests for answer in found) == 3 for found in answers), "every request is in one of them"
 
 
 def test_logits_predict_the_tokens_of_the_reference(tmp_path: Path) -> None:
