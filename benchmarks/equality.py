@@ -217,7 +217,7 @@ def documented(text: str) -> str:
 def markdown(table: pd.DataFrame) -> str:
     lines = [list(table.columns), ["---"] * len(table.columns)]
     lines += [
-        [f"{cell:.2g}" if isinstance(cell, float) else str(cell) for cell in row]
+        [f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row]
         for row in table.itertuples(index=False)
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
