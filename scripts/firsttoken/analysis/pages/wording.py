@@ -13,11 +13,13 @@ NO_VALUE = "–"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Three significant digits without an exponent, thousands separated; a dash where there is no value."""
+    """Three significant digits, thousands separated, an exponent below 0.0001; a dash where there is no value."""
     if value is None or not math.isfinite(value):
         return NO_VALUE
     if value == 0:
         return "0"
+    if abs(value) < 1e-4:
+        return f"{value:.{digits - 1}e}".replace("e-0", "e-")
     decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
     return f"{value:,.{decimals}f}"
 

@@ -53,7 +53,15 @@ def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(4.2149, "4.21"), (1234.5, "1,234"), (0.00123, "0.00123"), (0, "0"), (None, "–"), (float("nan"), "–")],
+    [
+        (4.2149, "4.21"),
+        (1234.5, "1,234"),
+        (0.00123, "0.00123"),
+        (8.7e-7, "8.70e-7"),
+        (0, "0"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
 )
 def test_numbers_keep_three_digits(value: float | None, shown: str) -> None:
     assert number(value) == shown
