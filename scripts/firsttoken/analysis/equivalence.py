@@ -2,8 +2,9 @@
 
 An approach passes when its teacher-forced log-probabilities are close enough at every position, and its greedy tokens
 are the reference's wherever the reference was decided. Close enough means two bounds at once: an absolute one for the
-dtype and the model's depth (`equality_bounds`), and HEADROOM times what the `baseline` differs by at the same prompt
-length in this study. Verdicts are made from the table of positions alone, so that they can be made again from it.
+dtype and the model's depth (`equality_bounds`), and HEADROOM times what the `baseline` differs by in this study, in
+the quadratic mean over all positions (SINGLE_HEADROOM times its largest error at a single one).
+Verdicts are made from the table of positions alone, so that they can be made again from it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from firsttoken.analysis.schemas import TABLES, write_table
 from firsttoken.records import RunRecord, TokensRecord
 
 YARDSTICK = "baseline"  # the approach whose own error bounds that of the others
+# A single position scatters more than the quadratic mean: of 8 positions of a trained model in bfloat16 a correct
+# engine's largest error was 1.51 times the baseline's.
+SINGLE_HEADROOM = 3.0
 STRONG_SHARE = 0.5  # of positions that must be decided for tokens to say much
 NAMES = {"rms": "RMS error over spread", "kl": "sqrt(2 KL) over spread", "slope": "distance of the slope from 1"}
 
@@ -86,12 +90,13 @@ def judge(
 ) -> dict[str, object]:
     """The verdict on one approach, with what it rests on; `baseline` has its positions, or none.
 
-    `positions` are rows of `equality_positions`. Of each measure the distance that is largest in proportion to its
-    bound is shown, beside that bound.
+    `positions` are rows of `equality_positions`. Of each measure the largest distance is shown, beside its bound.
     """
     mine, theirs = _Computed.of(positions), _Computed.of(baseline)
-    bounds = {name: np.fmin(limits.absolute[name], _relative(mine, theirs, limits, name)) for name in MEASURES}
-    tokens = _Chosen.of(positions, GAP_FACTOR * bounds["rms"] * positions["spread"].to_numpy(float))
+    largest = {name: float(theirs.at(name).max(initial=0)) if theirs.offered.any() else None for name in MEASURES}
+    bounds = {name: _bound(largest[name], SINGLE_HEADROOM, limits, name) for name in MEASURES}
+    gap_bound = GAP_FACTOR * _bound(largest["rms"], HEADROOM, limits, "rms")
+    tokens = _Chosen.of(positions, gap_bound * positions["spread"].to_numpy(float))
     greedy = sampling == "greedy"
     problems = [
         *[_where(row, row["note"]) for row in mine.rows if row["note"]][:1],
@@ -111,7 +116,6 @@ def judge(
     else:
         tolerated = greedy and bool(tokens.differing.any())
         verdict, reason = "equal within tolerance" if tolerated else "equal", _remark(share, bool(mine.offered.any()))
-    worst = {name: _worst(mine.distances[name], bounds[name]) for name in MEASURES}
     at = int(np.argmax(tokens.gap)) if greedy and tokens.differing.any() else None
     return {
         "verdict": verdict,
@@ -123,8 +127,8 @@ def judge(
         "largest_gap": np.nan if at is None else tokens.gap[at],
         "gap_bound": tokens.bound[at] if at is not None else np.median(tokens.bound) if mine.rows else np.nan,
         "logit_positions": int(mine.offered.sum()),
-        **{f"{name}_error": error for name, (error, _) in worst.items()},
-        **{f"{name}_bound": bound for name, (_, bound) in worst.items()},
+        **{f"{name}_error": mine.at(name).max(initial=0) if mine.offered.any() else np.nan for name in MEASURES},
+        **{f"{name}_bound": bounds[name] if mine.offered.any() else np.nan for name in MEASURES},
         "kl_max": positions["kl"].max(),
         "slope_min": positions["slope"].min(),
         "slope_max": positions["slope"].max(),
@@ -143,7 +147,6 @@ class _Computed:
     """What an approach computed, a row a position."""
 
     rows: list[dict[str, Any]]
-    lengths: NDArray[np.int64]  # of the prompts
     distances: dict[str, Floats]
     offered: NDArray[np.bool_]  # where there are logits
 
@@ -151,11 +154,11 @@ class _Computed:
     def of(cls, positions: pd.DataFrame) -> Self:
         rows = [{str(key): value for key, value in row.items()} for row in positions.to_dict("records")]
         offered = positions["rms_error"].notna().to_numpy()
-        return cls(rows, positions["prompt_length"].to_numpy(np.int64), position_distances(positions), offered)
+        return cls(rows, position_distances(positions), offered)
 
-    def at(self, length: int, name: str) -> Floats:
-        """One measure at every position with logits of the prompts of one length."""
-        chosen: Floats = self.distances[name][(self.lengths == length) & self.offered]
+    def at(self, name: str) -> Floats:
+        """One measure at every position with logits."""
+        chosen: Floats = self.distances[name][self.offered]
         return chosen
 
 
@@ -178,24 +181,14 @@ class _Chosen:
         return cls(bound, decided, compared, differing, np.where(differing, gap, 0))
 
 
-def _relative(mine: _Computed, baseline: _Computed, limits: Limits, name: str) -> Floats:
-    """For each position the bound that the baseline's largest error at that prompt length gives; NaN without one."""
-    bounds = np.full(len(mine.lengths), np.nan)
-    for length in np.unique(mine.lengths):
-        if len(theirs := baseline.at(length, name)):
-            bounds[mine.lengths == length] = max(HEADROOM * theirs.max(), limits.least[name])
-    return bounds
+def _bound(baseline: float | None, headroom: float, limits: Limits, name: str) -> float:
+    """The tighter of the absolute bound and what the baseline's own error gives; None: there is no baseline."""
+    if baseline is None:
+        return limits.absolute[name]
+    return min(limits.absolute[name], max(headroom * baseline, limits.least[name]))
 
 
-def _worst(found: Floats, bounds: Floats) -> tuple[float, float]:
-    """The distance that is largest in proportion to its bound, and that bound; NaN where there are no logits."""
-    if np.isnan(found).all():
-        return np.nan, np.nan
-    at = int(np.nanargmax(found / bounds))
-    return found[at], bounds[at]
-
-
-def _error_problems(mine: _Computed, bounds: Mapping[str, Floats], limits: Limits) -> list[str]:
+def _error_problems(mine: _Computed, bounds: Mapping[str, float], limits: Limits) -> list[str]:
     """The worst offence of each measure; NaN, as of a constant distribution, offends too."""
     endless = np.flatnonzero(np.isinf(mine.distances["rms"]))
     if len(endless):
@@ -206,8 +199,8 @@ def _error_problems(mine: _Computed, bounds: Mapping[str, Floats], limits: Limit
         beyond = mine.offered & ~(found <= bound)
         if beyond.any():
             at = int(np.argmax(np.where(beyond, np.nan_to_num(found / bound, nan=np.inf), 0)))
-            source = "absolute" if bound[at] == limits.absolute[name] else f"{HEADROOM:g} times the baseline's"
-            what = f"{NAMES[name]} {found[at]:.3g}, bound {bound[at]:.3g} ({source})"
+            source = "absolute" if bound == limits.absolute[name] else f"{SINGLE_HEADROOM:g} times the baseline's"
+            what = f"{NAMES[name]} {found[at]:.3g}, bound {bound:.3g} ({source})"
             problems.append(_where(mine.rows[at], what))
     return problems
 
@@ -215,16 +208,12 @@ def _error_problems(mine: _Computed, bounds: Mapping[str, Floats], limits: Limit
 def _typical_problems(mine: _Computed, baseline: _Computed, limits: Limits) -> list[str]:
     """Errors that are larger than the baseline's at most positions, without one that stands out."""
     problems = []
-    for name in MEASURES:
-        for length in np.unique(mine.lengths):
-            found, theirs = mine.at(length, name), baseline.at(length, name)
-            if not len(found) or not len(theirs):
-                continue
-            typical, bound = _quadratic_mean(found), max(HEADROOM * _quadratic_mean(theirs), limits.least[name])
-            if typical > bound:
-                what = f"{NAMES[name]} typically {typical:.3g}, bound {bound:.3g} ({HEADROOM:g} times the baseline's)"
-                problems.append(f"prompts of {length} tokens: {what}")
-                break
+    for name in MEASURES if mine.offered.any() and baseline.offered.any() else ():
+        typical = _quadratic_mean(mine.at(name))
+        bound = _bound(_quadratic_mean(baseline.at(name)), HEADROOM, limits, name)
+        if typical > bound:
+            source = f"{HEADROOM:g} times the baseline's"
+            problems.append(f"{NAMES[name]} over all positions {typical:.3g}, bound {bound:.3g} ({source})")
     return problems
 
 

@@ -214,7 +214,7 @@ def test_an_error_that_stands_out_nowhere_is_seen_over_all_positions(tmp_path: P
     with_logits(with_logits(study, one_bad, "baseline"), noise(0.03, 2))
     row = verdict(study, "bfloat16")
     assert row["verdict"] == "different"
-    assert "prompts of 10 tokens: RMS error over spread typically" in row["reason"]
+    assert "RMS error over spread over all positions" in row["reason"]
 
 
 def test_the_baseline_is_held_to_the_absolute_bound(tmp_path: Path) -> None:
