@@ -57,8 +57,8 @@ class Variant:
 
 def variants() -> dict[str, Variant]:
     """What is compared, by name; decode and prefill choices are independent."""
-    from firsttoken.runtime.compiled.compiled_regions import CompileOptions
-    from firsttoken.runtime.compiled.compiled_step import StepOptions
+    from firsttoken.compiled.compiled_regions import CompileOptions
+    from firsttoken.compiled.compiled_step import StepOptions
 
     plain, untuned = CompileOptions(regions="none"), CompileOptions(tuned=False)
     dependent = CompileOptions(dependent_launch=True)
@@ -104,7 +104,7 @@ def make_model(shape: str, device: str) -> Any:
 
 def describe(model: Any, device: str) -> Any:
     """What a step of this Llama reads and computes, as the manifest of a model in a folder says it."""
-    from firsttoken.records import ModelManifest
+    from firsttoken.plan import ModelManifest
 
     config, item_bytes = model.config, 2 if device == "cuda" else 4
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -184,9 +184,10 @@ def run_variant(variant: Variant, arguments: argparse.Namespace, folder: Path) -
     """Build an engine and measure it; returns (engine, figures)."""
     import torch
 
-    from firsttoken.records import GraphOptions, Plan, SetupTimes
-    from firsttoken.runtime.compiled.compiled_engine import CompiledEngine
-    from firsttoken.runtime.eager_decode import teacher_forced_logits
+    from firsttoken.compiled.compiled_engine import CompiledEngine
+    from firsttoken.hf.eager_decode import teacher_forced_logits
+    from firsttoken.plan import GraphOptions, Plan
+    from firsttoken.results import SetupTimes
 
     model = make_model(arguments.shape, arguments.device)
     expected = teacher_forced_logits(model, text(SHORT), text(8))

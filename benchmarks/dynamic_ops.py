@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import torch
 from transformers import LlamaConfig
 
-from firsttoken.records import Sampling
-from firsttoken.runtime.compiled_ops import CompiledOps
-from firsttoken.runtime.dynamic_ops import NativeOps, StepState
-from firsttoken.runtime.masks import MaskPlan
+from firsttoken.hf.jit_ops import CompiledOps
+from firsttoken.hf.masks import MaskPlan
+from firsttoken.hf.native_ops import NativeOps, StepState
+from firsttoken.plan import Sampling
 
 VOCABULARY, CONTEXT = 32_000, 512
 ROUNDS, CALLS = 7, 60  # forms take turns, so that a drift of the machine meets all of them

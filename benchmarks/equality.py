@@ -31,8 +31,9 @@ from fakes.equality_bench import BOUNDS, DTYPES, EqualityBench  # noqa: E402
 from fakes.equality_bugs import BUGS  # noqa: E402
 from firsttoken.analysis.equality_bounds import HEADROOM, MEASURES, ULP  # noqa: E402
 from firsttoken.analysis.equivalence import position_distances  # noqa: E402
+from firsttoken.engine.contract import DynamicOperations, Forward  # noqa: E402
 from firsttoken.inputs.synthetic import SMALL_SHAPES, make_model  # noqa: E402
-from firsttoken.runtime.contract import DynamicOperations, Forward, UnsupportedModel  # noqa: E402
+from firsttoken.plan import Unsupported  # noqa: E402
 from unit.tiny_models import FAMILIES, save_tiny_model  # noqa: E402
 
 DEPTHS = (2, 32)  # of the rows of the bounds: the small models; those of 30 and 32 layers
@@ -100,7 +101,7 @@ def calibrate(name: str, folder: Path, place: Path, device: str, out: Path) -> N
                 continue  # there a graph is the same step run eagerly
             try:
                 found = computed(bench, dtype, forward, operations)
-            except UnsupportedModel as error:
+            except Unsupported as error:
                 print(f"{name}, {dtype}: {implementation} does not serve it: {error}", flush=True)
                 continue
             add_row(out, name, device, dtype, implementation, bench, found, baseline)

@@ -5,7 +5,7 @@
    requests of one token and of eight, back to back and after a pause in which both sides fall asleep. The null engine
    pushes its eight in one burst. Where no core is idle, the kernel wakes the client on the engine's own core, and it
    reads the first token only when the burst is over.
-3. The choice of `runtime/ipc/outbox.py`: the engine thread sends a token itself, or hands it to a sender thread.
+3. The choice of `server/sender.py`: the engine thread sends a token itself, or hands it to a sender thread.
 
 Targets on 2 cores that do nothing else: a first token gains under 60 us (median), a token gap under 30 us. Another load
 on the machine adds to everything, so the best of several repeats is shown beside the median of all.
@@ -26,11 +26,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import numpy as np
 
+from firsttoken.engine.contract import EngineSpec
 from firsttoken.measure.ipc import measure_ipc
-from firsttoken.records import Plan
-from firsttoken.runtime.contract import EngineSpec
-from firsttoken.runtime.ipc.client import GeneratorClient
-from firsttoken.runtime.ipc.generator import SWITCH_INTERVAL_S
+from firsttoken.plan import Plan
+from firsttoken.server.client import GeneratorClient
+from firsttoken.server.server import SWITCH_INTERVAL_S
 
 REPEATS = 5
 REQUESTS = 1000

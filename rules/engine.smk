@@ -16,7 +16,7 @@ rule build_trtllm_engine:
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
         sources=sources(
-            "runtime/trtllm/trtllm_engine.py",
+            "external/tensorrt_llm/engine.py",
             "measure/device_lock.py",
             "measure/environment.py",
             "study/job.py",

@@ -84,7 +84,7 @@ rule make_reference:
         model_check="results/{study}/model_check.json",
         prompts="results/{study}/prompts.json",
         sources=sources(
-            "runtime/reference.py",
+            "hf/reference.py",
             "measure/device_lock.py",
             "measure/environment.py",
             "study/job.py",

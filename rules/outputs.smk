@@ -68,7 +68,7 @@ def figure_inputs(name):
         "summary": table("summary"),
         "sources": sources(
             f"analysis/figures/{name}.py",
-            "analysis/pages/figure_page.py",
+            "report/figure_page.py",
             "study/job.py",
         ),
         "assets": PAGE_ASSETS,

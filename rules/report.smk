@@ -52,7 +52,7 @@ rule write_landing:
         claims=table("claims"),
         environment="results/{study}/environment.json",
         manifest=MODEL_MANIFEST,
-        sources=sources("analysis/pages/landing.py", "study/job.py"),
+        sources=sources("report/landing.py", "study/job.py"),
     output:
         landing="results/{study}/tables/landing.rst",
     log:
@@ -77,7 +77,7 @@ rule render_approach_page:
         claims=table("claims"),
         answer="results/{study}/tables/answer.txt",
         excerpted=excerpted_files,
-        package=sources("analysis/pages/approach_page.py", "study/job.py"),
+        package=sources("report/approach_page.py", "study/job.py"),
     output:
         page=report(
             "results/{study}/approaches/{page}.html",
@@ -101,7 +101,7 @@ rule render_table:
     input:
         table=page_table,
         assets=PAGE_ASSETS,
-        sources=sources("analysis/pages/tables.py", "study/job.py"),
+        sources=sources("report/tables.py", "study/job.py"),
     output:
         page=report(
             "results/{study}/pages/{table}.html",
@@ -127,7 +127,7 @@ rule render_record:
     input:
         record="results/{study}/{record}.json",
         assets=PAGE_ASSETS,
-        sources=sources("analysis/pages/record_page.py", "study/job.py"),
+        sources=sources("report/record_page.py", "study/job.py"),
     output:
         page=report(
             "results/{study}/pages/{record}.html",
@@ -155,7 +155,7 @@ rule render_comparison:
         verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=PAGE_ASSETS,
         sources=sources(
-            "analysis/compare.py", "analysis/pages/tables.py", "study/job.py"
+            "analysis/compare.py", "report/tables.py", "study/job.py"
         ),
     output:
         page=report(

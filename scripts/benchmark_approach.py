@@ -17,7 +17,7 @@ from firsttoken.inputs.model_check import require_checked  # noqa: E402
 from firsttoken.measure.device_lock import device_lock  # noqa: E402
 from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions, visible_gpu  # noqa: E402
 from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark  # noqa: E402
-from firsttoken.records import Plan, Prompts  # noqa: E402
+from firsttoken.plan import Plan, Prompts  # noqa: E402
 from firsttoken.study.job import job, require_gpu_slot  # noqa: E402
 
 FILES = ("model", "model_check", "prompts", "reference")  # inputs that a run reads; TensorRT-LLM's has no reference

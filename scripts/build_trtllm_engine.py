@@ -4,11 +4,11 @@ from pathlib import Path
 
 import msgspec
 
+from firsttoken.external.tensorrt_llm.engine import build_trtllm_engine
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
-from firsttoken.records import Plan
-from firsttoken.runtime.trtllm.trtllm_engine import build_trtllm_engine
+from firsttoken.plan import Plan
 from firsttoken.study.job import job, require_gpu_slot
 
 if __name__ == "__main__":  # TensorRT-LLM's MPI workers import this file

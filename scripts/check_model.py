@@ -5,7 +5,7 @@ from pathlib import Path
 
 from firsttoken.files import read_json
 from firsttoken.inputs.model_check import check_model
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

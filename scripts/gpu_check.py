@@ -27,7 +27,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.measure.capture_beside import BURST, ROUNDS, GapRow, measure_capture_beside
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import package_versions, visible_gpu
-from firsttoken.records import Plan
+from firsttoken.plan import Plan
 from firsttoken.study.config import Study
 
 ROOT = Path(__file__).resolve().parent.parent

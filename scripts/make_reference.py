@@ -4,11 +4,11 @@ match."""
 from pathlib import Path
 
 from firsttoken.files import read_json
+from firsttoken.hf.reference import make_reference
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
-from firsttoken.records import Prompts
-from firsttoken.runtime.reference import make_reference
+from firsttoken.plan import Prompts
 from firsttoken.study.job import job, require_gpu_slot
 
 if __name__ == "__main__":

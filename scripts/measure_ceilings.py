@@ -7,7 +7,7 @@ from firsttoken.files import read_json, write_json
 from firsttoken.measure.ceilings import measure_ceilings
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
-from firsttoken.records import ModelManifest, Plan
+from firsttoken.plan import ModelManifest, Plan
 from firsttoken.study.job import job, require_gpu_slot
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from firsttoken.analysis.schemas import write_table
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
 from firsttoken.measure.ipc import measure_ipc
-from firsttoken.records import Plan
+from firsttoken.plan import Plan
 from firsttoken.study.job import job, require_gpu_slot
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from firsttoken.inputs.prompts import make_prompts
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
 from firsttoken.measure.experiments import device_memory, measure_pool_memory
-from firsttoken.records import Plan
+from firsttoken.plan import Plan
 from firsttoken.study.job import job, require_gpu_slot
 
 APPROACH = "jit_cuda"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from firsttoken.analysis.figures.break_even import plot_break_even
-from firsttoken.analysis.pages.figure_page import render_figure
+from firsttoken.report.figure_page import render_figure
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

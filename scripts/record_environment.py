@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firsttoken.files import write_json
 from firsttoken.measure.environment import record_environment
-from firsttoken.records import Availability
+from firsttoken.results import Availability
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from firsttoken.analysis.pages.approach_page import PageInputs, render_page
+from firsttoken.report.approach_page import PageInputs, render_page
 from firsttoken.study.job import job
 
 

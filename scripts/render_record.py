@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from firsttoken.analysis.pages.record_page import render_record
+from firsttoken.report.record_page import render_record
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]
     )
 
 from firsttoken.approaches.base import approach_class  # noqa: E402
-from firsttoken.records import Plan, TensorRTOptions  # noqa: E402
-from firsttoken.runtime.trtllm.trtllm_engine import (  # noqa: E402
+from firsttoken.external.tensorrt_llm.engine import (  # noqa: E402
     build_trtllm_engine,
     current_gpu,
     manifest_path,
     require_environment,
 )
+from firsttoken.plan import Plan, TensorRTOptions  # noqa: E402
 
 PROMPT_LENGTHS = (10, 50, 100)
 NEW_TOKENS = 16

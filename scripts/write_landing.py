@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from firsttoken.analysis.pages.landing import write_landing
+from firsttoken.report.landing import write_landing
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

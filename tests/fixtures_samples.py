@@ -14,7 +14,7 @@ from firsttoken import files
 from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.samples import pool_samples
 from firsttoken.analysis.tables import summarise_latency
-from firsttoken.records import (
+from firsttoken.results import (
     Answer,
     Availability,
     Ceilings,

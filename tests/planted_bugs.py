@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RUNTIME = "scripts/firsttoken/runtime/"
+PACKAGE = "scripts/firsttoken/"
 COPIED = ("scripts", "tests", "config", "pyproject.toml")
 AT_ONCE = 4  # a test process takes some GiB of a device, and several seconds to import torch
 NOTHING_FAILED = 0
@@ -43,9 +43,9 @@ class Bug:
     interpreted: bool = False  # under Triton's interpreter, on a CPU
 
 
-GRAPH, PROMPT = RUNTIME + "graphs/step_graph.py", RUNTIME + "compiled/triton_prompt_kernels.py"
+GRAPH, PROMPT = PACKAGE + "engine/graphs.py", PACKAGE + "compiled/triton_prompt_kernels.py"
 MEMORY, SAMPLING = "tests/gpu/test_graph_memory.py", "tests/gpu/test_sampling.py"
-INTERPRETED = "tests/unit/runtime/compiled/test_triton_prompt.py"
+INTERPRETED = "tests/unit/compiled/test_triton_prompt.py"
 
 BUGS = (
     Bug(
@@ -54,12 +54,12 @@ BUGS = (
         MEMORY, "evicting_each",
     ),
     Bug(
-        "trap 5: logits left in the graphs' pool", RUNTIME + "compiled/compiled_step.py",
+        "trap 5: logits left in the graphs' pool", PACKAGE + "compiled/compiled_step.py",
         "            buffers.logits.copy_(logits[0])\n", "            buffers.logits = logits[0]\n",
         "tests/gpu/test_compiled_graph.py", "reference_logits",
     ),
     Bug(
-        "trap 5: decode's logits handed on in the graphs' memory", RUNTIME + "model_steps.py",
+        "trap 5: decode's logits handed on in the graphs' memory", PACKAGE + "hf/steps.py",
         "use_cache=True,\n            )  # fmt: skip\n            state.logits.copy_(output.logits[:, 0])",
         "use_cache=True,\n            )  # fmt: skip\n            state.logits = output.logits[:, 0]",
         MEMORY, "any_order",
@@ -75,7 +75,7 @@ BUGS = (
         SAMPLING, "generator_inside",
     ),
     Bug(
-        "trap 7: the noise does not move on", RUNTIME + "compiled/compiled_step.py",
+        "trap 7: the noise does not move on", PACKAGE + "compiled/compiled_step.py",
         "                buffers.noise_state[1:].add_(1)\n", "",
         "tests/gpu/test_compiled_graph.py", "sampled",
     ),
@@ -85,7 +85,7 @@ BUGS = (
         MEMORY, "changes_nothing",
     ),
     Bug(
-        "trap 9: tokens read before they arrived", RUNTIME + "graphs/token_ring.py",
+        "trap 9: tokens read before they arrived", PACKAGE + "engine/token_ring.py",
         "        self._events[slot].synchronize()\n        self._received", "        self._received",
         MEMORY, "pinned_ring",
     ),

@@ -10,7 +10,7 @@ import yaml
 from firsttoken import files
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 from fixtures_samples import Known, Study
 
 PUBLISHED = Path(__file__).parents[2] / "config" / "published.yaml"

@@ -55,7 +55,7 @@ def turned(rows: Any, gain: Any, cosine: Any, sine: Any) -> Any:
 
 
 def check_matvec(case: MatvecCase, device: Any, dtype: Any, pdl: bool) -> None:
-    from firsttoken.runtime.compiled.triton_launch import Matvec, MatvecConfig, can_serve, matvec
+    from firsttoken.compiled.triton_launch import Matvec, MatvecConfig, can_serve, matvec
 
     torch.manual_seed(3)
     tall = case.rows * (2 if case.gated else 1)
@@ -79,7 +79,7 @@ def check_matvec(case: MatvecCase, device: Any, dtype: Any, pdl: bool) -> None:
 
 
 def check_attention(case: AttentionCase, device: Any, dtype: Any, pdl: bool) -> None:
-    from firsttoken.runtime.compiled.triton_launch import Attention, attention
+    from firsttoken.compiled.triton_launch import Attention, attention
 
     torch.manual_seed(5)
     at, dim, groups = case.position, case.head_dim, case.heads // case.kv_heads

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firsttoken.records import GraphOptions, Plan, Sampling
-from firsttoken.runtime.contract import DynamicOperations, EngineSpec, Forward
+from firsttoken.engine.contract import DynamicOperations, EngineSpec, Forward
+from firsttoken.plan import GraphOptions, Plan, Sampling
 
 # Short buckets, so that a tiny context crosses several; the model's window (8 where it has one) is shorter than any
 # prompt here.

@@ -18,11 +18,12 @@ from fakes.equality_bugs import NOISE_IN_BOUNDS, EqualityBug
 from firsttoken.analysis.equality_bounds import Limits, read_limits
 from firsttoken.analysis.equality_positions import Reference, compare_positions
 from firsttoken.analysis.equivalence import judge
-from firsttoken.records import Answer, GraphOptions, Prompt, Prompts, PromptTokens, TokensRecord
-from firsttoken.runtime.eager_decode import teacher_forced_logits
-from firsttoken.runtime.engine import build_engine
-from firsttoken.runtime.model_loading import load_model
-from firsttoken.runtime.reference import make_reference
+from firsttoken.engines import build_engine
+from firsttoken.hf.eager_decode import teacher_forced_logits
+from firsttoken.hf.load import load_model
+from firsttoken.hf.reference import make_reference
+from firsttoken.plan import GraphOptions, Prompt, Prompts
+from firsttoken.results import Answer, PromptTokens, TokensRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUNDS = ROOT / "config" / "equality_bounds.csv"

@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import torch
 
-from firsttoken.runtime import model_engine
-from firsttoken.runtime.static_cache import DecodeView
+from firsttoken.engine import loop as model_engine
+from firsttoken.hf.kv_cache import DecodeView
 
 SWITCH_LENGTH = 32  # between the prompt lengths of `equality_bench`
 Planting = Callable[[Any, float], Any]  # (engine, size) -> context manager

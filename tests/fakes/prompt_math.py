@@ -32,8 +32,8 @@ class PromptCase:
 
 
 def check_rows_product(case: ProductCase, device: Any, dtype: Any) -> None:
-    from firsttoken.runtime.compiled.triton_launch import Matvec
-    from firsttoken.runtime.compiled.triton_prompt_layers import rows_product
+    from firsttoken.compiled.triton_launch import Matvec
+    from firsttoken.compiled.triton_prompt_layers import rows_product
 
     torch.manual_seed(3)
     tall = case.rows * (2 if case.gated else 1)
@@ -57,8 +57,8 @@ def check_rows_product(case: ProductCase, device: Any, dtype: Any) -> None:
 
 
 def check_prompt_attention(case: PromptCase, device: Any, dtype: Any) -> None:
-    from firsttoken.runtime.compiled.triton_launch import Attention
-    from firsttoken.runtime.compiled.triton_prompt import prompt_attention
+    from firsttoken.compiled.triton_launch import Attention
+    from firsttoken.compiled.triton_prompt import prompt_attention
 
     torch.manual_seed(5)
     count, dim, groups = case.count, case.head_dim, case.heads // case.kv_heads

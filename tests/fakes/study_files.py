@@ -11,16 +11,8 @@ import pandas as pd
 
 from firsttoken.analysis import schemas
 from firsttoken.files import write_json, write_text
-from firsttoken.records import (
-    Availability,
-    Environment,
-    Gpu,
-    MemoryRecord,
-    ModelManifest,
-    RunRecord,
-    SetupTimes,
-    Status,
-)
+from firsttoken.plan import ModelManifest
+from firsttoken.results import Availability, Environment, Gpu, MemoryRecord, RunRecord, SetupTimes, Status
 
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm"]
 EMBEDDED = dict(zip(ORDER, ["measured", "emulated", "measured", "emulated", "unavailable"], strict=True))

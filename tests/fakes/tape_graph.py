@@ -17,8 +17,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from firsttoken.runtime.graphs.device_form import CpuForm
-from firsttoken.runtime.graphs.token_ring import RING_SLOTS, PinnedRing
+from firsttoken.engine.backend import CpuBackend
+from firsttoken.engine.token_ring import RING_SLOTS, PinnedRing
 
 # Operators that would wait for the device, or read host memory that a replay will not have.
 REFUSED = {
@@ -142,7 +142,7 @@ class LateEvent:
             self._coming = None
 
 
-class TapeForm(CpuForm):
+class TapeForm(CpuBackend):
     """A CPU whose steps are tapes, and whose tokens arrive as late as a device's. `fail_next` captures raise what CUDA
     would."""
 

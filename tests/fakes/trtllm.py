@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from firsttoken.records import Gpu, Plan, TensorRTOptions
-from firsttoken.runtime.trtllm import trtllm_engine, trtllm_settings
+from firsttoken.external.tensorrt_llm import engine as trtllm_engine
+from firsttoken.external.tensorrt_llm import settings as trtllm_settings
+from firsttoken.plan import Plan, TensorRTOptions
+from firsttoken.results import Gpu
 
 GPU = Gpu(name="NVIDIA Test", uuid="GPU-1", memory_bytes=1 << 30, compute_capability="9.0")
 VERSIONS = {

@@ -58,7 +58,7 @@ def make_bench(model_dirs: dict[str, Path], tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def make_engine(model_dirs: dict[str, Path]) -> Iterator[Callable[..., Any]]:
     """Engines on the device, closed after the test."""
-    from firsttoken.runtime.engine import build_engine
+    from firsttoken.engines import build_engine
 
     engines: list[Any] = []
 

@@ -9,7 +9,7 @@ import pytest
 from fakes.engines import whole_sequence_logits
 from fakes.sinks import OneByOne
 from firsttoken.approaches.base import approach_class
-from firsttoken.records import Plan
+from firsttoken.plan import Plan
 from unit.tiny_models import build_tiny_model, prompt_ids
 
 torch = pytest.importorskip("torch")

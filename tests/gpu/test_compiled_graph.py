@@ -41,7 +41,7 @@ def test_captured_steps_give_the_reference_logits(
 
 def test_replays_of_a_sampled_graph_differ_and_repeat(make_engine: Callable[..., Any]) -> None:
     """Trap 7. Seen to fail with noise whose state a step does not move on."""
-    from firsttoken.records import Sampling
+    from firsttoken.plan import Sampling
 
     engine = make_engine("llama_gqa", "compiled", "captured", sampling=Sampling(method="sample", temperature=2.0))
     first, second = run_request(engine, prompt_ids(13), 20), run_request(engine, prompt_ids(13), 20)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.engines import run_request
-from firsttoken.records import GraphOptions
+from firsttoken.plan import GraphOptions
 from unit.tiny_models import prompt_ids
 
 torch = pytest.importorskip("torch")

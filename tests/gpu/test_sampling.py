@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fakes.engines import SAMPLED, run_request
-from firsttoken.records import Sampling
+from firsttoken.plan import Sampling
 from unit.tiny_models import prompt_ids
 
 torch = pytest.importorskip("torch")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from fakes.study_files import EMBEDDED, make_study
-from firsttoken.analysis.pages import documents
-from firsttoken.analysis.pages.approach_page import OVERVIEW, PageInputs, render_page
-from firsttoken.analysis.pages.tables import render_table
+from firsttoken.report import documents
+from firsttoken.report.approach_page import OVERVIEW, PageInputs, render_page
+from firsttoken.report.tables import render_table
 
 pytestmark = pytest.mark.browser
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,8 +10,8 @@ import pytest
 
 from fakes.study_files import make_study
 from firsttoken.analysis.figures.ttft_by_length import plot_ttft_by_length
-from firsttoken.analysis.pages.approach_page import PageInputs, render_page
-from firsttoken.analysis.pages.landing import write_landing
+from firsttoken.report.approach_page import PageInputs, render_page
+from firsttoken.report.landing import write_landing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CATEGORIES = ["Approaches", "Claims", "Environment", "Latency", "Memory", "Summary"]

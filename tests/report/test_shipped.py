@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.analysis.pages import documents
+from firsttoken.report import documents
 from workflow.project import fresh_clone
 
 REPOSITORY = Path(__file__).resolve().parents[2]

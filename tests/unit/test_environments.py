@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from firsttoken.runtime.trtllm.trtllm_settings import CONTAINER
+from firsttoken.external.tensorrt_llm.settings import CONTAINER
 
 ROOT = Path(__file__).parents[2]
 # import name -> distribution, where they differ

@@ -137,7 +137,7 @@ import sys
 from pathlib import Path
 from firsttoken.approaches.base import approach_class
 from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark
-from firsttoken.records import Plan, Prompt, Prompts
+from firsttoken.plan import Plan, Prompt, Prompts
 
 folder = Path(sys.argv[1])
 prompts = tuple(Prompt(index=i, length=3, offset=0, token_ids=(i, 1, 2)) for i in range(2))

@@ -10,17 +10,20 @@ import pytest
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 PACKAGE = SCRIPTS / "firsttoken"
 FORBIDDEN = {
-    "approaches": ("measure", "analysis", "study", "inputs"),
-    "runtime": ("approaches", "measure", "analysis", "study", "inputs"),
-    "measure": ("runtime", "analysis", "study", "inputs"),
-    "analysis": ("approaches", "runtime", "measure", "study", "inputs"),
-    "inputs": ("approaches", "runtime", "measure", "analysis", "study"),
-    "study": ("approaches", "runtime", "measure", "analysis", "inputs"),
-    "runtime/ipc": ("runtime.graphs", "runtime.compiled", "runtime.trtllm"),
-    "runtime/graphs": ("runtime.ipc", "runtime.compiled", "runtime.trtllm"),
-    "runtime/compiled": ("runtime.ipc", "runtime.trtllm"),
-    "runtime/trtllm": ("runtime.ipc", "runtime.graphs", "runtime.compiled"),
-}
+    "approaches": ("measure", "analysis", "report", "study", "inputs"),
+    "server": ("approaches", "measure", "analysis", "report", "study", "inputs", "external"),
+    "hf": ("approaches", "server", "compiled", "external", "measure", "analysis", "report", "study", "inputs"),
+    "compiled": ("approaches", "server", "external", "measure", "analysis", "report", "study", "inputs"),
+    "engine": (
+        "approaches", "server", "hf", "compiled", "external", "measure", "analysis", "report", "study", "inputs",
+    ),
+    "external": ("approaches", "server", "compiled", "measure", "analysis", "report", "study", "inputs"),
+    "measure": ("engine", "hf", "compiled", "server", "external", "analysis", "report", "study", "inputs"),
+    "analysis": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "report", "study"),
+    "report": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "study", "inputs"),
+    "inputs": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "analysis", "study"),
+    "study": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "analysis", "inputs"),
+}  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:

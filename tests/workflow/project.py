@@ -13,7 +13,7 @@ from pathlib import Path
 
 from firsttoken.files import read_json
 from firsttoken.inputs.model_check import check_model
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 
 ROOT = Path(__file__).parents[2]
 TINY = """\

@@ -44,7 +44,7 @@ def wait_for_generator(top: psutil.Process, seconds: float = 180) -> psutil.Proc
     while time.monotonic() < deadline:
         for child in top.children(recursive=True):
             try:
-                if "firsttoken.runtime.ipc.generator" in child.cmdline():
+                if "firsttoken.server.server" in child.cmdline():
                     time.sleep(8)  # past loading, into the requests
                     return child
             except psutil.NoSuchProcess:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from firsttoken.files import read_json
-from firsttoken.records import EngineManifest, RunRecord
+from firsttoken.results import EngineManifest, RunRecord
 from workflow import container
 from workflow.project import Project
 

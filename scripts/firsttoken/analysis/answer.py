@@ -15,7 +15,8 @@ from firsttoken import files
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import CONFIDENCE, Estimate
-from firsttoken.records import Environment, ModelManifest
+from firsttoken.plan import ModelManifest
+from firsttoken.results import Environment
 
 NO_GPU = "Nothing here was measured on a GPU, so that this says nothing about one"
 

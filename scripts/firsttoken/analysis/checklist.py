@@ -18,7 +18,7 @@ from firsttoken import files
 from firsttoken.analysis.samples import read_records
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import MIN_PROCESSES
-from firsttoken.records import Ceilings, Environment, RunRecord
+from firsttoken.results import Ceilings, Environment, RunRecord
 
 Finding = tuple[str, str]  # yes, partly or no; evidence
 UNSEEN = 0.001  # tables and pages show three digits

@@ -21,7 +21,8 @@ from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.published import EXACT, METRICS, Claim, read_published, source_verdict
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
-from firsttoken.records import Environment, ModelManifest
+from firsttoken.plan import ModelManifest
+from firsttoken.results import Environment
 
 _EXPERIMENTS = ("bounded_memory", "uncaptured", "scales")
 

@@ -19,7 +19,8 @@ from firsttoken import files
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate, Floats, welch_ratio
-from firsttoken.records import Environment, Record, RunRecord
+from firsttoken.plan import Record
+from firsttoken.results import Environment, RunRecord
 
 METHOD = (
     "Ratio b / a, Welch's interval on logarithms of per-process values. Faster and slower: 95 % for each comparison. "

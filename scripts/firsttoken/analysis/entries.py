@@ -10,7 +10,7 @@ import pandas as pd
 
 from firsttoken.analysis.samples import INSTRUMENT
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import RunRecord, Status
+from firsttoken.results import RunRecord, Status
 
 GIB = 2**30
 _STATUS_ORDER: tuple[Status, ...] = ("failed", "unavailable", "emulated", "measured")

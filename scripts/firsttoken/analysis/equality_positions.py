@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from firsttoken.analysis.logit_errors import logit_errors
 from firsttoken.analysis.schemas import TABLES, schema
-from firsttoken.records import TokensRecord
+from firsttoken.results import TokensRecord
 
 Key = tuple[int, int]  # prompt length, prompt index
 Tokens = tuple[int, ...]

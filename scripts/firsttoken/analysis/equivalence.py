@@ -24,7 +24,7 @@ from firsttoken.analysis.equality_positions import Reference, compare_positions
 from firsttoken.analysis.logit_errors import Floats, distances
 from firsttoken.analysis.samples import INSTRUMENT, read_records
 from firsttoken.analysis.schemas import TABLES, write_table
-from firsttoken.records import RunRecord, TokensRecord
+from firsttoken.results import RunRecord, TokensRecord
 
 YARDSTICK = "baseline"  # the approach whose own error bounds that of the others
 # A single position scatters more than the quadratic mean: of 8 positions of a trained model in bfloat16 a correct

@@ -9,7 +9,7 @@ import pandas as pd
 
 from firsttoken.analysis.samples import INSTRUMENT
 from firsttoken.analysis.schemas import TABLES
-from firsttoken.records import RunRecord
+from firsttoken.results import RunRecord
 
 
 def instrument_table(statistics: pd.DataFrame, records: Sequence[RunRecord]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 import yaml
 
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 
 Kind = Literal["ratio", "max_reduction", "ordering", "value", "bounded_memory", "uncaptured", "scales"]
 Test = Literal["about", "at_least", "at_most", "above"]

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from firsttoken import files
 from firsttoken.analysis.schemas import METRICS
 from firsttoken.analysis.statistics import QUANTILES, STATISTICS, Floats, grouped_statistics, smallest_pooled_n
-from firsttoken.records import RunRecord
+from firsttoken.results import RunRecord
 
 INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 _KEYS = ["approach", "repeat", "prompt_length"]

@@ -30,7 +30,7 @@ from firsttoken.analysis.statistics import (
     Estimate,
     order_statistic_interval,
 )
-from firsttoken.records import Ceilings, Floor
+from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
 _FLOOR_OF = ("ttft_ms", "itl_ms")

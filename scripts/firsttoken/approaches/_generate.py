@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from firsttoken.approaches.base import Approach, TokenSink, Unsupported
-from firsttoken.records import MemoryReport, Plan, SetupTimes
+from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.plan import Plan, Unsupported
+from firsttoken.results import MemoryReport, SetupTimes
 
 
 class _SinkStreamer:
@@ -51,7 +52,7 @@ class GenerateApproach(Approach):
         import torch
         from transformers import GenerationConfig
 
-        from firsttoken.runtime.model_loading import load_model
+        from firsttoken.hf.load import load_model
 
         self._torch = torch
         torch.set_num_threads(plan.threads)

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from firsttoken.approaches.base import Approach, TokenSink, Unsupported
-from firsttoken.records import MemoryReport, Plan, SetupTimes, TokenTiming
+from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.plan import Plan
+from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
 
 if TYPE_CHECKING:
-    from firsttoken.runtime.contract import DynamicOperations, Engine, Forward
+    from firsttoken.engine.contract import DynamicOperations, Engine, Forward
 
 
 def _never() -> bool:
@@ -27,17 +28,14 @@ class OneProcessApproach(Approach):
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         started_s = time.perf_counter()
-        from firsttoken.runtime.contract import EngineSpec, UnsupportedModel
-        from firsttoken.runtime.engine import build_engine
+        from firsttoken.engine.contract import EngineSpec
+        from firsttoken.engines import build_engine
 
         # The class variable also knows "engine", which is TensorRT-LLM's and no runtime engine's.
         operations: DynamicOperations = self.dynamic_operations  # type: ignore[assignment]
         spec = EngineSpec(model_dir=str(model_dir), plan=plan, forward=self.forward, dynamic_operations=operations)
         imported_s = time.perf_counter() - started_s
-        try:
-            self._engine = build_engine(spec)
-        except UnsupportedModel as error:
-            raise Unsupported(str(error)) from error
+        self._engine = build_engine(spec)
         setup = self._engine.setup
         return SetupTimes(
             imports_s=imported_s + setup.imports_s,

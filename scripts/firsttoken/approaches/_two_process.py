@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from firsttoken.approaches.base import Approach, TokenSink, Unsupported
-from firsttoken.records import MemoryReport, Plan, SetupTimes, TokenTiming
-from firsttoken.runtime.contract import DynamicOperations, EngineSpec, Forward, UnsupportedModel
-from firsttoken.runtime.ipc.client import GeneratorClient
+from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.engine.contract import DynamicOperations, EngineSpec, Forward
+from firsttoken.plan import Plan
+from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.server.client import GeneratorClient
 
 
 class TwoProcessApproach(Approach):
@@ -44,10 +45,7 @@ class TwoProcessApproach(Approach):
             model_dir=str(model_dir.absolute()), plan=plan, forward=self.forward, dynamic_operations=self.dynamic
         )
         self._client = GeneratorClient.launch(spec)
-        try:
-            return self._client.wait_until_ready()
-        except UnsupportedModel as error:
-            raise Unsupported(str(error)) from error
+        return self._client.wait_until_ready()
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
         self._running().generate(prompt_ids, max_new_tokens, sink.push)

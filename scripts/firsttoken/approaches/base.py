@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Literal, Protocol, Self
 
-from firsttoken.records import Availability, Device, MemoryReport, Plan, SetupTimes, TokenTiming
+from firsttoken.plan import Device, Plan
+from firsttoken.results import Availability, MemoryReport, SetupTimes, TokenTiming
 
 
 class TokenSink(Protocol):
@@ -26,10 +27,6 @@ class TokenSink(Protocol):
 
     def push_chunk(self, tokens: Sequence[int]) -> None:
         """Several tokens that became visible together."""
-
-
-class Unsupported(Exception):
-    """The approach cannot serve this model or plan; the message is one sentence for the reader of the report."""
 
 
 class Approach(ABC):

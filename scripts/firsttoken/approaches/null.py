@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from firsttoken.approaches.base import Approach, TokenSink
-from firsttoken.records import Plan, SetupTimes
-from firsttoken.runtime.contract import Engine, EngineSpec
-from firsttoken.runtime.null_engine import NullEngine
+from firsttoken.engine.contract import Engine, EngineSpec
+from firsttoken.engine.null import NullEngine
+from firsttoken.plan import Plan
+from firsttoken.results import SetupTimes
 
 
 class Null(Approach):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from firsttoken.approaches._generate import GenerateApproach
-from firsttoken.approaches.base import Unsupported
-from firsttoken.records import Availability, Device, Plan, SetupTimes
+from firsttoken.plan import Device, Plan, Unsupported
+from firsttoken.results import Availability, SetupTimes
 
 
 class StaticCompile(GenerateApproach):
@@ -29,7 +29,7 @@ class StaticCompile(GenerateApproach):
         return Availability(status="measured")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
-        from firsttoken.runtime.compile_cache import compile_counters, use_compile_cache
+        from firsttoken.engine.compile_cache import compile_counters, use_compile_cache
 
         self._cache_state = use_compile_cache(plan.compile_cache_dir)
         setup = super().load(model_dir, plan)
@@ -52,7 +52,7 @@ class StaticCompile(GenerateApproach):
         """A forward hook would be compiled into the decode step; `generate` is the baseline's, where it was checked."""
 
     def counters(self) -> dict[str, float]:
-        from firsttoken.runtime.compile_cache import compile_counters
+        from firsttoken.engine.compile_cache import compile_counters
 
         return {**super().counters(), "recompiles": compile_counters() - self._compiled_at_start}
 

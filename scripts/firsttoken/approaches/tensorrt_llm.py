@@ -11,11 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firsttoken.approaches.base import Approach, TokenSink, Unsupported
-from firsttoken.records import Availability, Device, Plan, SetupTimes
-from firsttoken.runtime.contract import UnsupportedModel
-from firsttoken.runtime.trtllm import trtllm_engine, trtllm_settings
-from firsttoken.runtime.trtllm.trtllm_worker import WorkerWatch, find_workers
+from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.external.tensorrt_llm import engine as trtllm_engine
+from firsttoken.external.tensorrt_llm import settings as trtllm_settings
+from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
+from firsttoken.plan import Device, Plan, Unsupported
+from firsttoken.results import Availability, SetupTimes
 
 
 class _Discard:
@@ -78,10 +79,7 @@ class TensorRTLLM(Approach):
         os.environ.update(trtllm_settings.process_environment(plan))
         trtllm_engine.require_environment()
         engine_dir = Path(plan.engine_dir)
-        try:
-            trtllm_engine.check_engine(engine_dir, plan)
-        except UnsupportedModel as error:
-            raise Unsupported(str(error)) from error
+        trtllm_engine.check_engine(engine_dir, plan)
         from tensorrt_llm import SamplingParams
         from tensorrt_llm._tensorrt_engine import LLM
 

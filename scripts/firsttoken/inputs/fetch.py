@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from firsttoken.inputs.manifest import describe_model
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 
 
 def fetch_model(section: dict[str, Any], folder: Path, corpus: Path) -> ModelManifest:

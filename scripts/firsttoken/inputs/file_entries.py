@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from firsttoken.files import sha256_file
-from firsttoken.records import FileEntry
+from firsttoken.plan import FileEntry
 
 THREADS = 8  # hashlib releases the interpreter's lock
 LARGE_BYTES = 2**30  # from here on a file is worth a line of progress

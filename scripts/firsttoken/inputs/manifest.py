@@ -9,7 +9,7 @@ from firsttoken.inputs.architecture import check_tensors
 from firsttoken.inputs.file_entries import file_entries
 from firsttoken.inputs.model_files import CONTEXT_FIELDS
 from firsttoken.inputs.weight_headers import check_stored, read_config, read_headers
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from firsttoken.files import read_json, write_json
 from firsttoken.inputs.file_entries import file_entries, visible_files
-from firsttoken.records import FileEntry, FileStat, ModelCheck, ModelManifest, ModelStat
+from firsttoken.plan import FileEntry, FileStat, ModelCheck, ModelManifest, ModelStat
 
 
 def check_model(

@@ -16,7 +16,7 @@ import numpy as np
 
 from firsttoken.files import sha256_file
 from firsttoken.inputs.model_files import TOKENIZER_FILES
-from firsttoken.records import Prompt, Prompts
+from firsttoken.plan import Prompt, Prompts
 
 
 def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_length: int, seed: int) -> Prompts:

@@ -20,7 +20,7 @@ import numpy as np
 from firsttoken.approaches.base import Approach
 from firsttoken.measure.clocks import StampingSink
 from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, POLL_S, Say, pool_counters
-from firsttoken.records import Plan, Record
+from firsttoken.plan import Plan, Record
 
 BURST = 8  # captures asked for at once
 ROUNDS = 2

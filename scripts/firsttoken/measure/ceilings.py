@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firsttoken.measure.floors import Rates, floor, weights_fit_in_cache
-from firsttoken.records import Ceilings, Device, ModelManifest
+from firsttoken.plan import Device, ModelManifest
+from firsttoken.results import Ceilings
 
 if TYPE_CHECKING:
     import torch

@@ -20,7 +20,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firsttoken.records import Availability, Device, Environment, Gpu
+from firsttoken.plan import Device
+from firsttoken.results import Availability, Environment, Gpu
 
 # Every package whose version can change a measured number or a result.
 PACKAGES = (

@@ -19,17 +19,8 @@ from firsttoken.measure.summary import summarise
 from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
-from firsttoken.records import (
-    MemoryRecord,
-    MemoryReport,
-    Plan,
-    Prompts,
-    Record,
-    RunRecord,
-    SetupTimes,
-    Status,
-    TelemetrySummary,
-)
+from firsttoken.plan import Plan, Prompts, Record
+from firsttoken.results import MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
 
 
 @dataclass(frozen=True)

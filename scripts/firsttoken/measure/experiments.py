@@ -20,7 +20,7 @@ from firsttoken.approaches.base import Approach
 from firsttoken.measure.clocks import StampingSink
 from firsttoken.measure.environment import nvml
 from firsttoken.measure.sampler import ProcessTree
-from firsttoken.records import Plan, Record
+from firsttoken.plan import Plan, Record
 
 CAPTURE_TIMEOUT_S = 60.0
 POLL_S = 0.01

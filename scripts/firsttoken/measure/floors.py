@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from firsttoken.records import Floor, ModelManifest
+from firsttoken.plan import ModelManifest
+from firsttoken.results import Floor
 
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 

@@ -17,7 +17,7 @@ from time import perf_counter_ns
 
 import msgspec
 
-from firsttoken.approaches.base import Approach, Unsupported
+from firsttoken.approaches.base import Approach
 from firsttoken.files import write_json
 from firsttoken.measure.clocks import StampingSink, process_start_ns
 from firsttoken.measure.evidence import Evidence, Facts, RunOutputs, RunRequest, run_record
@@ -26,7 +26,8 @@ from firsttoken.measure.samples import SampleBuffer, write_samples
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import TokenLog, save_logits
 from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
-from firsttoken.records import Prompt, RunRecord, SetupTimes, Status
+from firsttoken.plan import Prompt, Unsupported
+from firsttoken.results import RunRecord, SetupTimes, Status
 
 __all__ = ["RunOutputs", "RunRequest", "run_benchmark"]
 LOG = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ import msgspec
 import numpy as np
 
 from firsttoken.approaches.base import Approach, approach_class
-from firsttoken.records import Plan, Record
+from firsttoken.plan import Plan, Record
 
 Form = Literal["one_process", "two_processes"]
 Metric = Literal["first_token", "token_gap"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from firsttoken.measure.sampler import GpuReading, Readings, peak_resident_bytes
-from firsttoken.records import MemoryRecord, MemoryReport
+from firsttoken.results import MemoryRecord, MemoryReport
 
 
 def memory_record(report: MemoryReport, readings: Readings) -> MemoryRecord:

@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from firsttoken.measure.environment import nvml, visible_gpu
-from firsttoken.records import Record
+from firsttoken.plan import Record
 
 TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
 NVML_NOT_HERE = (3, 4, 13)  # nvml.h: NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND

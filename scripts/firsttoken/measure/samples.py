@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from firsttoken.files import atomic_path
 from firsttoken.measure.clocks import StampingSink
 from firsttoken.measure.workload import ScheduledRequest
-from firsttoken.records import TokenTiming
+from firsttoken.results import TokenTiming
 
 SPLIT_COLUMNS = ("device_ns", "ipc_ns", "queue_ns", "lookup_ns", "launch_ns", "sampling_ns")
 

@@ -7,7 +7,7 @@ from statistics import fmean, median
 
 from firsttoken.measure.sampler import GpuReading, Readings, Sample
 from firsttoken.measure.taint import foreign_pids, merge, other_cores_median, reason_names, tainted_windows
-from firsttoken.records import TelemetrySummary
+from firsttoken.results import TelemetrySummary
 
 
 def summarise(readings: Readings, span: tuple[int, int], tokens: int, threads: int) -> TelemetrySummary:

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firsttoken.measure.sampler import GpuReading, Sample, SamplerStart
-from firsttoken.records import Record
+from firsttoken.plan import Record
 
 # nvml.h, nvmlClocksEventReasons
 GPU_IDLE = 0x1

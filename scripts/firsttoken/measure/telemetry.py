@@ -17,7 +17,7 @@ import msgspec
 
 import firsttoken
 from firsttoken.measure.sampler import Readings, Sample, SamplerStart
-from firsttoken.records import Device
+from firsttoken.plan import Device
 
 INTERVAL_S = 0.1
 START_TIMEOUT_S = 60.0  # NVML takes seconds where the driver does not stay loaded

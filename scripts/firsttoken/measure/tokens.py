@@ -9,7 +9,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from firsttoken.approaches.base import Approach
-from firsttoken.records import Answer, Prompt, PromptTokens, TokensRecord
+from firsttoken.plan import Prompt
+from firsttoken.results import Answer, PromptTokens, TokensRecord
 
 
 @dataclass

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from firsttoken.records import Prompt, Prompts, Record
+from firsttoken.plan import Prompt, Prompts, Record
 
 
 class ScheduledRequest(Record, frozen=True, kw_only=True):

@@ -17,7 +17,8 @@ from typing import Any
 import jsonschema
 import yaml
 
-from firsttoken.records import Availability, Device, TensorRTOptions
+from firsttoken.plan import Device, TensorRTOptions
+from firsttoken.results import Availability
 
 # Keys of the model section that belong to one source; those of the sources that are not chosen are ignored.
 SOURCE_KEYS = {

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from firsttoken.files import read_json, write_json
-from firsttoken.records import Record
-from firsttoken.study.history import commit_with
+from firsttoken.plan import Record
+from firsttoken.study.git import commit_with
 from firsttoken.study.trace import Trace, digest
 
 # Too large to ship with a study: their absence is said, but is no damage.

@@ -3,7 +3,7 @@
 Snakemake sees a script's own changes, not those of the modules that it imports; so every rule takes the files that this
 gives as inputs. Imports inside functions count; a package's `__init__.py` counts when something inside it is imported;
 and so does a module named in a string, since that is how a process of its own is started (`python -m
-firsttoken.runtime.ipc.generator`).
+firsttoken.server.server`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 PACKAGE = "firsttoken"
 # Modules that the runtime imports for some approaches only: by the forward pass or the dynamic operations they ask for.
 CHOSEN = {
-    "runtime/model_engine.py": {"eager", "graph"},
-    "runtime/compiled/compiled_engine.py": {"compiled"},
-    "runtime/null_engine.py": {"null"},
-    "runtime/compiled_ops.py": {"jit"},
+    "engine/loop.py": {"eager", "graph"},
+    "compiled/compiled_engine.py": {"compiled"},
+    "engine/null.py": {"null"},
+    "hf/jit_ops.py": {"jit"},
 }
 
 

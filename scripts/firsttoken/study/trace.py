@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from firsttoken.files import read_json, sha256_file, write_json
-from firsttoken.records import FileEntry, Record
+from firsttoken.plan import FileEntry, Record
 
 
 class Trace(Record, frozen=True, kw_only=True):

@@ -6,9 +6,10 @@ from pathlib import Path
 FAKES = Path(__file__).parents[1]
 sys.path[:0] = [str(FAKES), str(FAKES.parents[1] / "scripts")]
 
+from firsttoken.external.tensorrt_llm import engine as trtllm_engine  # noqa: E402
+from firsttoken.external.tensorrt_llm import settings as trtllm_settings  # noqa: E402
 from firsttoken.measure import environment  # noqa: E402
-from firsttoken.records import Gpu  # noqa: E402
-from firsttoken.runtime.trtllm import trtllm_engine, trtllm_settings  # noqa: E402
+from firsttoken.results import Gpu  # noqa: E402
 
 VERSIONS = {
     "python": "3.12.3",

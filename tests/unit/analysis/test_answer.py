@@ -11,7 +11,7 @@ from firsttoken import files
 from firsttoken.analysis.answer import NO_GPU, Setting, answer, sentences, summary_table_text, write_answer
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 from fixtures_samples import Known, Study, analyse, make_study
 
 TABLES = ("summary", "latency_by_length", "process_statistics")

@@ -9,7 +9,7 @@ import pytest
 from firsttoken import files
 from firsttoken.analysis.checklist import write_checklist
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import Ceilings, Environment
+from firsttoken.results import Ceilings, Environment
 from fixtures_samples import Known, Study, analyse, make_study
 
 NULL = Known(0.005, 0.001, per_token_ms=0.0)

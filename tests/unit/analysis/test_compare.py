@@ -10,7 +10,7 @@ import pytest
 from firsttoken import files
 from firsttoken.analysis.compare import Cell, Comparison, _regressions, compare_studies, in_words
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import Environment, Gpu, RunRecord
+from firsttoken.results import Environment, Gpu, RunRecord
 from fixtures_samples import H200, Known, Study, analyse, make_study
 
 FIRST = {"baseline": Known(28.0, per_token_ms=0), "jit_cuda": Known(15.0, per_token_ms=0)}

@@ -13,7 +13,7 @@ from firsttoken import files
 from firsttoken.analysis.equality_bounds import GAP_FACTOR, read_limits
 from firsttoken.analysis.equivalence import check_equivalence, judge_all
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import Answer, PromptTokens, TokensRecord
+from firsttoken.results import Answer, PromptTokens, TokensRecord
 from fixtures_samples import BOUNDS, NEAR_TIE, NEW_TOKENS, VOCABULARY, Known, Study, make_study
 
 Change = Callable[[PromptTokens], PromptTokens]

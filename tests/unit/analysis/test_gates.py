@@ -9,7 +9,7 @@ import pytest
 from firsttoken import files
 from firsttoken.analysis.compare import compare_studies
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_regression, gate_status
-from firsttoken.records import Ceilings
+from firsttoken.results import Ceilings
 from fixtures_samples import Known, Study, analyse, make_study
 
 

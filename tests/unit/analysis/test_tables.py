@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from firsttoken.analysis.schemas import read_table
-from firsttoken.records import TelemetrySummary
+from firsttoken.results import TelemetrySummary
 from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study
 
 APPROACHES = {

@@ -9,7 +9,7 @@ import pytest
 
 from fakes.sinks import OneByOne
 from firsttoken.approaches.base import Approach, approach_class
-from firsttoken.records import Plan, Sampling
+from firsttoken.plan import Plan, Sampling
 from unit.tiny_models import prompt_ids, save_tiny_model
 
 pytest.importorskip("torch")
@@ -35,8 +35,8 @@ def model_dir(tmp_path_factory) -> Path:
 
 
 def test_tokens_are_those_of_plain_greedy_decoding(model_dir: Path) -> None:
-    from firsttoken.runtime.eager_decode import greedy_decode
-    from firsttoken.runtime.model_loading import load_model
+    from firsttoken.hf.eager_decode import greedy_decode
+    from firsttoken.hf.load import load_model
 
     model = load_model(model_dir, "float32", "cpu", attention="eager")
     with warnings.catch_warnings():

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fakes.engines import make_spec
-from firsttoken.approaches.base import Unsupported, approach_class
+from firsttoken.approaches.base import approach_class
+from firsttoken.plan import Unsupported
 from unit.tiny_models import prompt_ids, save_tiny_model
 
 pytest.importorskip("torch")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.approaches.base import Unsupported, approach_class
-from firsttoken.records import Plan
+from firsttoken.approaches.base import approach_class
+from firsttoken.plan import Plan, Unsupported
 from unit.tiny_models import save_tiny_model
 
 

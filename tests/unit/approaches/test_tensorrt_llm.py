@@ -11,15 +11,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from fakes import trtllm
-from firsttoken.approaches.base import Unsupported
 from firsttoken.approaches.tensorrt_llm import TensorRTLLM
 from firsttoken.approaches.tensorrt_llm_nograph import TensorRTLLMNoGraph
+from firsttoken.external.tensorrt_llm.engine import build_trtllm_engine, manifest_path
 from firsttoken.files import read_json
+from firsttoken.hf.eager_decode import greedy_decode
 from firsttoken.measure import harness
 from firsttoken.measure.harness import run_benchmark
-from firsttoken.records import Plan, Prompt, Prompts, TensorRTOptions, TokensRecord
-from firsttoken.runtime.eager_decode import greedy_decode
-from firsttoken.runtime.trtllm.trtllm_engine import build_trtllm_engine, manifest_path
+from firsttoken.plan import Plan, Prompt, Prompts, TensorRTOptions, Unsupported
+from firsttoken.results import TokensRecord
 from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 

@@ -9,18 +9,19 @@ import pytest
 
 from fakes.sinks import OneByOne
 from firsttoken.approaches import _two_process
-from firsttoken.approaches.base import Approach, Unsupported, approach_class
+from firsttoken.approaches.base import Approach, approach_class
 from firsttoken.approaches.cuda_graph import CudaGraph
 from firsttoken.approaches.jit_cuda import JitCuda
 from firsttoken.approaches.null import Null
 from firsttoken.approaches.null_2p import Null2p
-from firsttoken.records import MemoryReport, Plan
-from firsttoken.runtime.contract import EngineSpec
-from firsttoken.runtime.ipc.client import GeneratorClient
-from firsttoken.runtime.null_engine import CONSTANT_TOKEN
+from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.null import CONSTANT_TOKEN
+from firsttoken.plan import Plan, Unsupported
+from firsttoken.results import MemoryReport
+from firsttoken.server.client import GeneratorClient
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
-SCRIPTED = Path(__file__).parents[1] / "runtime" / "ipc" / "scripted_generator.py"
+SCRIPTED = Path(__file__).parents[1] / "server" / "scripted_generator.py"
 
 
 @pytest.fixture

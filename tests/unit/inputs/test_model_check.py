@@ -17,7 +17,7 @@ import pytest
 from firsttoken.inputs import file_entries as module
 from firsttoken.inputs.manifest import describe_model
 from firsttoken.inputs.model_check import check_model, require_checked
-from firsttoken.records import ModelManifest
+from firsttoken.plan import ModelManifest
 from ship_study import LEFT_BEHIND
 from unit.inputs.conftest import synthetic
 

@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from firsttoken.inputs.prompts import make_prompts
-from firsttoken.records import Prompt
+from firsttoken.plan import Prompt
 
 LENGTHS = (1, 2, 10, 500)
 

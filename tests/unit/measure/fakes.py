@@ -12,7 +12,8 @@ from safetensors.numpy import save_file
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.measure.harness import RunOutputs, RunRequest
 from firsttoken.measure.sampler import GpuProcess, GpuReading, Readings, Sample, SamplerStart
-from firsttoken.records import Device, Plan, Prompt, Prompts, SetupTimes, TokenTiming
+from firsttoken.plan import Device, Plan, Prompt, Prompts
+from firsttoken.results import SetupTimes, TokenTiming
 
 LENGTHS = (3, 5)
 NEW_TOKENS = 4

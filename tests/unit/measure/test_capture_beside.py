@@ -11,7 +11,7 @@ import pytest
 from firsttoken.approaches.base import TokenSink
 from firsttoken.measure import capture_beside
 from firsttoken.measure.capture_beside import BURST, ROUNDS, measure_capture_beside
-from firsttoken.records import Plan
+from firsttoken.plan import Plan
 from unit.measure.test_experiments import Pooled, prompts
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=3, max_context=7, dtype="float32", device="cpu")

@@ -10,7 +10,8 @@ import pytest
 
 from firsttoken.measure import ceilings as module
 from firsttoken.measure.ceilings import best_of, buffer_bytes, last_level_cache_bytes, measure_ceilings
-from firsttoken.records import Ceilings, Device
+from firsttoken.plan import Device
+from firsttoken.results import Ceilings
 from unit.measure.test_floors import LLAMA
 
 torch = pytest.importorskip("torch")

@@ -12,7 +12,8 @@ import pytest
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.measure import experiments
 from firsttoken.measure.experiments import measure_pool_memory, measure_pool_misses
-from firsttoken.records import GraphOptions, MemoryReport, Plan, SetupTimes, TokenTiming
+from firsttoken.plan import GraphOptions, Plan
+from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
 from unit.measure.fakes import Constant
 
 GRAPH_BYTES = 1 << 20

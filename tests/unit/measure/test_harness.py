@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from firsttoken.approaches.base import Approach, TokenSink, Unsupported
+from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.files import read_json
 from firsttoken.measure import evidence, harness
 from firsttoken.measure.harness import RunOutputs, add_time_before_load, grown_counters, run_benchmark
 from firsttoken.measure.sampler import Readings
 from firsttoken.measure.samples import SAMPLES_SCHEMA
-from firsttoken.records import Availability, Device, Plan, RunRecord, SetupTimes, TelemetrySummary, TokensRecord
+from firsttoken.plan import Device, Plan, Unsupported
+from firsttoken.results import Availability, RunRecord, SetupTimes, TelemetrySummary, TokensRecord
 from unit.measure.fakes import (
     GPU_START,
     LENGTHS,

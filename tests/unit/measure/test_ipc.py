@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from firsttoken.measure import ipc
-from firsttoken.records import Plan
+from firsttoken.plan import Plan
 
 PLAN = Plan(prompt_lengths=(100, 10), new_tokens=4, max_context=104, dtype="float32", device="cpu")
 

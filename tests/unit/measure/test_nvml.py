@@ -18,7 +18,7 @@ from firsttoken.measure import harness
 from firsttoken.measure.environment import visible_gpu
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.measure.telemetry import Telemetry
-from firsttoken.records import RunRecord
+from firsttoken.results import RunRecord
 from firsttoken.study.job import job
 from unit.measure.fakes import LENGTHS, NEW_TOKENS, Constant, make_outputs, make_request
 

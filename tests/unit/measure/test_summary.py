@@ -10,7 +10,7 @@ import pytest
 from firsttoken.measure.memory import memory_record
 from firsttoken.measure.sampler import GpuProcess, Readings, SamplerStart, peak_resident_bytes
 from firsttoken.measure.summary import summarise
-from firsttoken.records import MemoryReport
+from firsttoken.results import MemoryReport
 from unit.measure.fakes import GPU_START, gpu_reading, sample
 
 SECOND = 1_000_000_000

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
-from firsttoken.records import Prompt, Prompts
+from firsttoken.plan import Prompt, Prompts
 
 
 def make_prompts(counts: dict[int, int]) -> Prompts:

@@ -10,7 +10,8 @@ import msgspec
 import pytest
 import yaml
 
-from firsttoken.records import Availability, Plan
+from firsttoken.plan import Plan
+from firsttoken.results import Availability
 from firsttoken.study.config import ConfigError, Study, load_schema
 
 ROOT = Path(__file__).parents[3]

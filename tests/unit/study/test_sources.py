@@ -45,8 +45,8 @@ def test_a_missing_module_is_named(root: Path) -> None:
 
 def test_the_real_package_client_includes_its_generator() -> None:
     found = package_sources(SCRIPTS, "approaches/cuda_graph.py")
-    assert any(path.endswith("runtime/ipc/generator.py") for path in found)
-    assert any(path.endswith("runtime/engine.py") for path in found)
+    assert any(path.endswith("server/server.py") for path in found)
+    assert any(path.endswith("engines.py") for path in found)
     assert not any("/analysis/" in path for path in found)
 
 
@@ -63,7 +63,7 @@ WHAT_IS_LOADED = r"""
 import sys
 from pathlib import Path
 from firsttoken.approaches.base import approach_class
-from firsttoken.runtime.engine import build_engine
+from firsttoken.engines import build_engine
 from fakes.engines import make_spec
 kind = approach_class(sys.argv[1])
 build_engine(make_spec(Path(sys.argv[2]), kind.forward, kind.dynamic_operations, jit_backend="torchscript")).close()

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from firsttoken.analysis.figures import palette, style
 from firsttoken.files import read_json
-from firsttoken.records import RunRecord
+from firsttoken.results import RunRecord
 
 TITLE = "Peak memory"
 GIB = 2**30

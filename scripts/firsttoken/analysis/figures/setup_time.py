@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import palette, style
 from firsttoken.files import read_json
-from firsttoken.records import RunRecord
+from firsttoken.results import RunRecord
 
 TITLE = "Time until ready"
 PARTS = {

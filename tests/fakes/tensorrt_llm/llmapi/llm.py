@@ -208,7 +208,7 @@ class _TrtLLM:
     def _tokens(self, prompt: list[int], new_tokens: int) -> list[int]:
         from transformers import AutoModelForCausalLM
 
-        from firsttoken.runtime.eager_decode import greedy_decode
+        from firsttoken.hf.eager_decode import greedy_decode
 
         if not hasattr(self, "_model"):
             self._model = AutoModelForCausalLM.from_pretrained(self._weights).float()  # halves are slow on a CPU

@@ -1,0 +1,199 @@
+"""Triton kernels of a prefill: products of a few rows, attention over a prompt, and what lies between. Imports triton.
+
+A prompt of a few tokens costs what a decode step costs, the weights' bytes: its rows go through the tensor cores
+together, and each weight is read once. A long prompt's products are left to cuBLAS, which fills the tensor cores; what
+counts there is how few kernels lie between them. Sums are float32 and in a fixed order.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# (what a kernel takes has types of Triton's own, known when it is compiled)
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from firsttoken.compiled.triton_kernels import MASKED
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+
+
+@triton.jit
+def _weight_block(weight, row, inside, column, K: tl.constexpr, BLOCK_K: tl.constexpr):
+    inside = inside[:, None]
+    if K % BLOCK_K != 0:
+        inside = inside & (column < K)[None, :]
+    place = weight + row.to(tl.int64)[:, None] * K + column[None, :]
+    return tl.load(place, mask=inside, other=0.0, eviction_policy="evict_first")
+
+
+@triton.jit
+def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
+    if WEIGHT_FIRST:
+        total = tl.dot(block, tl.trans(part), total, input_precision="ieee")
+    else:
+        total = tl.dot(part, tl.trans(block), total, input_precision="ieee")
+    return total
+
+
+@triton.jit(do_not_specialize=["count"])
+def prompt_product_kernel(
+    x, weight, bias, residual, out, count, rows, share,
+    K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    WEIGHT_FIRST: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
+):  # fmt: skip
+    """out `[count, rows]` = x `[count, K]` @ weight `[rows, K]` transposed (+ bias) (+ residual); count <= BLOCK_M.
+
+    Each program has `share` rows of the weight, at most BLOCK_N, so that all multiprocessors have as many. GATED:
+    weight has 2 * rows, gate above up, and out = silu(gate) * up. WEIGHT_FIRST: the weight is the left factor, whose
+    64 rows or more Hopper's tensor cores take from shared memory.
+    """
+    token = tl.arange(0, BLOCK_M)
+    local = tl.arange(0, BLOCK_N)
+    row = tl.program_id(0) * share + local
+    own = (local < share) & (row < rows)
+    if WEIGHT_FIRST:
+        total = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+        up = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+    else:
+        total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        up = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+        column = start + tl.arange(0, BLOCK_K)
+        inside = (token < count)[:, None]
+        if K % BLOCK_K != 0:
+            inside = inside & (column < K)[None, :]
+        part = tl.load(x + token[:, None] * K + column[None, :], mask=inside, other=0.0)
+        total = _add_product(total, part, _weight_block(weight, row, own, column, K, BLOCK_K), WEIGHT_FIRST)
+        if GATED:
+            block = _weight_block(weight + rows.to(tl.int64) * K, row, own, column, K, BLOCK_K)
+            up = _add_product(up, part, block, WEIGHT_FIRST)
+    if WEIGHT_FIRST:
+        total = tl.trans(total)
+        up = tl.trans(up)
+    if BIAS:
+        total += tl.load(bias + row, mask=own, other=0.0).to(tl.float32)[None, :]
+    if GATED:
+        if BIAS:
+            up += tl.load(bias + rows + row, mask=own, other=0.0).to(tl.float32)[None, :]
+        total = total / (1.0 + tl.exp(-total)) * up
+    place = token[:, None] * rows + row[None, :]
+    inside = (token < count)[:, None] & own[None, :]
+    if RESIDUAL:
+        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def norm_rows_kernel(x, out, epsilon, K: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Each row of x `[count, K]` divided by its root mean square; one program a row."""
+    column = tl.arange(0, BLOCK_K)
+    place = tl.program_id(0).to(tl.int64) * K + column
+    row = tl.load(x + place, mask=column < K, other=0.0).to(tl.float32)
+    row = row * tl.rsqrt(tl.sum(row * row, 0) / K + epsilon)
+    tl.store(out + place, row.to(out.dtype.element_ty), mask=column < K)
+
+
+@triton.jit
+def gate_rows_kernel(both, out, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """out `[count, ROWS]` = silu(gate) * up, of both `[count, 2 * ROWS]`, gate before up."""
+    token = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.load(both + token * (2 * ROWS) + row, mask=row < ROWS, other=0.0).to(tl.float32)
+    up = tl.load(both + token * (2 * ROWS) + ROWS + row, mask=row < ROWS, other=0.0).to(tl.float32)
+    tl.store(out + token * ROWS + row, (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty), mask=row < ROWS)
+
+
+@triton.jit
+def _turned_rows(place, row, count, gain, cosine, sine, stride, epsilon, D: tl.constexpr, NORM: tl.constexpr):
+    """One head's vectors of some tokens, `[tokens, D]` float32: RMS norm if asked, then rotary position by halves."""
+    index = tl.arange(0, D)[None, :]
+    partner = (index + D // 2) % D
+    row = row[:, None]
+    there = row < count
+    own = tl.load(place + row * stride + index, mask=there, other=0.0).to(tl.float32)
+    other = tl.load(place + row * stride + partner, mask=there, other=0.0).to(tl.float32)
+    if NORM:
+        scale = tl.rsqrt(tl.sum(own * own, 1) / D + epsilon)[:, None]
+        own = own * scale * tl.load(gain + index).to(tl.float32)
+        other = other * scale * tl.load(gain + partner).to(tl.float32)
+    other = tl.where(index < D // 2, -other, other)
+    turn = tl.load(cosine + row * D + index, mask=there, other=0.0).to(tl.float32)
+    return own * turn + other * tl.load(sine + row * D + index, mask=there, other=0.0).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["count"])
+def fill_cache_kernel(
+    qkv, cosine, sine, k_gain, keys, values, count, epsilon, cache_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, QK_NORM: tl.constexpr,
+):  # fmt: skip
+    """Keys, turned, and values of BLOCK tokens of one head to the cache; see `prompt_attention_kernel`."""
+    head = tl.program_id(0)
+    stride: tl.constexpr = (HEADS + 2 * KV_HEADS) * D
+    row = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.arange(0, D)[None, :]
+    inside = row[:, None] < count
+    cached = head.to(tl.int64) * cache_stride + row[:, None] * D + index
+    place = qkv + (HEADS + head) * D
+    key = _turned_rows(place, row, count, k_gain, cosine, sine, stride, epsilon, D, QK_NORM)
+    value = tl.load(place + KV_HEADS * D + row[:, None] * stride + index, mask=inside, other=0.0)
+    tl.store(keys + cached, key.to(keys.dtype.element_ty), mask=inside)
+    tl.store(values + cached, value, mask=inside)
+
+
+@triton.jit(do_not_specialize=["count"])
+def prompt_attention_kernel(
+    qkv, cosine, sine, q_gain, k_gain, keys, values, out, count, scaling, epsilon, cache_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_KV: tl.constexpr,
+    STAGES: tl.constexpr, FILLED: tl.constexpr, WINDOW: tl.constexpr, QK_NORM: tl.constexpr,
+):  # fmt: skip
+    """Causal attention of BLOCK_Q tokens of one head over the prompt, which lies in the cache from position 0.
+
+    qkv `[count, HEADS + 2 * KV_HEADS, D]`, cosine and sine `[count, D]`, out `[count, HEADS, D]`; keys, values
+    `[KV_HEADS, positions, D]`, stride `cache_stride` between heads. FILLED: `fill_cache_kernel` has left keys and
+    values there; else they are taken from qkv, and stored by the program whose tokens they are of. BLOCK_Q is a
+    multiple of BLOCK_KV.
+    """
+    head = tl.program_id(0)
+    start = (tl.num_programs(1) - 1 - tl.program_id(1)) * BLOCK_Q  # those with most to do begin first
+    kv_head = head // (HEADS // KV_HEADS)
+    cache_head = kv_head.to(tl.int64) * cache_stride
+    stride: tl.constexpr = (HEADS + 2 * KV_HEADS) * D
+    token = start + tl.arange(0, BLOCK_Q)
+    index = tl.arange(0, D)[None, :]
+    query = _turned_rows(qkv + head * D, token, count, q_gain, cosine, sine, stride, epsilon, D, QK_NORM)
+    query = query.to(keys.dtype.element_ty)
+    top = tl.full([BLOCK_Q], MASKED, tl.float32)
+    total = tl.zeros([BLOCK_Q], tl.float32)
+    result = tl.zeros([BLOCK_Q, D], tl.float32)
+    first = 0
+    if WINDOW > 0:
+        first = tl.maximum(start - WINDOW + 1, 0) // BLOCK_KV * BLOCK_KV
+    for at in tl.range(first, tl.minimum(start + BLOCK_Q, count), BLOCK_KV, num_stages=STAGES):
+        other = at + tl.arange(0, BLOCK_KV)
+        inside = other[:, None] < count
+        cached = cache_head + other[:, None] * D + index
+        if FILLED:
+            key = tl.load(keys + cached, mask=inside, other=0.0)
+            value = tl.load(values + cached, mask=inside, other=0.0)
+        else:
+            place = qkv + (HEADS + kv_head) * D
+            key = _turned_rows(place, other, count, k_gain, cosine, sine, stride, epsilon, D, QK_NORM)
+            key = key.to(keys.dtype.element_ty)
+            value = tl.load(place + KV_HEADS * D + other[:, None] * stride + index, mask=inside, other=0.0)
+            if (at >= start) & (head % (HEADS // KV_HEADS) == 0):
+                tl.store(keys + cached, key, mask=inside)
+                tl.store(values + cached, value, mask=inside)
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * (scaling * LOG2_E)
+        seen = other[None, :] <= token[:, None]
+        if WINDOW > 0:
+            seen = seen & (other[None, :] > token[:, None] - WINDOW)
+        scores = tl.where(seen, scores, MASKED)
+        higher = tl.maximum(top, tl.max(scores, 1))
+        shares = tl.where(seen, tl.exp2(scores - higher[:, None]), 0.0)
+        shrink = tl.exp2(top - higher)
+        total = total * shrink + tl.sum(shares, 1)
+        result = tl.dot(shares.to(value.dtype), value, result * shrink[:, None], input_precision="ieee")
+        top = higher
+    written = out + token[:, None] * (HEADS * D) + head * D + index
+    tl.store(written, (result / total[:, None]).to(out.dtype.element_ty), mask=token[:, None] < count)

@@ -1,0 +1,74 @@
+"""What an engine is to whoever drives it: a one-process approach, or the engine thread of a generator process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, Protocol
+
+from firsttoken.plan import Plan, Record
+from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+
+Forward = Literal["eager", "graph", "compiled", "null"]
+DynamicOperations = Literal["native", "jit", "captured", "none"]
+
+
+class Unsupported(Exception):
+    """`build_engine` cannot serve this model or plan; one sentence for the reader of the report."""
+
+
+class EngineSpec(Record, frozen=True, kw_only=True):
+    """Everything that makes an engine; it travels to the generator process as JSON."""
+
+    model_dir: str
+    plan: Plan
+    forward: Forward
+    dynamic_operations: DynamicOperations
+
+
+class Engine(Protocol):
+    """Runs one request at a time. Made by `runtime.engine.build_engine(spec)`; all calls come from one thread."""
+
+    setup: SetupTimes  # imports_s is the engine's own; the driver adds what came before
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        emit: Callable[[int], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        """Call `emit(token)` once a token, as soon as it is an `int` on this host; stop early when `cancelled()`.
+
+        Raises ValueError when prompt plus new tokens do not fit the KV cache.
+        """
+
+    def timings(self) -> Sequence[TokenTiming]:
+        """The split of the last request's latency, a row a token; ipc and queue are the driver's to fill."""
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        """As `Approach.save_logits`."""
+
+    def memory(self) -> MemoryReport:
+        """Peaks since the engine was built."""
+
+    def counters(self) -> dict[str, float]:
+        """prefill_hits, prefill_misses, prefills, decode_steps, decode_replays, captures, evictions, failed_captures,
+        recompiles."""
+
+    def facts(self) -> dict[str, str]:
+        """attention, tf32, compile_cache, kernels: no other names, or the record is refused."""
+
+    def close(self) -> None:
+        """Release graphs, threads and memory; idempotent."""
+
+
+def check_fits(length: int, new_tokens: int, max_context: int) -> None:
+    """Raise ValueError for a request that a cache of `max_context` positions cannot serve."""
+    if length < 1 or new_tokens < 1:
+        raise ValueError(f"a request needs a prompt and new tokens; got {length} and {new_tokens}")
+    if length + new_tokens > max_context:
+        raise ValueError(
+            f"{length} prompt tokens and {new_tokens} new ones do not fit the KV cache of {max_context} positions; "
+            "raise max_context"
+        )

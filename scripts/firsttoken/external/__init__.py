@@ -1,0 +1,1 @@
+"""Engines that come in environments of their own."""

@@ -1,0 +1,1 @@
+"""Hugging Face's own forward as steps over fixed buffers: load, KV cache, masks, dynamic operations."""

@@ -1,0 +1,132 @@
+"""What a run is asked to do: the plan, the model, the prompts; and the error of asking for what cannot be served.
+
+Typed structs: `files.write_json` validates on writing, `files.read_json` on reading. Needs only the standard library
+and msgspec, so that the client of a generator process and the environments of other engines can import it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Device = Literal["cpu", "cuda"]
+
+
+class Unsupported(Exception):
+    """An approach cannot serve this model or plan; the message is one sentence for the reader of the report."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all structs: immutable, keywords only, unknown fields are errors."""
+
+
+class Sampling(Record, frozen=True, kw_only=True):
+    """How the next token is chosen. `greedy` ignores the other fields; top_k 0 and top_p 1 mean "off"."""
+
+    method: Literal["greedy", "sample"] = "greedy"
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+class GraphOptions(Record, frozen=True, kw_only=True):
+    """The rolling pool and the KV buckets. Empty buckets mean: exact prompt lengths; KV buckets by powers of two."""
+
+    pool_capacity: int = 16
+    pool_max_bytes: int = 0  # 0: no limit by bytes
+    prefill_buckets: tuple[int, ...] = ()
+    kv_buckets: tuple[int, ...] = ()
+    capture_beforehand: bool = True  # capture the plan's prompt lengths in load()
+    rolling: bool = True  # False: never evict (the control of the memory experiment)
+
+
+class TensorRTOptions(Record, frozen=True, kw_only=True):
+    """Runtime and build settings of TensorRT-LLM that a study may change; all are recorded in the results."""
+
+    single_process: bool = False
+    gemm_plugin: str = "auto"
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """What a run has to serve; everything `Approach.load` needs besides the weights."""
+
+    prompt_lengths: tuple[int, ...]
+    new_tokens: int
+    max_context: int  # positions that the KV cache must hold: longest prompt + new_tokens
+    dtype: Literal["float32", "float16", "bfloat16"]
+    device: Device
+    sampling: Sampling = Sampling()
+    seed: int = 1
+    threads: int = 1
+    jit_backend: Literal["inductor", "torchscript"] = "inductor"
+    compile_cache_dir: str = ""  # private to the approach in the study; "" means the library's default
+    graphs: GraphOptions = GraphOptions()
+    tensorrt_llm: TensorRTOptions = TensorRTOptions()
+    engine_dir: str = ""  # tensorrt_llm: the folder that build_trtllm_engine made
+
+
+class FileEntry(Record, frozen=True, kw_only=True):
+    path: str
+    bytes: int
+    sha256: str
+
+
+class ModelManifest(Record, frozen=True, kw_only=True):
+    """`results/models/{model}-{hash}.json`."""
+
+    name: str
+    source: Literal["synthetic", "huggingface", "local"]
+    origin: str  # "synthetic: llama, seed 1", repo id, or folder
+    revision: str
+    architecture: str  # class name, e.g. LlamaForCausalLM
+    weights: Literal["trained", "random"]
+    parameters: int
+    weight_bytes: int
+    read_bytes_per_token: int  # weights that a decode step reads: all but an untied embedding table
+    kv_bytes_per_token: int  # in the stored dtype
+    flops_per_token: int  # 2 x multiply-accumulate weights, attention not counted
+    head_flops: int = 0  # of those, the vocabulary projection's, which a prefill does once; 0: not known
+    attention_window: int = 0  # positions that the narrowest layer attends to; 0: all
+    max_context: int
+    vocab_size: int
+    files: tuple[FileEntry, ...]
+
+
+class ModelCheck(Record, frozen=True, kw_only=True):
+    """`results/{study}/model_check.json`: the model's files as they were hashed on disk; the same as the manifest's."""
+
+    files: tuple[FileEntry, ...]
+
+
+class FileStat(Record, frozen=True, kw_only=True):
+    """What stat says of a file: enough to tell whether it was written or replaced. Shared file systems keep all three
+    from node to node."""
+
+    path: str
+    bytes: int
+    mtime_ns: int
+    inode: int
+
+
+class ModelStat(Record, frozen=True, kw_only=True):
+    """`results/{study}/.cache/model_stat.json`: `model_check.json`'s files where they were hashed. Does not ship."""
+
+    host: str  # the machine that hashed them; others that share its file system may measure
+    files: tuple[FileStat, ...]
+
+
+class Prompt(Record, frozen=True, kw_only=True):
+    index: int  # within its length
+    length: int
+    offset: int  # where in the tokenised corpus it starts
+    token_ids: tuple[int, ...]
+
+
+class Prompts(Record, frozen=True, kw_only=True):
+    """`results/{study}/prompts.json`: real text, exact lengths, never padded."""
+
+    seed: int
+    corpus_sha256: str
+    tokenizer_sha256: str
+    prompts: tuple[Prompt, ...]

@@ -1,0 +1,1 @@
+"""How results are shown: pages of the report; reads files only."""

@@ -1,0 +1,42 @@
+"""A figure as a page: its text can be selected, its words reach a screen reader, and its data lie below it."""
+
+from __future__ import annotations
+
+import re
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from firsttoken.report import documents
+from firsttoken.report.tables import html_table
+
+PIXELS_PER_POINT = 4 / 3
+MOST_ROWS = 60  # shown; the download has all
+
+
+def render_figure(svg: Path, csv: Path, out_html: Path, title: str, *, assets: Path, caption: str) -> None:
+    """Write one figure, SVG inlined, over its caption and its data. Raises ValueError where `svg` is no SVG of ours."""
+    text = svg.read_text(encoding="utf-8")
+    start = text.find("<svg ")
+    if start < 0:
+        raise ValueError(f"{svg}: no <svg> element in it; draw it again")
+    width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', text[start:])
+    if width is None:
+        raise ValueError(f"{svg}: its <svg> element has no width in points; draw it again")
+    figure = (
+        f'<figure class="plot" style="--width:{float(width[1]) * PIXELS_PER_POINT:.0f}px" tabindex="0" '
+        f'aria-label="{escape(title)}">{text[start:]}</figure>'
+    )
+    body = [f"<h1>{escape(title)}</h1>", figure, f"<p>{escape(caption)}</p>", "<h2>Data</h2>"]
+    raw = csv.read_text(encoding="utf-8")
+    data = pd.read_csv(csv)
+    if data.empty:
+        body.append("<p>This figure has no data in this study.</p>")
+    else:
+        if len(data) > MOST_ROWS:
+            body.append(f"<p>The first {MOST_ROWS} of {len(data):,} rows; the download has all.</p>")
+        body.append(html_table(data.head(MOST_ROWS), csv.stem, raw=raw))
+    documents.write_document(
+        out_html, assets=assets, title=f"{title} · firsttoken", description=caption, body="\n".join(body)
+    )

@@ -1,0 +1,246 @@
+"""Processes that end when they should: the generator as its owner's child, and the owner as the generator sees it.
+
+Two things tell a generator that its owner is gone, also after `kill -9`: the pipe on its stdin ends, and the kernel
+sends the signal asked for with PR_SET_PDEATHSIG (a forked child of the owner may still hold the pipe). A thread of its
+own waits for both, since the engine thread may be deep inside a library. If all else fails, the kernel's alarm ends the
+process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, NoReturn
+
+import msgspec
+
+from firsttoken.plan import Record
+from firsttoken.server import protocol
+
+STOP_GRACE_S = 10  # from being told to end to being killed
+LAST_LINES = 8  # of the generator's output that an error message quotes
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_NAME = 15
+_OWNER_DIED = (
+    signal.SIGHUP
+)  # the kernel also sends it when only the owner's starting *thread* ended: see `_wait_for_end`
+
+
+class Launch(Record, frozen=True, kw_only=True):
+    """What the owner writes, as one line of JSON, to the generator's stdin; the pipe stays open as long as it lives."""
+
+    spec: msgspec.Raw  # an EngineSpec, read by the generator
+    folder: str  # private folder of the socket, removed at the end by whoever ends last
+    listener: int  # inherited descriptor, already listening: the owner can connect at once
+    owner: int  # process id
+    spawned_ns: int  # CLOCK_MONOTONIC before the process was started
+
+
+# ---------------------------------------------------------------- the owner's side
+
+
+class OwnedProcess:
+    """A generator process that ends with this one. Close it on every way out; closing twice is fine."""
+
+    def __init__(self, command: Sequence[str], spec: msgspec.Struct, spawned_ns: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="firsttoken-", dir=_short_lived_base()))  # mode 0700
+        self.address = self._folder / "socket"
+        try:
+            with protocol.listen(self.address) as listener:
+                self._process = _spawn(command, listener.fileno())
+                launch = Launch(
+                    spec=msgspec.Raw(msgspec.json.encode(spec)),
+                    folder=str(self._folder),
+                    listener=listener.fileno(),
+                    owner=os.getpid(),
+                    spawned_ns=spawned_ns,
+                )
+                self.connection = protocol.connect(
+                    self.address
+                )  # waits in the listener's queue until the generator accepts
+        except BaseException:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self.pid = self._process.pid
+        self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        assert self._process.stdin is not None
+        self._relay = start_thread("ft-stderr", lambda: _relay(self._process.stdout, self._last_lines))
+        with suppress(BrokenPipeError):  # already dead: the connection says so, with the reason
+            self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
+            self._process.stdin.flush()
+
+    def exit_reason(self) -> str:
+        """How it died and what it said last, on one line. To be called when its connection has ended."""
+        if self._process.returncode is None and not _wait_until_exit(self.pid, STOP_GRACE_S):
+            return f"generator process {self.pid} closed its connection but still runs"
+        self.kill()  # what it had started
+        code = self._process.wait()
+        self._relay.join(1.0)
+        end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        last_lines = " | ".join(self._last_lines.copy()) or "(nothing)"
+        return f"generator process {self.pid} {end}; its last output: {last_lines}"
+
+    def state(self) -> str:
+        """The kernel's one-word state of the process, e.g. `T (stopped)`."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("State:"):
+                return line.removeprefix("State:").strip()
+        return "unknown"
+
+    def kill(self) -> None:
+        """End it and what it started, at once; `close` is still to be called."""
+        if self._process.returncode is None:
+            # It leads a group of its own, with compile workers; not yet reaped, so its number cannot be another's.
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Tell it to end, wait, and leave no process, socket, folder or thread; idempotent."""
+        self.connection.close()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.close()
+        if self._process.returncode is None:
+            _wait_until_exit(self.pid, STOP_GRACE_S)
+            self.kill()
+        self._process.wait()
+        self._relay.join(1.0)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
+    """The generator: own session, so that a terminal's Ctrl-C reaches only the owner, which then ends it in order."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,  # what libraries print there goes to our stderr as well: our stdout is not theirs
+        stderr=subprocess.STDOUT,
+        pass_fds=[listener],
+        env=_environment(os.environ),
+        start_new_session=True,
+    )
+
+
+def _environment(base: Mapping[str, str]) -> dict[str, str]:
+    """The owner's environment, with this very package found first, from any working directory."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    known = base.get("PYTHONPATH")
+    return {**base, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
+
+
+def _short_lived_base() -> str:
+    """Where sockets live: the user's runtime folder if there is one, else the temporary folder."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
+
+
+def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:
+    """Pass the generator's output on to our stderr, wherever that points by now, and remember its end."""
+    assert stream is not None
+    with stream:
+        for raw in stream:
+            line = raw.decode(errors="replace").rstrip()
+            last_lines.append(line)
+            print(line, file=sys.stderr, flush=True)
+
+
+def _wait_until_exit(pid: int, timeout_s: float) -> bool:
+    """Wait for our child's end without reaping it; False when it still runs after `timeout_s`."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+    finally:
+        os.close(descriptor)
+
+
+# ---------------------------------------------------------------- the generator's side
+
+
+def end_with_owner(launch: Launch, stop: Callable[[], None]) -> None:
+    """From now on call `stop` once the owner is gone or closes the pipe, or SIGTERM or SIGINT asks for the end.
+
+    To be called in the main thread. The process then has STOP_GRACE_S seconds left.
+    """
+    signal_in, signal_out = socket.socketpair()
+    signal_in.setblocking(False)
+    signal_out.setblocking(False)
+    signal.set_wakeup_fd(signal_out.fileno(), warn_on_full_buffer=False)
+    for number in (signal.SIGTERM, signal.SIGINT, _OWNER_DIED):
+        signal.signal(number, lambda *_: None)  # the interpreter's own handler writes the number to the wake-up socket
+    _prctl(_PR_SET_PDEATHSIG, _OWNER_DIED)
+    ends = (signal_in, signal_out)
+    start_thread("ft-lifetime", lambda: _watch(launch, ends, stop))
+
+
+def _watch(launch: Launch, ends: tuple[socket.socket, socket.socket], stop: Callable[[], None]) -> None:
+    received = _wait_for_end(launch.owner, ends[0])
+    if received is not None:
+        print(f"generator: ends, since it received {received.name}", file=sys.stderr, flush=True)
+    signal.alarm(STOP_GRACE_S)  # SIGALRM has no handler here: it ends the process whatever its threads do
+    shutil.rmtree(launch.folder, ignore_errors=True)
+    stop()
+
+
+def _wait_for_end(owner: int, signals: socket.socket) -> signal.Signals | None:
+    """Returns the signal that asked for the end, or None when the owner is gone or closed the pipe."""
+    stdin = sys.stdin.fileno()
+    poll = select.poll()
+    poll.register(stdin, select.POLLIN)
+    poll.register(signals, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == stdin and not os.read(stdin, 4096):
+                return None
+            if descriptor == signals.fileno():
+                for number in signals.recv(64):
+                    if number != _OWNER_DIED:
+                        return signal.Signals(number)
+                    if os.getppid() != owner:  # else only the thread that started us ended
+                        return None
+
+
+def end_now() -> NoReturn:
+    """End this process and, if it leads its process group, all processes that it started."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
+
+
+def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
+    """A daemon thread whose name the kernel knows too (`ps -T`, `/proc/PID/task`): at most 15 bytes."""
+
+    def run() -> None:
+        name_this_thread(name)
+        work()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def name_this_thread(name: str) -> None:
+    """Give the calling thread a name, for Python and for the kernel."""
+    threading.current_thread().name = name
+    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    value = argument if isinstance(argument, ctypes.c_char_p) else ctypes.c_ulong(argument)
+    if libc.prctl(ctypes.c_int(option), value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
+        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")

@@ -1,0 +1,163 @@
+"""Approach pages: every named function exists, every status is told, and the drawing agrees with what runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
+from firsttoken.report import documents
+from firsttoken.report.approach_page import OVERVIEW, PageInputs, measured, render_page
+from firsttoken.report.excerpts import SourceMissingError
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+TEMPLATES = REPOSITORY / "report/approaches"
+APPROACHES = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph"]
+
+
+def inputs_for(folder: Path, statuses: dict[str, str]) -> PageInputs:
+    study = make_study(folder, statuses, requests=4)
+    return PageInputs(
+        templates=TEMPLATES,
+        assets=REPOSITORY / "report/assets",
+        package=REPOSITORY / "scripts/firsttoken",
+        summary_csv=study.summary,
+        latency_csv=study.latency,
+        claims_csv=study.claims,
+        answer_txt=study.answer,
+        study="a study",
+    )
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> PageInputs:
+    return inputs_for(tmp_path_factory.mktemp("study"), EMBEDDED)
+
+
+def test_every_approach_has_a_page_in_the_order_of_the_comparison() -> None:
+    assert documents.page_names(TEMPLATES) == APPROACHES
+
+
+@pytest.mark.parametrize("name", [*APPROACHES, OVERVIEW])
+def test_a_page_renders_with_the_code_as_it_is(name: str, inputs: PageInputs, tmp_path: Path) -> None:
+    page = tmp_path / f"{name}.html"
+    render_page(name, inputs, page)
+    html = page.read_text()
+    asked = re.findall(r'source\("([^"]+)"\)', (TEMPLATES / f"{name}.md.j2").read_text())
+    assert html.count('<details class="source"') == len(asked)
+    assert bool(asked) == (name != OVERVIEW)
+    assert "SLOT-" not in html
+    assert f'<a href="{name}.html" aria-current="page">' in html
+    for other in [*APPROACHES, OVERVIEW]:
+        assert f'href="{other}.html"' in html, f"{name} has no way to {other}"
+
+
+@pytest.mark.parametrize("name", [*APPROACHES, OVERVIEW])
+def test_a_page_asks_for_nothing_outside_itself(name: str, inputs: PageInputs, tmp_path: Path) -> None:
+    render_page(name, inputs, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    assert not re.search(r'(src|href)="(https?:)?//', html)
+    assert not re.search(r"<link[^>]+stylesheet|<script[^>]+src|@import|url\((?!#)", html)
+
+
+def test_a_renamed_function_is_an_error_that_names_page_and_function(inputs: PageInputs, tmp_path: Path) -> None:
+    package = tmp_path / "firsttoken"
+    shutil.copytree(inputs.package, package, ignore=shutil.ignore_patterns("__pycache__"))
+    engine = package / "engine/loop.py"
+    engine.write_text(engine.read_text().replace("def _prefill(", "def _fill_in("))
+    with pytest.raises(SourceMissingError, match=r"jit_cuda\.md\.j2.*ModelEngine\._prefill.*_fill_in"):
+        render_page("jit_cuda", replace(inputs, package=package), tmp_path / "page.html")
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_an_excerpt_names_file_and_lines(inputs: PageInputs, tmp_path: Path) -> None:
+    render_page("jit_cuda", inputs, tmp_path / "page.html")
+    html = (tmp_path / "page.html").read_text()
+    place = re.search(r"firsttoken/engine/loop\.py, lines (\d+) to (\d+)", html)
+    assert place is not None
+    lines = (inputs.package / "engine/loop.py").read_text().splitlines()
+    first, last = (int(number) for number in place.groups())
+    assert lines[first - 1].lstrip().startswith("def ")
+    assert last > first
+
+
+def test_measured_says_what_became_of_the_approach(inputs: PageInputs, tmp_path: Path) -> None:
+    assert "emulated" in measured("jit_cuda", inputs)
+    assert "are no CUDA-graph figures" in measured("jit_cuda", inputs)
+    assert "emulated" not in measured("baseline", inputs)
+    unavailable = measured("tensorrt_llm", inputs)
+    assert "the reason why tensorrt_llm is unavailable" in unavailable and "<table" not in unavailable
+    assert "was not in the study a study" in measured("compiled_graph", inputs)
+    failed = inputs_for(tmp_path / "failed", EMBEDDED | {"jit_only": "failed"})
+    assert "latencies are not shown" in measured("jit_only", failed) and "<table" not in measured("jit_only", failed)
+    on_gpu = inputs_for(tmp_path / "gpu", dict(ON_A_GPU))
+    assert "measured in this study" in measured("compiled_graph", on_gpu)
+    assert "Device memory" not in measured("baseline", inputs)
+
+
+def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_path: Path) -> None:
+    render_page(OVERVIEW, inputs, tmp_path / "overview.html")
+    html = (tmp_path / "overview.html").read_text()
+    results = html[html.index('data-name="results"') : html.index("Key insights")]
+    assert results.count('<span class="badge emulated">emulated</span>') == 2
+    insights = html[html.index("Key insights") : html.index("Architectures side by side")]
+    assert insights.count("<li>") == 2
+    assert insights.count("It contradicts its own source.") == 1
+    assert "Insight 1" in insights
+    assert 'href="../pages/claims.html"' in insights
+    for control in ("eager_loop", "cuda_graph_1p", "static_compile", "tensorrt_llm_nograph", "null_2p"):
+        assert f"<strong>{control}</strong>" in html
+
+
+def test_the_overview_gives_the_answer_before_anything_else(inputs: PageInputs, tmp_path: Path) -> None:
+    render_page(OVERVIEW, inputs, tmp_path / "overview.html")
+    html = (tmp_path / "overview.html").read_text()
+    answer = html[html.index('<div class="answer">') :].split("</div>")[0]
+    assert answer.count("<p>") == 3 and "<p>The &lt;first&gt; sentence.</p>" in answer
+    assert html.index('<div class="answer">') < html.index("<table") < html.index("<svg class")
+
+
+@pytest.mark.parametrize("name", APPROACHES)
+def test_a_page_says_what_it_is_in_two_sentences_and_what_it_gave_before_the_code(name: str) -> None:
+    template = documents.read_template(TEMPLATES, name)
+    assert len(re.findall(r"[.](?=\s|$)", template.meta["summary"].strip())) == 2
+    headings = re.findall(r"^## (.*)$", template.body, re.MULTILINE)
+    assert headings[-4:] == [
+        "What it costs, when to use it",
+        "What was measured",
+        "The path of one token",
+        "Neighbours",
+    ]
+
+
+def test_a_value_that_is_missing_keeps_its_reason(inputs: PageInputs, tmp_path: Path) -> None:
+    latency = pd.read_csv(inputs.latency_csv)
+    latency = latency.assign(ttft_p99_ms=float("nan"), ttft_p99_low_ms=float("nan"), ttft_p99_high_ms=float("nan"))
+    latency.assign(ttft_p99_note="n too small").to_csv(tmp_path / "latency.csv", index=False)
+    html = measured("baseline", replace(inputs, latency_csv=tmp_path / "latency.csv"))
+    assert "P99 TTFT, ms" in html and "<small>n too small</small>" in html
+    assert "P99 low" not in html and "P99 note" not in html
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("no front matter", "front matter"),
+        ("---\nplace: 1\n---\n{{ nonsense }}", "nonsense"),
+        ("---\n- a list\n---\n", "no mapping"),
+    ],
+)
+def test_a_broken_template_is_named(text: str, message: str, inputs: PageInputs, tmp_path: Path) -> None:
+    (tmp_path / "odd.md.j2").write_text(text)
+    with pytest.raises(ValueError, match=rf"odd\.md\.j2.*{message}"):
+        documents.render_markdown(documents.read_template(tmp_path, "odd"), {}, documents.Slots())
+
+
+def test_an_unknown_page_is_named(inputs: PageInputs, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"nobody\.md\.j2: no such page; there are baseline, cuda_graph"):
+        render_page("nobody", inputs, tmp_path / "page.html")

@@ -1,0 +1,38 @@
+"""A figure's page: the drawing as it is, and all of its data."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fakes.study_files import make_study
+from firsttoken.analysis.figures.latency_ecdf import plot_latency_ecdf
+from firsttoken.report.figure_page import MOST_ROWS, render_figure
+
+ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
+
+
+def test_the_page_holds_the_drawing_and_all_data(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=4)
+    svg, csv, page = tmp_path / "e.svg", tmp_path / "e.csv", tmp_path / "e.html"
+    plot_latency_ecdf(study.samples, study.summary, svg, csv, study.order)
+    render_figure(svg, csv, page, "Distribution", assets=ASSETS, caption="What <it> shows.")
+    html = page.read_text()
+    assert "<?xml" not in html and "<!DOCTYPE svg" not in html
+    assert "jit_cuda (emulated)" in html
+    assert "What &lt;it&gt; shows." in html
+    assert html.count("<tr>") == MOST_ROWS + 1
+    found = re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    assert json.loads(found[1]) == csv.read_text()
+
+
+def test_a_file_that_is_no_svg_is_named(tmp_path: Path) -> None:
+    (tmp_path / "e.svg").write_text("nothing")
+    pd.DataFrame({"a": [1]}).to_csv(tmp_path / "e.csv")
+    with pytest.raises(ValueError, match=r"e\.svg: no <svg>"):
+        render_figure(tmp_path / "e.svg", tmp_path / "e.csv", tmp_path / "e.html", "T", assets=ASSETS, caption="")

@@ -1,0 +1,73 @@
+"""The report's first text: the warning before the answer, the answer before the figures, reST that parses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from docutils.core import publish_parts
+
+from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
+from firsttoken.report.formatting import number, with_interval
+from firsttoken.report.landing import write_landing
+
+ANSWER = ["The winner is `it`*.", "By |much|_.", "Which means <a lot>."]
+WORKLOAD = {"prompt_lengths": [10, 50], "new_tokens": 4, "requests": 20, "repeats": 5}
+
+
+def landing(folder: Path, statuses: dict[str, str]) -> str:
+    study = make_study(folder, statuses, requests=3)
+    out = folder / "landing.rst"
+    answer = folder / "answer.txt"
+    answer.write_text("approach  status\n--------  ------\nbaseline  measured\n\n" + "\n".join(ANSWER) + "\n")
+    write_landing(answer, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", out)
+    settings = {"report_level": 1, "halt_level": 2}  # an unescaped star or underscore raises here
+    return str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
+
+
+def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
+    html = landing(tmp_path, EMBEDDED)
+    assert html.index("No GPU was used") < html.index("The winner is `it`*.")
+    assert html.index("The winner is") < html.index("<table")
+    assert "<strong>tensorrt_llm</strong> unavailable: the reason why tensorrt_llm is unavailable" in html
+    assert "(host)" in html and "1 thread for" not in html
+    assert "random weights" in html
+    assert "1 contradicts the figures of its own source" in html
+    assert "--------" not in html, "the terminal's table does not belong here"
+
+
+def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
+    html = landing(tmp_path, dict(ON_A_GPU))
+    assert "warning" not in html and "mulated" not in html
+    assert "NVIDIA H200" in html
+
+
+def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:
+    html = landing(tmp_path, EMBEDDED | {"jit_only": "failed"})
+    row = html[html.index("<p><strong>jit_only</strong>") :]
+    row = row[: row.index("</tr>")]
+    assert "failed" in row
+    assert row.count("–") == 7
+    assert "<strong>jit_only</strong> failed: the reason why jit_only is failed" in html
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (4.2149, "4.21"),
+        (1234.5, "1,234"),
+        (0.00123, "0.00123"),
+        (8.7e-7, "8.70e-7"),
+        (0, "0"),
+        (None, "–"),
+        (float("nan"), "–"),
+    ],
+)
+def test_numbers_keep_three_digits(value: float | None, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_an_interval_is_shown_only_where_there_is_one() -> None:
+    row = {"a_ms": 2.0, "a_low_ms": 1.9, "a_high_ms": 2.1, "b_ms": 2.0, "b_low_ms": float("nan"), "b_high_ms": None}
+    assert with_interval(row, "a", "_ms") == "2.00 (1.90 to 2.10)"
+    assert with_interval(row, "b", "_ms") == "2.00"

@@ -1,0 +1,100 @@
+"""Result tables as pages: numbers, intervals and notes together, and the whole CSV in the download."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from fakes.study_files import make_study
+from firsttoken.report.tables import html_table, render_table
+
+ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
+
+
+def test_the_download_is_the_csv_and_no_cell_can_break_the_page(tmp_path: Path) -> None:
+    source = tmp_path / "odd.csv"
+    pd.DataFrame({"approach": ["</script><b>"], "value": [1.5]}).to_csv(source, index=False)
+    render_table(source, tmp_path / "odd.html", "Odd", assets=ASSETS)
+    html = (tmp_path / "odd.html").read_text()
+    assert html.count("</script>") == 2, "the table's data and the page's own script"
+    found = re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
+    assert found is not None
+    assert list(csv.DictReader(json.loads(found[1]).splitlines())) == [{"approach": "</script><b>", "value": "1.5"}]
+
+
+def test_interval_and_note_share_the_cell_of_their_value() -> None:
+    data = pd.DataFrame(
+        {
+            "approach": ["a", "b"],
+            "ttft_mean_ms": [4.25, 5.0],
+            "ttft_mean_low_ms": [4.0, None],
+            "ttft_mean_high_ms": [4.5, None],
+            "ttft_mean_within_ms": [4.27, 5.0],
+            "ttft_mean_within_low_ms": [4.2, 4.9],
+            "ttft_mean_within_high_ms": [4.3, 5.1],
+            "ttft_mean_note": ["", "too few processes"],
+        }
+    )
+    html = html_table(data, "t")
+    assert html.count('<th scope="col"') == 2
+    assert "TTFT mean, ms" in html
+    assert '<td class="number" data-value="4.25">4.25 <small>4.00 to 4.50</small>' in html
+    assert "<small>too few processes</small>" in html
+    assert "within these processes 4.27 (4.20 to 4.30)" in html
+
+
+def test_the_status_stands_in_the_first_cell_of_its_row(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.latency, tmp_path / "t.html", "Latency", assets=ASSETS)
+    html = (tmp_path / "t.html").read_text()
+    rows = re.findall(r'<tr><th scope="row">(.*?)</th>', html)
+    assert len(rows) == 12
+    assert all(("emulated" in row) == ("cuda" in row) for row in rows)
+
+
+def test_an_empty_table_says_so(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("approach,value\n")
+    render_table(tmp_path / "e.csv", tmp_path / "e.html", "Empty", assets=ASSETS)
+    assert "no rows in this study" in (tmp_path / "e.html").read_text()
+
+
+def test_columns_without_a_value_are_named_below_and_not_shown(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
+    html = (tmp_path / "t.html").read_text()
+    head = html[html.index("<thead>") : html.index("</thead>")]
+    assert "Device over idle, GiB" not in head
+    assert re.search(r"Without a value in this study: [^<]*Device over idle, GiB", html)
+    assert head.index("Reason") > head.index("TTFT mean")
+
+
+def test_an_interval_right_behind_its_value_joins_it(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.claims, tmp_path / "c.html", "Claims", assets=ASSETS)
+    html = (tmp_path / "c.html").read_text()
+    assert "1.90 <small>1.71 to 2.09</small>" in html
+    assert '<span class="badge contradicts-its-own-source">contradicts its own source</span>' in html
+
+
+def test_the_verdict_stands_beside_what_it_is_about_and_ids_stand_last(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study", requests=3)
+    render_table(study.claims, tmp_path / "c.html", "Claims", assets=ASSETS)
+    html = (tmp_path / "c.html").read_text()
+    headings = re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)</button>', html)
+    assert headings[:2] == ["Claim", "Verdict"] and headings[-3:] == ["Sentence", "Source", "Id"]
+
+
+def test_a_row_about_all_lengths_says_so() -> None:
+    data = pd.DataFrame({"approach": ["a", "b", "c"], "prompt_length": [0.0, None, 10.0], "status": ["emulated"] * 3})
+    html = html_table(data, "t")
+    assert html.count(">all</td>") == 2 and ">10</td>" in html
+    assert html.count('<span class="badge emulated">') == 3 and "Status" not in html
+
+
+def test_a_status_belongs_to_the_approach_wherever_its_column_is() -> None:
+    html = html_table(pd.DataFrame({"panel": ["TTFT"], "approach": ["a"], "status": ["emulated"]}), "t")
+    assert '<th scope="row">TTFT</th><td>a <span class="badge emulated">' in html

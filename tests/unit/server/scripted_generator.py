@@ -1,0 +1,92 @@
+"""A generator process with an engine whose behaviour the spec's `model_dir` names; run as a script by the tests."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from firsttoken.engine.contract import EngineSpec
+from firsttoken.plan import Unsupported
+from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.server import lifetime
+from firsttoken.server import sender as sender_module
+from firsttoken.server.server import main
+
+
+class CountingEngine:
+    """Token i of a request is `prompt_ids[0] + i`; `paced` takes 5 ms a token."""
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.setup = SetupTimes(imports_s=1.0, load_s=2.0)
+        self._stubborn = spec.model_dir.endswith("stubborn")
+        self._paced = spec.model_dir.endswith("paced")
+
+    def generate(
+        self,
+        prompt_ids: Sequence[int],
+        max_new_tokens: int,
+        emit: Callable[[int], None],
+        cancelled: Callable[[], bool],
+    ) -> None:
+        if prompt_ids[0] == 13:
+            raise ZeroDivisionError("first line\nsecond line")
+        if prompt_ids[0] == 14:
+            raise ValueError("prompt 14 is too long")
+        self._rows = [TokenTiming(launch_ns=i, pool_hit=True) for i in range(max_new_tokens)]
+        for index in range(max_new_tokens - (prompt_ids[0] == 15)):
+            if cancelled():
+                return
+            if self._paced:
+                time.sleep(0.005)
+            emit(prompt_ids[0] + index)
+
+    def timings(self) -> Sequence[TokenTiming]:
+        return self._rows
+
+    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
+        path.write_text(f"{list(prompt_ids)} {list(continuation_ids)}")
+        return True
+
+    def memory(self) -> MemoryReport:
+        return MemoryReport(graph_bytes=7)
+
+    def counters(self) -> dict[str, float]:
+        return {"switch_interval_s": sys.getswitchinterval(), "frozen": float(gc.get_freeze_count())}
+
+    def facts(self) -> dict[str, str]:
+        return {"attention": "sdpa"}
+
+    def close(self) -> None:
+        if self._stubborn:
+            time.sleep(1000)
+        print("engine closed", file=sys.stderr, flush=True)
+
+
+def build(spec: EngineSpec) -> CountingEngine:
+    behaviour = Path(spec.model_dir).name
+    print(f"loading {behaviour}", file=sys.stderr, flush=True)
+    print("a library's word on stdout", flush=True)
+    if behaviour == "unsupported":
+        raise Unsupported("no static cache for this model")
+    if behaviour == "broken":
+        raise RuntimeError("weights are missing")
+    if behaviour == "crashing":
+        os._exit(3)
+    if behaviour == "endless":  # a load that no one can interrupt, with a child of its own
+        child = subprocess.Popen(["sleep", "1000"])
+        print(f"child {child.pid}", file=sys.stderr, flush=True)
+        time.sleep(1000)
+    if behaviour == "paced":
+        sender_module.HEARTBEAT_S = 0.05  # so that a busy machine does not look like silence in the tests
+    if behaviour == "stubborn":  # does not close; a second is enough to see that the kernel's alarm ends it
+        lifetime.STOP_GRACE_S = 1
+    return CountingEngine(spec)
+
+
+if __name__ == "__main__":
+    main(build)

@@ -1,0 +1,69 @@
+"""Bytes that are no longer in the working tree are found in git's history, or said not to be."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from firsttoken.study.git import commit_with
+
+
+def sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Repository:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.git("init", "-q")
+
+    def git(self, *arguments: str) -> str:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+        command = ["git", *identity, *arguments]
+        return subprocess.run(command, cwd=self.root, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self, text: str | None) -> str:
+        """`code.py` with this text, or without the file; the commit's name."""
+        path = self.root / "code.py"
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+        self.git("add", "-A")
+        self.git("commit", "-q", "-m", "change")
+        return self.git("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path)
+
+
+def test_each_version_is_found_in_its_commit(repository: Repository) -> None:
+    first, second = repository.commit("one"), repository.commit("two")
+    assert commit_with(repository.root, "code.py", sha256("two")) == second
+    assert commit_with(repository.root, "code.py", sha256("one")) == first
+
+
+def test_a_file_that_was_moved_away_is_found_where_it_was(repository: Repository) -> None:
+    last = repository.commit("one")
+    repository.commit(None)
+    assert commit_with(repository.root, "code.py", sha256("one")) == last
+
+
+def test_bytes_that_nobody_committed_are_not_found(repository: Repository) -> None:
+    repository.commit("one")
+    repository.commit(None)
+    (repository.root / "code.py").write_text("never committed")
+    assert commit_with(repository.root, "code.py", sha256("never committed")) is None
+    assert commit_with(repository.root, "code.py", sha256("")) is None, "no file is not an empty file"
+    assert commit_with(repository.root, "other.py", sha256("one")) is None
+
+
+def test_without_a_repository_nothing_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert commit_with(tmp_path, "code.py", sha256("one")) is None
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit_with(tmp_path, "code.py", sha256("one")) is None

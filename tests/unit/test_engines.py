@@ -1,0 +1,48 @@
+"""The door to the engines: which one a spec opens, and what its imports took."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from firsttoken import engines
+from firsttoken.engine.contract import EngineSpec, Forward
+from firsttoken.plan import Plan
+
+PLAN = Plan(prompt_lengths=(4,), new_tokens=2, max_context=32, dtype="float32", device="cpu")
+IMPORT_S = 7.0
+
+ENGINES: tuple[tuple[Forward, str, str], ...] = (
+    ("compiled", "compiled.compiled_engine", "build_compiled_engine"),
+    ("graph", "engine.loop", "ModelEngine"),
+    ("eager", "engine.loop", "ModelEngine"),
+)
+
+
+@pytest.mark.parametrize(("forward", "module", "maker"), ENGINES)
+def test_an_engine_is_told_what_its_imports_took(
+    forward: Forward, module: str, maker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing for `compiled`, whose import of torch was counted nowhere."""
+    now_s = [100.0]
+    monkeypatch.setattr(engines.time, "perf_counter", lambda: now_s[0])
+
+    class SlowToImport(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            if name != maker:
+                raise AttributeError(name)
+            now_s[0] += IMPORT_S
+            return lambda spec, imports_s=0.0: (spec, imports_s)
+
+    monkeypatch.setitem(sys.modules, f"firsttoken.{module}", SlowToImport(module))
+    spec = EngineSpec(model_dir="", plan=PLAN, forward=forward, dynamic_operations="native")
+    made: Any = engines.build_engine(spec)
+    assert made == (spec, IMPORT_S)
+
+
+def test_null_needs_no_torch() -> None:
+    spec = EngineSpec(model_dir="", plan=PLAN, forward="null", dynamic_operations="none")
+    assert type(engines.build_engine(spec)).__name__ == "NullEngine"
