@@ -13,13 +13,14 @@ from random import Random
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.hardware import visible_gpu
 from firsttoken.inputs.checks import (
     hub_access_problem,
     local_inputs,
     model_limits,
     model_problem,
 )
-from firsttoken.measure.environment import fingerprint, machine_facts, visible_gpu
+from firsttoken.measure.environment import fingerprint, machine_facts
 from firsttoken.study.config import (
     ConfigError,
     Study,
@@ -45,7 +46,7 @@ def checked_study():
             known_approaches=[
                 name for name in approach_names() if name not in INSTRUMENT
             ],
-            has_cuda=bool(promised_gpu) or visible_gpu()[0] is not None,
+            has_cuda=bool(promised_gpu) or visible_gpu() is not None,
         )
         problem = model_problem(study.model)
         if not problem and not Path(f"results/models/{study.model_id}.json").exists():
@@ -110,7 +111,9 @@ def sources(*modules, without=()):
 
 def approach_sources(wildcards):
     """What a benchmark run of one approach is made of."""
-    harness = sources("measure/harness.py", "measure/device_lock.py")
+    harness = sources(
+        "measure/harness.py", "measure/environment.py", "hardware.py"
+    )
     return sorted({*approach_files(wildcards.approach), *harness})
 
 

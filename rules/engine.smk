@@ -17,8 +17,7 @@ rule build_trtllm_engine:
         model_check="results/{study}/model_check.json",
         sources=sources(
             "external/tensorrt_llm/engine.py",
-            "measure/device_lock.py",
-            "measure/environment.py",
+            "hardware.py",
             "study/job.py",
         ),
         check_sources=ancient(sources("inputs/model_check.py")),

@@ -85,8 +85,7 @@ rule make_reference:
         prompts="results/{study}/prompts.json",
         sources=sources(
             "hf/reference.py",
-            "measure/device_lock.py",
-            "measure/environment.py",
+            "hardware.py",
             "study/job.py",
         ),
         check_sources=ancient(sources("inputs/model_check.py")),

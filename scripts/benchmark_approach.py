@@ -13,9 +13,9 @@ import msgspec  # noqa: E402
 
 from firsttoken.approaches.base import approach_class  # noqa: E402
 from firsttoken.files import read_json, sha256_file  # noqa: E402
+from firsttoken.hardware import device_lock, visible_gpu  # noqa: E402
 from firsttoken.inputs.model_check import require_checked  # noqa: E402
-from firsttoken.measure.device_lock import device_lock  # noqa: E402
-from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions, visible_gpu  # noqa: E402
+from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions  # noqa: E402
 from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark  # noqa: E402
 from firsttoken.plan import Plan, Prompts  # noqa: E402
 from firsttoken.study.job import job, require_gpu_slot  # noqa: E402
@@ -34,7 +34,7 @@ def code_digest(sources: list[str]) -> str:
 def main(approach: str, repeat: int, run: dict, files: dict[str, str], sources: list[str], outputs: RunOutputs) -> None:
     """Measure once, with the device to ourselves."""
     plan = msgspec.convert(run["plan"], Plan)
-    gpu = visible_gpu()[0] if plan.device == "cuda" else None
+    gpu = visible_gpu() if plan.device == "cuda" else None
     request = RunRequest(
         approach=approach,
         repeat=repeat,

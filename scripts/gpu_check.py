@@ -24,9 +24,9 @@ import yaml
 
 from firsttoken.analysis.statistics import smallest_n
 from firsttoken.approaches.base import approach_class
+from firsttoken.hardware import device_lock, driver_versions, visible_gpu
 from firsttoken.measure.capture_beside import BURST, ROUNDS, GapRow, measure_capture_beside
-from firsttoken.measure.device_lock import device_lock
-from firsttoken.measure.environment import package_versions, visible_gpu
+from firsttoken.measure.environment import package_versions
 from firsttoken.plan import Plan
 from firsttoken.study.config import Study
 
@@ -66,7 +66,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, help="one part alone; the targets need the study's results")
     only = parser.parse_args().only
-    gpu, driver, cuda = visible_gpu()
+    gpu, (driver, cuda) = visible_gpu(), driver_versions()
     if gpu is None:
         print("firsttoken: no CUDA device is visible here; this check needs one", file=sys.stderr)
         return 2

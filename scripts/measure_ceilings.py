@@ -4,9 +4,8 @@ set."""
 import msgspec
 
 from firsttoken.files import read_json, write_json
+from firsttoken.hardware import device_lock, visible_gpu
 from firsttoken.measure.ceilings import measure_ceilings
-from firsttoken.measure.device_lock import device_lock
-from firsttoken.measure.environment import visible_gpu
 from firsttoken.plan import ModelManifest, Plan
 from firsttoken.study.job import job, require_gpu_slot
 
@@ -14,7 +13,7 @@ if __name__ == "__main__":
     with job(snakemake):
         require_gpu_slot(snakemake)
         plan = msgspec.convert(snakemake.params.plan, Plan)
-        gpu = visible_gpu()[0] if plan.device == "cuda" else None
+        gpu = visible_gpu() if plan.device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu"):
             ceilings = measure_ceilings(
                 manifest=read_json(snakemake.input.manifest, ModelManifest),

@@ -5,8 +5,7 @@ import msgspec
 import pandas as pd
 
 from firsttoken.analysis.schemas import write_table
-from firsttoken.measure.device_lock import device_lock
-from firsttoken.measure.environment import visible_gpu
+from firsttoken.hardware import device_lock, visible_gpu
 from firsttoken.measure.ipc import measure_ipc
 from firsttoken.plan import Plan
 from firsttoken.study.job import job, require_gpu_slot
@@ -15,7 +14,7 @@ if __name__ == "__main__":
     with job(snakemake):
         require_gpu_slot(snakemake)
         plan = msgspec.convert(snakemake.params.plan, Plan)
-        gpu = visible_gpu()[0] if plan.device == "cuda" else None
+        gpu = visible_gpu() if plan.device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu"):
             rows = measure_ipc(plan)
         write_table(pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "ipc", snakemake.output.table)

@@ -8,10 +8,9 @@ import pandas as pd
 
 from firsttoken.analysis.schemas import write_table
 from firsttoken.approaches.base import approach_class
+from firsttoken.hardware import device_lock, visible_gpu
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.inputs.prompts import make_prompts
-from firsttoken.measure.device_lock import device_lock
-from firsttoken.measure.environment import visible_gpu
 from firsttoken.measure.experiments import device_memory, measure_pool_memory
 from firsttoken.plan import Plan
 from firsttoken.study.job import job, require_gpu_slot
@@ -24,7 +23,7 @@ if __name__ == "__main__":
         plan = msgspec.convert(snakemake.params.plan, Plan)
         model, corpus = Path(snakemake.input.model), Path(snakemake.input.corpus)
         prompts = make_prompts(model, corpus, snakemake.params.lengths, 1, plan.seed).prompts
-        gpu = visible_gpu()[0] if plan.device == "cuda" else None
+        gpu = visible_gpu() if plan.device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu"), device_memory(gpu.uuid if gpu else "") as used_bytes:
             require_checked(model, Path(snakemake.input.model_check))
             rows = measure_pool_memory(

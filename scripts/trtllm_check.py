@@ -31,10 +31,10 @@ if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]
 from firsttoken.approaches.base import approach_class  # noqa: E402
 from firsttoken.external.tensorrt_llm.engine import (  # noqa: E402
     build_trtllm_engine,
-    current_gpu,
     manifest_path,
     require_environment,
 )
+from firsttoken.hardware import require_gpu  # noqa: E402
 from firsttoken.plan import Plan, TensorRTOptions  # noqa: E402
 
 PROMPT_LENGTHS = (10, 50, 100)
@@ -158,7 +158,7 @@ def check() -> int:
     """Everything, one step a process. Returns the exit status."""
     deadline = time.monotonic() + LIMIT_S
     try:
-        versions, gpu = require_environment(), current_gpu()
+        versions, gpu = require_environment(), require_gpu()
     except RuntimeError as error:
         print(f"trtllm-check: {error}")
         return 1

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from firsttoken.external.tensorrt_llm import engine as trtllm_engine
+from firsttoken import hardware
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.plan import Plan, TensorRTOptions
 from firsttoken.results import Gpu
@@ -30,7 +30,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The stand-in's LLM class; all that a test made of it is shut down at the end."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(trtllm_settings, "installed_versions", lambda: dict(VERSIONS))
-    monkeypatch.setattr(trtllm_engine, "current_gpu", lambda: GPU)
+    monkeypatch.setattr(hardware, "visible_gpu", lambda: GPU)
     for name in ("NVIDIA_TF32_OVERRIDE", "TLLM_WORKER_USE_SINGLE_PROCESS", *trtllm_settings.LATENCY_TOOL_ENVIRONMENT):
         monkeypatch.setenv(name, "before")  # recorded, so that monkeypatch restores what the code under test sets
     from tensorrt_llm._tensorrt_engine import LLM

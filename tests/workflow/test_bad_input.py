@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.measure.device_lock import device_lock
+from firsttoken.hardware import device_lock
 from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults
 from unit.inputs.weights import Tensors, changed_copy, with_config
 from unit.tiny_models import save_tiny_model

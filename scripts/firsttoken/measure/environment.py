@@ -14,14 +14,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from firsttoken.hardware import driver_versions, require_gpu, visible_gpu
 from firsttoken.plan import Device
-from firsttoken.results import Availability, Environment, Gpu
+from firsttoken.results import Availability, Environment
 
 # Every package whose version can change a measured number or a result.
 PACKAGES = (
@@ -40,65 +40,6 @@ MEASURED_PACKAGES = (
     "tensorrt_llm",
     "tensorrt",
 )
-
-
-@contextmanager
-def nvml() -> Iterator[Any]:
-    """The initialised NVML module, or None where there is no driver."""
-    try:
-        import pynvml
-    except ImportError:
-        yield None
-        return
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        yield None
-        return
-    try:
-        yield pynvml
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def visible_gpu() -> tuple[Gpu | None, str, str]:
-    """The first GPU that CUDA will see, the driver's version and the CUDA version it offers; (None, "", "") without
-    one.
-
-    NVML counts the GPUs by their place on the bus, and so does CUDA in our jobs (`CUDA_DEVICE_ORDER`, set by `job`).
-    """
-    with nvml() as driver:
-        handle = None if driver is None else _first_visible(driver, os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
-        if driver is None or handle is None:
-            return None, "", ""
-        major, minor = driver.nvmlDeviceGetCudaComputeCapability(handle)
-        cuda = driver.nvmlSystemGetCudaDriverVersion()
-        gpu = Gpu(
-            name=_text(driver.nvmlDeviceGetName(handle)),
-            uuid=_text(driver.nvmlDeviceGetUUID(handle)),
-            memory_bytes=int(driver.nvmlDeviceGetMemoryInfo(handle).total),
-            compute_capability=f"{major}.{minor}",
-        )
-        return gpu, _text(driver.nvmlSystemGetDriverVersion()), f"{cuda // 1000}.{cuda % 1000 // 10}"
-
-
-def _first_visible(driver: Any, visible: str) -> Any:
-    """NVML's handle for the first entry of `CUDA_VISIBLE_DEVICES`: an index, a uuid or its beginning; None hides all.
-
-    As CUDA reads it: an entry that names no device hides itself and what comes after.
-    """
-    first = visible.split(",")[0].strip()
-    count = driver.nvmlDeviceGetCount()
-    if first.startswith("MIG-"):
-        return driver.nvmlDeviceGetHandleByUUID(first)
-    if first.isdecimal():
-        return driver.nvmlDeviceGetHandleByIndex(int(first)) if int(first) < count else None
-    handles = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(count)] if first.startswith("GPU-") else []
-    return next((handle for handle in handles if _text(driver.nvmlDeviceGetUUID(handle)).startswith(first)), None)
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -125,11 +66,11 @@ def cpu_name() -> str:
 def machine_facts(device: Device, gpu_name: str, deployment: Sequence[str]) -> dict[str, Any]:
     """What the fingerprint is made of, as plain values. `gpu_name` from the config wins, since a login node has no
     GPU."""
-    gpu, driver, _ = visible_gpu() if device == "cuda" and not gpu_name else (None, "", "")
+    gpu = visible_gpu() if device == "cuda" and not gpu_name else None
     return {
         "device": device,
         "gpu": gpu_name or (gpu.name if gpu else ""),
-        "driver": driver,
+        "driver": driver_versions()[0] if gpu else "",
         "cpu": cpu_name() if device == "cpu" else "",  # beside a GPU the host's name differs from node to node
         "python": platform.python_version(),
         "packages": package_versions(MEASURED_PACKAGES),
@@ -169,11 +110,7 @@ def record_environment(
 ) -> Environment:
     """The machine as it is when the job runs. Raises RuntimeError where it is not the one that the config promised."""
     device: Device = facts["device"]
-    gpu, driver, cuda = visible_gpu() if device == "cuda" else (None, "", "")
-    if device == "cuda" and gpu is None:
-        raise RuntimeError(
-            "the study's device is cuda, but this job sees no CUDA device; ask the cluster for one (gpu=1)"
-        )
+    gpu, (driver, cuda) = (require_gpu(), driver_versions()) if device == "cuda" else (None, ("", ""))
     if expected_gpu and gpu and gpu.name != expected_gpu:
         raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
     commit, dirty = git_state(folder)

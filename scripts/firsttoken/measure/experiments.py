@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from firsttoken.approaches.base import Approach
+from firsttoken.hardware import nvml
 from firsttoken.measure.clocks import StampingSink
-from firsttoken.measure.environment import nvml
 from firsttoken.measure.sampler import ProcessTree
 from firsttoken.plan import Plan, Record
 

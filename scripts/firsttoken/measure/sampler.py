@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 import psutil
 
-from firsttoken.measure.environment import nvml, visible_gpu
+from firsttoken.hardware import nvml, visible_gpu
 from firsttoken.plan import Record
 
 TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
@@ -252,7 +252,7 @@ def main(device: str, uuid: str, interval_s: float) -> None:
     with nvml() as driver:
         reader = None
         if device == "cuda" and driver is not None:
-            gpu = None if uuid else visible_gpu()[0]
+            gpu = None if uuid else visible_gpu()
             reader = GpuReader(driver, uuid or (gpu.uuid if gpu else ""))
         sample_until_told(parent, reader, interval_s)
 

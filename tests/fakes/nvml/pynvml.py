@@ -1,7 +1,7 @@
 """NVML of a machine with two GPUs: put this folder on PYTHONPATH before nvidia-ml-py.
 
 The second draws 300 W, the first 100 W. `FAKE_NVML_REASONS` sets the clock event reasons of the second,
-`FAKE_NVML_OTHER` puts another process on it from the start.
+`FAKE_NVML_OTHER` puts another process on it from the start. `FAKE_NVML_MIG` partitions the second into two MIG devices.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
 UUIDS = ("GPU-11111111-aaaa", "GPU-22222222-bbbb")
 NAMES = ("NVIDIA A100", "NVIDIA H200")
 POWER_W = (100, 300)
+MIG_UUIDS = ("MIG-33333333-aaaa", "MIG-33333333-bbbb")  # handles 10 and 11
 
 
 class NVMLError(Exception):
@@ -47,11 +48,29 @@ def nvmlDeviceGetHandleByUUID(uuid: str) -> int:
 
 
 def nvmlDeviceGetName(gpu: int) -> str:
-    return NAMES[gpu]
+    return NAMES[gpu] if gpu < 10 else "NVIDIA H200 MIG 1g.18gb"
 
 
 def nvmlDeviceGetUUID(gpu: int) -> str:
-    return UUIDS[gpu]
+    return UUIDS[gpu] if gpu < 10 else MIG_UUIDS[gpu - 10]
+
+
+def nvmlDeviceGetMaxMigDeviceCount(gpu: int) -> int:
+    if gpu == 0:
+        raise NVMLError(3)  # NVML_ERROR_NOT_SUPPORTED
+    return 7 if "FAKE_NVML_MIG" in os.environ else 0
+
+
+def nvmlDeviceGetMigDeviceHandleByIndex(gpu: int, place: int) -> int:
+    if gpu != 1 or place not in (2, 5):
+        raise NVMLError(6)  # NVML_ERROR_NOT_FOUND
+    return {2: 10, 5: 11}[place]
+
+
+def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(instance: int) -> int:
+    if instance < 10:
+        raise NVMLError(2)  # NVML_ERROR_INVALID_ARGUMENT
+    return 1
 
 
 def nvmlDeviceGetCudaComputeCapability(gpu: int) -> tuple[int, int]:
@@ -67,6 +86,8 @@ def nvmlSystemGetCudaDriverVersion() -> int:
 
 
 def nvmlDeviceGetMemoryInfo(gpu: int) -> SimpleNamespace:
+    if gpu >= 10:
+        return SimpleNamespace(total=18 << 30, used=1 << 30)
     return SimpleNamespace(total=(80, 141)[gpu] << 30, used=(1, 2)[gpu] << 30)
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 FAKES = Path(__file__).parents[1]
 sys.path[:0] = [str(FAKES), str(FAKES.parents[1] / "scripts")]
 
-from firsttoken.external.tensorrt_llm import engine as trtllm_engine  # noqa: E402
+from firsttoken import hardware  # noqa: E402
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings  # noqa: E402
-from firsttoken.measure import environment  # noqa: E402
 from firsttoken.results import Gpu  # noqa: E402
 
 VERSIONS = {
@@ -21,5 +20,5 @@ VERSIONS = {
 GPU = Gpu(name="NVIDIA Test", uuid="GPU-1", memory_bytes=1 << 30, compute_capability="9.0")
 
 trtllm_settings.installed_versions = lambda: dict(VERSIONS)
-trtllm_engine.current_gpu = lambda: GPU
-environment.visible_gpu = lambda: (GPU, "580.0", "13.0")
+hardware.visible_gpu = lambda: GPU
+hardware.driver_versions = lambda: ("580.0", "13.0")

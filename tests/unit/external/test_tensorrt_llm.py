@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fakes import trtllm
-from firsttoken.external.tensorrt_llm import engine as trtllm_engine
+from firsttoken import hardware
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.engine import build_trtllm_engine, check_engine, manifest_path
 from firsttoken.external.tensorrt_llm.model import model_problem, readable_model, transformers_4_config
@@ -130,7 +130,7 @@ def test_an_engine_of_another_gpu_is_refused(
     engine_dir: Path, monkeypatch: pytest.MonkeyPatch, gpu: dict[str, str], message: str
 ) -> None:
     other: Gpu = msgspec.structs.replace(trtllm.GPU, **gpu)
-    monkeypatch.setattr(trtllm_engine, "current_gpu", lambda: other)
+    monkeypatch.setattr(hardware, "visible_gpu", lambda: other)
     with pytest.raises(RuntimeError, match=message):
         check_engine(engine_dir, trtllm.plan())
 

@@ -19,8 +19,9 @@ from typing import Any
 from firsttoken.external.tensorrt_llm import settings as settings
 from firsttoken.external.tensorrt_llm.model import architecture_of, model_problem, readable_model
 from firsttoken.files import read_json, sha256_file, write_json
+from firsttoken.hardware import require_gpu
 from firsttoken.plan import FileEntry, Plan, Unsupported
-from firsttoken.results import EngineManifest, Gpu
+from firsttoken.results import EngineManifest
 
 BUILD_LOG = "build.log"
 
@@ -28,33 +29,6 @@ BUILD_LOG = "build.log"
 def manifest_path(engine_dir: Path) -> Path:
     """`results/{study}/engine.json` beside `results/{study}/engine/`."""
     return engine_dir.parent / f"{engine_dir.name}.json"
-
-
-def current_gpu() -> Gpu:
-    """The first GPU that CUDA will see here, by NVML. Raises RuntimeError where there is none."""
-    import pynvml
-
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        raise RuntimeError(f"TensorRT-LLM needs an NVIDIA GPU, and the driver does not answer: {error}") from error
-    try:
-        if visible.startswith(("GPU-", "MIG-")):
-            handle = pynvml.nvmlDeviceGetHandleByUUID(visible)
-        else:
-            handle = pynvml.nvmlDeviceGetHandleByIndex(int(visible))
-        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-        return Gpu(
-            name=str(pynvml.nvmlDeviceGetName(handle)),
-            uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
-            memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
-            compute_capability=f"{major}.{minor}",
-        )
-    except (ValueError, pynvml.NVMLError) as error:
-        raise RuntimeError(f"no GPU for CUDA_VISIBLE_DEVICES={visible!r}: {error}") from error
-    finally:
-        pynvml.nvmlShutdown()
 
 
 def require_environment() -> dict[str, str]:
@@ -80,7 +54,7 @@ def build_trtllm_engine(
     """
     os.environ.update(settings.process_environment(plan))
     versions = require_environment()
-    gpu = current_gpu()
+    gpu = require_gpu()
     if expected_gpu and gpu.name != expected_gpu:
         raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
@@ -202,7 +176,7 @@ def check_engine(engine_dir: Path, plan: Plan) -> EngineManifest:
     if not config_path.is_file():
         raise RuntimeError(f"no engine: {config_path} is missing; remove {path} and build again")
     engine = json.loads(config_path.read_text(encoding="utf-8"))
-    gpu, limits = current_gpu(), engine["build_config"]
+    gpu, limits = require_gpu(), engine["build_config"]
     sizes = settings.engine_sizes(plan)
     found_and_wanted = [
         ("TensorRT-LLM", engine["version"], settings.VERSION),

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 import firsttoken
-from firsttoken.measure import device_lock as module
-from firsttoken.measure.device_lock import device_lock
+from firsttoken import hardware as module
+from firsttoken.hardware import device_lock
 
 LOG = logging.getLogger("tests.device_lock")
 HOLDER = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from firsttoken.measure.device_lock import device_lock
+    from firsttoken.hardware import device_lock
     with device_lock("GPU-1", folder=Path(sys.argv[1])):
         print("held", flush=True)
         sys.stdin.read()

@@ -1,0 +1,210 @@
+"""The GPUs of this machine as NVML and CUDA see them, and one measurement at a time on a device."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import logging
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from firsttoken.results import Gpu
+
+# Not TMPDIR, which differs between users and jobs, nor /run/lock, which some distributions keep for root.
+LOCK_FOLDER = Path("/tmp")
+POLL_S = 0.2
+MESSAGE_INTERVAL_S = 5.0
+LOG = logging.getLogger(__name__)
+
+
+@contextmanager
+def nvml() -> Iterator[Any]:
+    """The initialised NVML module, or None where there is no driver."""
+    try:
+        import pynvml
+    except ImportError:
+        yield None
+        return
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield None
+        return
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def visible_gpu() -> Gpu | None:
+    """The first GPU that CUDA will see, or None.
+
+    NVML counts the GPUs by their place on the bus, and so does CUDA in our jobs (`CUDA_DEVICE_ORDER`, set by `job`).
+    """
+    with nvml() as driver:
+        handle = None if driver is None else _first_visible(driver, os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+        if handle is None:
+            return None
+        major, minor = driver.nvmlDeviceGetCudaComputeCapability(_physical(driver, handle))
+        return Gpu(
+            name=_text(driver.nvmlDeviceGetName(handle)),
+            uuid=_text(driver.nvmlDeviceGetUUID(handle)),
+            memory_bytes=int(driver.nvmlDeviceGetMemoryInfo(handle).total),
+            compute_capability=f"{major}.{minor}",
+        )
+
+
+def require_gpu() -> Gpu:
+    """The first GPU that CUDA will see. Raises RuntimeError where there is none."""
+    gpu = visible_gpu()
+    if gpu is None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        where = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible!r}"
+        raise RuntimeError(f"no CUDA device is visible here{where}; run on a GPU, on a cluster with gpu=1")
+    return gpu
+
+
+def driver_versions() -> tuple[str, str]:
+    """The NVIDIA driver's version and the newest CUDA version that it supports; ("", "") without a driver."""
+    with nvml() as driver:
+        if driver is None:
+            return "", ""
+        cuda = driver.nvmlSystemGetCudaDriverVersion()
+        return _text(driver.nvmlSystemGetDriverVersion()), f"{cuda // 1000}.{cuda % 1000 // 10}"
+
+
+def _first_visible(driver: Any, visible: str) -> Any:
+    """NVML's handle for the first entry of `CUDA_VISIBLE_DEVICES`; None where CUDA will see no device.
+
+    CUDA accepts an index, a GPU's UUID or any unique beginning of it, and a MIG device's UUID; an entry that names no
+    device hides itself and all entries after it. NVML accepts whole UUIDs only, so UUIDs are compared here.
+    """
+    first = visible.split(",")[0].strip()
+    gpus = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(driver.nvmlDeviceGetCount())]
+    if first.startswith("MIG-"):
+        instances = [instance for gpu in gpus for instance in _mig_instances(driver, gpu)]
+        return _by_uuid(driver, instances, first)
+    if first.isdecimal():
+        gpu = gpus[int(first)] if int(first) < len(gpus) else None
+    else:
+        gpu = _by_uuid(driver, gpus, first) if first.startswith("GPU-") else None
+    if gpu is None:
+        return None
+    instances = _mig_instances(driver, gpu)  # CUDA sees the first MIG device of a partitioned GPU, never the GPU itself
+    return instances[0] if instances else gpu
+
+
+def _by_uuid(driver: Any, handles: list[Any], beginning: str) -> Any:
+    """The one device whose UUID begins so; None if there is none, or more than one."""
+    found = [handle for handle in handles if _text(driver.nvmlDeviceGetUUID(handle)).startswith(beginning)]
+    return found[0] if len(found) == 1 else None
+
+
+def _mig_instances(driver: Any, gpu: Any) -> list[Any]:
+    """The MIG devices of a GPU; empty where it is not partitioned."""
+    instances = []
+    try:
+        for place in range(driver.nvmlDeviceGetMaxMigDeviceCount(gpu)):
+            with contextlib.suppress(driver.NVMLError):  # not found: places may be empty
+                instances.append(driver.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))
+    except driver.NVMLError:  # not supported by this GPU or driver
+        return []
+    return instances
+
+
+def _physical(driver: Any, handle: Any) -> Any:
+    """The GPU that a MIG device is a part of; a GPU itself as it is."""
+    if _text(driver.nvmlDeviceGetUUID(handle)).startswith("MIG-"):
+        return driver.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    return handle
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+@contextmanager
+def device_lock(device_id: str, log: logging.Logger = LOG, folder: Path = LOCK_FOLDER) -> Iterator[int]:
+    """Hold the device (a GPU's uuid, or "cpu") while the block runs; yields the nanoseconds that it waited.
+
+    An flock on a file for all users: the kernel releases it if this process dies. While another holds it, a line every
+    five seconds names the holder. Raises RuntimeError where the file cannot be opened.
+    """
+    # Not the library filelock: jobs run in several environments (TensorRT-LLM's has a release of its own), and in
+    # filelock 3.20 every process that waits truncates the lock file, so that the holder's name would be lost.
+    path = folder / f"firsttoken-{re.sub(r'[^A-Za-z0-9-]', '_', device_id)}.lock"
+    begun_ns = perf_counter_ns()
+    handle = _acquire(path, device_id, log)
+    try:
+        holder = f"{getpass.getuser()}, process {os.getpid()}, in {Path.cwd()}"
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, holder.encode(), 0)
+        yield perf_counter_ns() - begun_ns
+    finally:
+        # Unlocked by name, since a forked child that lives on would keep a lock that is only closed.
+        with contextlib.suppress(OSError):
+            os.ftruncate(handle, 0)
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        os.close(handle)
+
+
+def _acquire(path: Path, device_id: str, log: logging.Logger) -> int:
+    told_s = -MESSAGE_INTERVAL_S
+    while True:
+        handle = _open_shared(path)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_still_named(handle, path):
+                return handle
+            locked = False  # somebody cleaned the folder between our open and our lock
+        except BlockingIOError:
+            locked = True
+        except BaseException:
+            os.close(handle)
+            raise
+        if locked and time.monotonic() - told_s >= MESSAGE_INTERVAL_S:
+            told_s = time.monotonic()
+            holder = os.pread(handle, 500, 0).decode(errors="replace") or "another process"
+            log.info("waiting for %s, held by %s", device_id, holder)
+        os.close(handle)
+        if locked:
+            time.sleep(POLL_S)
+
+
+def _open_shared(path: Path) -> int:
+    """Open the lock file, made readable and writable for all if it is new.
+
+    First without O_CREAT: in a sticky folder the kernel refuses it for a file of another user (fs.protected_regular).
+    """
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+    for _ in range(3):
+        try:
+            return os.open(path, flags)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise RuntimeError(f"{path}: cannot lock the device: {error.strerror}; remove the file") from error
+        try:
+            handle = os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue  # another was faster
+        except OSError as error:
+            raise RuntimeError(f"{path}: cannot make the device's lock: {error.strerror}") from error
+        os.fchmod(handle, 0o666)  # whatever the umask is
+        return handle
+    raise RuntimeError(f"{path}: the device's lock appears and vanishes; see what removes it")
+
+
+def _is_still_named(handle: int, path: Path) -> bool:
+    try:
+        named = path.stat()
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(named, os.fstat(handle))

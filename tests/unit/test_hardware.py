@@ -1,0 +1,85 @@
+"""Which GPU a process will compute on, told from CUDA_VISIBLE_DEVICES and a fake driver with two GPUs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from firsttoken.hardware import driver_versions, require_gpu, visible_gpu
+
+FAKES = Path(__file__).parents[1] / "fakes" / "nvml"
+FIRST, SECOND = "GPU-11111111-aaaa", "GPU-22222222-bbbb"
+MIG_FIRST, MIG_SECOND = "MIG-33333333-aaaa", "MIG-33333333-bbbb"
+
+
+@pytest.fixture(autouse=True)
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(FAKES))
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    yield
+    sys.modules.pop("pynvml", None)
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuid"),
+    [
+        (None, FIRST),
+        ("0", FIRST),
+        ("1", SECOND),
+        (" 1 ,0", SECOND),
+        (SECOND, SECOND),
+        (f"{SECOND},{FIRST}", SECOND),
+        ("GPU-2222", SECOND),
+        ("GPU-", None),  # the beginning of both
+        ("", None),
+        ("-1", None),
+        ("7", None),
+        ("GPU-3", None),
+        ("MIG-33333333-aaaa", None),  # not partitioned
+    ],
+)
+def test_the_gpu_is_the_first_that_cuda_will_see(
+    visible: str | None, uuid: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing: NVML asked for a shortened UUID, which it does not know."""
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpu = visible_gpu()
+    assert (gpu.uuid if gpu else None) == uuid
+    if uuid:
+        assert require_gpu() == gpu
+    else:
+        with pytest.raises(RuntimeError, match=f"no CUDA device is visible here with CUDA_VISIBLE_DEVICES='{visible}'"):
+            require_gpu()
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuid"),
+    [
+        ("0", FIRST),
+        ("1", MIG_FIRST),
+        (SECOND, MIG_FIRST),
+        ("GPU-2222", MIG_FIRST),
+        (MIG_FIRST, MIG_FIRST),
+        (MIG_SECOND, MIG_SECOND),
+        ("MIG-33333333-b", MIG_SECOND),
+        ("MIG-4", None),
+    ],
+)
+def test_of_a_partitioned_gpu_it_is_a_mig_device(
+    visible: str, uuid: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_NVML_MIG", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    gpu = visible_gpu()
+    assert (gpu.uuid if gpu else None) == uuid
+    if gpu and uuid != FIRST:
+        assert (gpu.compute_capability, gpu.memory_bytes >> 30) == ("9.0", 18)
+
+
+def test_the_driver_tells_its_versions() -> None:
+    assert driver_versions() == ("570.1", "13.0")
