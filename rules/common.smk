@@ -111,9 +111,7 @@ def sources(*modules, without=()):
 
 def approach_sources(wildcards):
     """What a benchmark run of one approach is made of."""
-    harness = sources(
-        "measure/harness.py", "measure/environment.py", "hardware.py"
-    )
+    harness = sources("measure/harness.py", "measure/environment.py", "hardware.py")
     return sorted({*approach_files(wildcards.approach), *harness})
 
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 import yaml
 
+from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
-from firsttoken.study.parents import signal_on_parent_death
 
 ROOT = Path(__file__).resolve().parent.parent
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1"]

@@ -22,7 +22,7 @@ OUTPUTS = (ROOT / "rules" / "outputs.smk").read_text(encoding="utf-8")
 FIGURE_INPUTS = OUTPUTS[OUTPUTS.index("def figure_inputs(") : OUTPUTS.index("def figure_outputs(")]
 # A run is made of its approach and the harness: an edit of the glue around every job must not undo measurements.
 OF_A_RUN = ("approaches/null.py", "measure/harness.py", "measure/environment.py", "hardware.py")
-GLUE = {PACKAGE / "study" / name for name in ("job.py", "trace.py", "parents.py")}
+GLUE = {PACKAGE / name for name in ("study/job.py", "study/trace.py", "process.py")}
 
 
 def behind(script: Path) -> set[Path]:

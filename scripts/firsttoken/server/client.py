@@ -15,9 +15,9 @@ import msgspec
 
 from firsttoken.engine.contract import EngineSpec
 from firsttoken.plan import Unsupported
+from firsttoken.process import OwnedProcess, private_folder
 from firsttoken.results import SetupTimes, TokenTiming
 from firsttoken.server import protocol
-from firsttoken.server.lifetime import OwnedProcess
 
 GENERATOR_COMMAND = (
     sys.executable,
@@ -62,12 +62,16 @@ class GeneratorClient:
     @classmethod
     def launch(cls, spec: EngineSpec, command: Sequence[str] = GENERATOR_COMMAND, silence_s: float = SILENCE_S) -> Self:
         """Start a generator process that ends with this one. `close` ends it."""
-        process = OwnedProcess(command, spec, time.perf_counter_ns())
-        try:
-            return cls(process.connection, process, silence_s)
-        except BaseException:
-            process.close()
-            raise
+        spawned_ns = time.perf_counter_ns()
+        address = private_folder() / "socket"
+        with protocol.listen(address) as listener:
+            process = OwnedProcess(command, spec, address, listener, spawned_ns)
+            try:
+                # It waits in the listener's queue until the generator accepts it.
+                return cls(protocol.connect(address), process, silence_s)
+            except BaseException:
+                process.close()
+                raise
 
     @classmethod
     def attach(cls, address: Path, silence_s: float = SILENCE_S) -> Self:

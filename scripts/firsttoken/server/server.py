@@ -5,7 +5,7 @@
     ft-reader    reads what clients say while a request runs: cancellations, further requests, ends of connections
     ft-sender    sends what a slow client's socket did not take at once; heartbeats
     ft-acceptor  accepts clients
-    ft-lifetime  ends the process with its owner (see `lifetime`)
+    ft-lifetime  ends the process with its owner (see `process`)
 
 An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO
 queue.
@@ -27,10 +27,11 @@ from queue import Empty, SimpleQueue
 
 import msgspec
 
+from firsttoken import process
 from firsttoken.engine.contract import Engine, EngineSpec
 from firsttoken.engines import build_engine
 from firsttoken.plan import Unsupported
-from firsttoken.server import lifetime, protocol
+from firsttoken.server import protocol
 from firsttoken.server.connection import Client, Job
 from firsttoken.server.receiver import Receiver
 from firsttoken.server.sender import Outbox, Sender
@@ -59,9 +60,9 @@ class Generator:
 
     def serve(self) -> None:
         """Make the engine, tell every client, run requests until `stop`."""
-        acceptor = lifetime.start_thread("ft-acceptor", self._accept)
-        sender = lifetime.start_thread("ft-sender", self._sender.run)
-        reader = lifetime.start_thread("ft-reader", self._intake.read_beside)
+        acceptor = process.start_thread("ft-acceptor", self._accept)
+        sender = process.start_thread("ft-sender", self._sender.run)
+        reader = process.start_thread("ft-reader", self._intake.read_beside)
         engine = self._make_engine()
         self.loading = False
         try:
@@ -103,7 +104,7 @@ class Generator:
         engine: Engine | None = None
         try:
             engine = self._build()
-            lifetime.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
+            process.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
             gc.collect()
             gc.freeze()  # the engine's objects stay: no collection should walk them during a request
             self._greet(protocol.Ready(engine.setup))
@@ -213,7 +214,7 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
     """The whole life of the process: launch line from stdin, serve, end."""
     faulthandler.enable()
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    launch = msgspec.json.decode(sys.stdin.readline(), type=lifetime.Launch)
+    launch = msgspec.json.decode(sys.stdin.readline(), type=process.Launch)
     listener = socket.socket(fileno=launch.listener)
     listener.set_inheritable(False)
     spec = msgspec.json.decode(launch.spec, type=EngineSpec)
@@ -228,10 +229,10 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
 
     def stop() -> None:
         if generator.loading:  # no request to end in order, and a library may be busy for minutes
-            lifetime.end_now()
+            process.end_now()
         generator.stop()
 
-    lifetime.end_with_owner(launch, stop)
+    process.end_with_owner(launch, stop)
     generator.serve()
 
 

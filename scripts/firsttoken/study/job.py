@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from firsttoken.study.parents import end_with, snakemake_above
+from firsttoken.process import end_with, snakemake_above
 from firsttoken.study.trace import write_trace
 
 LOGGER = logging.getLogger("firsttoken")

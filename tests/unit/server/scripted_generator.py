@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from firsttoken import process
 from firsttoken.engine.contract import EngineSpec
 from firsttoken.plan import Unsupported
 from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
-from firsttoken.server import lifetime
 from firsttoken.server import sender as sender_module
 from firsttoken.server.server import main
 
@@ -84,7 +84,7 @@ def build(spec: EngineSpec) -> CountingEngine:
     if behaviour == "paced":
         sender_module.HEARTBEAT_S = 0.05  # so that a busy machine does not look like silence in the tests
     if behaviour == "stubborn":  # does not close; a second is enough to see that the kernel's alarm ends it
-        lifetime.STOP_GRACE_S = 1
+        process.STOP_GRACE_S = 1
     return CountingEngine(spec)
 
 

@@ -15,21 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from firsttoken import process as process_module
 from firsttoken.engine.contract import EngineSpec
 from firsttoken.plan import Plan
-from firsttoken.server import lifetime
 from firsttoken.server.client import GeneratorClient, GeneratorDied
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
-COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("scripted_generator.py")))
-SCRIPTS = Path(__file__).parents[3] / "scripts"
+COMMAND = (sys.executable, "-P", str(Path(__file__).parent / "server" / "scripted_generator.py"))
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 PATIENCE_S = 30.0
 
 OWNER = """
 import os, sys, time
 from pathlib import Path
 from firsttoken.plan import Plan
-from firsttoken.server import lifetime
 from firsttoken.server.client import GeneratorClient
 from firsttoken.engine.contract import EngineSpec
 plan = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
@@ -149,7 +148,7 @@ def test_an_engine_that_does_not_close_is_ended_by_the_alarm() -> None:
 def test_an_engine_that_does_not_close_is_killed_by_its_owner(monkeypatch: pytest.MonkeyPatch) -> None:
     client = GeneratorClient.launch(spec("stubborn"), COMMAND)
     client.wait_until_ready()
-    monkeypatch.setattr(lifetime, "STOP_GRACE_S", 0.2)  # before its own alarm, which rings after a second
+    monkeypatch.setattr(process_module, "STOP_GRACE_S", 0.2)  # before its own alarm, which rings after a second
     pid, folder = client.pid, client.address.parent
     client.close()
     assert pid is not None and not psutil.pid_exists(pid)

@@ -1,9 +1,9 @@
-"""Processes that end when they should: the generator as its owner's child, and the owner as the generator sees it.
+"""Processes that we start end when we end, also after `kill -9`; and we end with the process that we work for.
 
-Two things tell a generator that its owner is gone, also after `kill -9`: the pipe on its stdin ends, and the kernel
-sends the signal asked for with PR_SET_PDEATHSIG (a forked child of the owner may still hold the pipe). A thread of its
-own waits for both, since the engine thread may be deep inside a library. If all else fails, the kernel's alarm ends the
-process.
+A generator has two signs that its owner is gone: the pipe on its stdin ends, and the kernel sends the signal asked for
+with PR_SET_PDEATHSIG (a forked child of the owner may still hold the pipe). A thread of its own waits for both, since
+the engine thread may be deep inside a library. If all else fails, the kernel's alarm ends the process. A rule's script
+watches the Snakemake above it, since its parent is a shell, which outlives a killed Snakemake.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,9 +28,9 @@ from typing import IO, NoReturn
 import msgspec
 
 from firsttoken.plan import Record
-from firsttoken.server import protocol
 
 STOP_GRACE_S = 10  # from being told to end to being killed
+JOB_GRACE_S = 20  # a rule's script: from SIGTERM to ending at once
 LAST_LINES = 8  # of the generator's output that an error message quotes
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -55,22 +56,22 @@ class Launch(Record, frozen=True, kw_only=True):
 class OwnedProcess:
     """A generator process that ends with this one. Close it on every way out; closing twice is fine."""
 
-    def __init__(self, command: Sequence[str], spec: msgspec.Struct, spawned_ns: int) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="firsttoken-", dir=_short_lived_base()))  # mode 0700
-        self.address = self._folder / "socket"
+    def __init__(
+        self, command: Sequence[str], spec: msgspec.Struct, address: Path, listener: socket.socket, spawned_ns: int
+    ) -> None:
+        """Start `command` with a `Launch` on its stdin. The folder of `address`, where `listener` listens, is removed
+        at the end, also where nothing could be started."""
+        self.address = address
+        self._folder = address.parent
+        launch = Launch(
+            spec=msgspec.Raw(msgspec.json.encode(spec)),
+            folder=str(self._folder),
+            listener=listener.fileno(),
+            owner=os.getpid(),
+            spawned_ns=spawned_ns,
+        )
         try:
-            with protocol.listen(self.address) as listener:
-                self._process = _spawn(command, listener.fileno())
-                launch = Launch(
-                    spec=msgspec.Raw(msgspec.json.encode(spec)),
-                    folder=str(self._folder),
-                    listener=listener.fileno(),
-                    owner=os.getpid(),
-                    spawned_ns=spawned_ns,
-                )
-                self.connection = protocol.connect(
-                    self.address
-                )  # waits in the listener's queue until the generator accepts
+            self._process = _spawn(command, listener.fileno())
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -108,8 +109,7 @@ class OwnedProcess:
                 os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Tell it to end, wait, and leave no process, socket, folder or thread; idempotent."""
-        self.connection.close()
+        """Tell it to end, wait, and leave no process, folder or thread; idempotent."""
         assert self._process.stdin is not None
         with suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -119,6 +119,13 @@ class OwnedProcess:
         self._process.wait()
         self._relay.join(1.0)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def private_folder() -> Path:
+    """A new folder for a socket that only this user can open: in the user's runtime folder, else a temporary one."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    base = runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else None
+    return Path(tempfile.mkdtemp(prefix="firsttoken-", dir=base))  # mode 0700
 
 
 def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
@@ -136,15 +143,9 @@ def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
 
 def _environment(base: Mapping[str, str]) -> dict[str, str]:
     """The owner's environment, with this very package found first, from any working directory."""
-    package_root = str(Path(__file__).resolve().parents[2])
+    package_root = str(Path(__file__).resolve().parents[1])
     known = base.get("PYTHONPATH")
     return {**base, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
-
-
-def _short_lived_base() -> str:
-    """Where sockets live: the user's runtime folder if there is one, else the temporary folder."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir()
 
 
 def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:
@@ -219,6 +220,45 @@ def end_now() -> NoReturn:
     if os.getpgrp() == os.getpid():
         os.killpg(0, signal.SIGKILL)
     os._exit(1)
+
+
+# ---------------------------------------------------------------- a rule's script, and Snakemake's own process
+
+
+def signal_on_parent_death(number: int) -> None:
+    """Let the kernel send this process `number` when its parent ends. For `preexec_fn`: the child calls it before it
+    starts."""
+    _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def end_with(ancestor: int) -> None:
+    """Send ourselves SIGTERM when the process `ancestor` ends, and end at once if that does not help.
+
+    A thread waits for it, which sleeps in the kernel and costs nothing.
+    """
+    watched = os.pidfd_open(ancestor)
+
+    def wait() -> None:
+        select.select([watched], [], [])
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(JOB_GRACE_S)
+        os._exit(128 + signal.SIGTERM)
+
+    start_thread("ft-parent", wait)
+
+
+def snakemake_above() -> int | None:
+    """The process id of the nearest ancestor that runs Snakemake; None where there is none (a notebook, a test)."""
+    import psutil  # here, since a generator and its client do not need it
+
+    for process in psutil.Process().parents():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if any("snakemake" in word for word in process.cmdline()[:4]):
+                return process.pid
+    return None
+
+
+# ---------------------------------------------------------------- threads
 
 
 def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
