@@ -51,7 +51,7 @@ def line(name: str, samples_ns: list[list[int]]) -> str:
 
 def print_experiment() -> None:
     """The table that a study gets."""
-    for row in measure_ipc(PLAN, requests=REQUESTS):
+    for row in measure_ipc(PLAN):
         cell = f"{row.form} clients={row.clients} {row.metric}"
         print(f"{cell:44} mean {row.mean_us:7.1f}   median {row.median_us:7.1f}   P99 {row.p99_us:8.1f} us   n={row.n}")
 

@@ -16,7 +16,8 @@ from firsttoken.files import read_json, sha256_file  # noqa: E402
 from firsttoken.hardware import device_lock, visible_gpu  # noqa: E402
 from firsttoken.inputs.model_check import require_checked  # noqa: E402
 from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions  # noqa: E402
-from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark  # noqa: E402
+from firsttoken.measure.harness import run_benchmark  # noqa: E402
+from firsttoken.measure.run_record import RunOutputs, RunRequest  # noqa: E402
 from firsttoken.plan import Plan, Prompts  # noqa: E402
 from firsttoken.study.job import job, require_gpu_slot  # noqa: E402
 

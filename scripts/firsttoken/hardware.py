@@ -131,7 +131,7 @@ def _text(value: str | bytes) -> str:
 
 
 @contextmanager
-def device_lock(device_id: str, log: logging.Logger = LOG, folder: Path = LOCK_FOLDER) -> Iterator[int]:
+def device_lock(device_id: str) -> Iterator[int]:
     """Hold the device (a GPU's uuid, or "cpu") while the block runs; yields the nanoseconds that it waited.
 
     An flock on a file for all users: the kernel releases it if this process dies. While another holds it, a line every
@@ -139,9 +139,9 @@ def device_lock(device_id: str, log: logging.Logger = LOG, folder: Path = LOCK_F
     """
     # Not the library filelock: jobs run in several environments (TensorRT-LLM's has a release of its own), and in
     # filelock 3.20 every process that waits truncates the lock file, so that the holder's name would be lost.
-    path = folder / f"firsttoken-{re.sub(r'[^A-Za-z0-9-]', '_', device_id)}.lock"
+    path = LOCK_FOLDER / f"firsttoken-{re.sub(r'[^A-Za-z0-9-]', '_', device_id)}.lock"
     begun_ns = perf_counter_ns()
-    handle = _acquire(path, device_id, log)
+    handle = _acquire(path, device_id)
     try:
         holder = f"{getpass.getuser()}, process {os.getpid()}, in {Path.cwd()}"
         os.ftruncate(handle, 0)
@@ -155,7 +155,7 @@ def device_lock(device_id: str, log: logging.Logger = LOG, folder: Path = LOCK_F
         os.close(handle)
 
 
-def _acquire(path: Path, device_id: str, log: logging.Logger) -> int:
+def _acquire(path: Path, device_id: str) -> int:
     told_s = -MESSAGE_INTERVAL_S
     while True:
         handle = _open_shared(path)
@@ -172,7 +172,7 @@ def _acquire(path: Path, device_id: str, log: logging.Logger) -> int:
         if locked and time.monotonic() - told_s >= MESSAGE_INTERVAL_S:
             told_s = time.monotonic()
             holder = os.pread(handle, 500, 0).decode(errors="replace") or "another process"
-            log.info("waiting for %s, held by %s", device_id, holder)
+            LOG.info("waiting for %s, held by %s", device_id, holder)
         os.close(handle)
         if locked:
             time.sleep(POLL_S)

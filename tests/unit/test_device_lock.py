@@ -16,17 +16,22 @@ import firsttoken
 from firsttoken import hardware as module
 from firsttoken.hardware import device_lock
 
-LOG = logging.getLogger("tests.device_lock")
 HOLDER = textwrap.dedent(
     """
     import sys, time
     from pathlib import Path
-    from firsttoken.hardware import device_lock
-    with device_lock("GPU-1", folder=Path(sys.argv[1])):
+    from firsttoken import hardware
+    hardware.LOCK_FOLDER = Path(sys.argv[1])
+    with hardware.device_lock("GPU-1"):
         print("held", flush=True)
         sys.stdin.read()
     """
 )
+
+
+@pytest.fixture(autouse=True)
+def locks_in_a_folder_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_FOLDER", tmp_path)
 
 
 def start_holder(folder: Path) -> subprocess.Popen[str]:
@@ -57,7 +62,7 @@ def test_a_second_process_waits_and_names_the_holder(
             holder.wait()
 
     monkeypatch.setattr(module.time, "sleep", end_holder_at_second_poll)
-    with caplog.at_level(logging.INFO), device_lock("GPU-1", LOG, tmp_path) as waited_ns:
+    with caplog.at_level(logging.INFO), device_lock("GPU-1") as waited_ns:
         assert waited_ns > 0
     assert len(polls) == 2, "it waited until the holder ended, and no longer"
     messages = [record.getMessage() for record in caplog.records]
@@ -66,16 +71,16 @@ def test_a_second_process_waits_and_names_the_holder(
 
 def test_other_devices_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
-    with device_lock("cpu", folder=tmp_path), device_lock("GPU-1", folder=tmp_path):
+    with device_lock("cpu"), device_lock("GPU-1"):
         pass
-    with device_lock("cpu", folder=tmp_path):
+    with device_lock("cpu"):
         pass
 
 
 def test_the_lock_is_everybodys_whatever_the_umask(tmp_path: Path) -> None:
     previous = os.umask(0o077)
     try:
-        with device_lock("cpu", folder=tmp_path):
+        with device_lock("cpu"):
             (path,) = tmp_path.iterdir()
             assert stat.S_IMODE(path.stat().st_mode) == 0o666
             assert str(os.getpid()) in path.read_text()
@@ -86,20 +91,20 @@ def test_the_lock_is_everybodys_whatever_the_umask(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_opened_without_asking_to_make_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """fs.protected_regular refuses O_CREAT on another user's file in a sticky folder."""
-    with device_lock("cpu", folder=tmp_path):
+    with device_lock("cpu"):
         pass
     real_open, flags = os.open, []
     monkeypatch.setattr(
         os, "open", lambda path, flag, *mode, **more: flags.append(flag) or real_open(path, flag, *mode)
     )
-    with device_lock("cpu", folder=tmp_path):
+    with device_lock("cpu"):
         pass
     assert flags and not any(flag & os.O_CREAT for flag in flags)
 
 
 def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
     (tmp_path / "firsttoken-cpu.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RuntimeError, match=r"firsttoken-cpu\.lock: cannot"), device_lock("cpu", folder=tmp_path):
+    with pytest.raises(RuntimeError, match=r"firsttoken-cpu\.lock: cannot"), device_lock("cpu"):
         pass
     assert not (tmp_path / "elsewhere").exists()
 
@@ -114,5 +119,5 @@ def test_a_file_removed_while_we_locked_it_is_not_a_lock(tmp_path: Path, monkeyp
         real_flock(handle, operation)
 
     monkeypatch.setattr(module.fcntl, "flock", flock)
-    with device_lock("cpu", folder=tmp_path):
+    with device_lock("cpu"):
         assert (tmp_path / "firsttoken-cpu.lock").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from fakes.sinks import OneByOne
 from firsttoken.approaches.base import Approach, approach_class, approach_names
-from firsttoken.measure.evidence import Facts
+from firsttoken.measure.run_record import Facts
 from firsttoken.plan import Plan, Unsupported
 from unit.tiny_models import FAMILIES, build_tiny_model, prompt_ids, save_tiny_model
 

@@ -136,7 +136,8 @@ BENCHMARK = """
 import sys
 from pathlib import Path
 from firsttoken.approaches.base import approach_class
-from firsttoken.measure.harness import RunOutputs, RunRequest, run_benchmark
+from firsttoken.measure.harness import run_benchmark
+from firsttoken.measure.run_record import RunOutputs, RunRequest
 from firsttoken.plan import Plan, Prompt, Prompts
 
 folder = Path(sys.argv[1])

@@ -46,7 +46,7 @@ def gates_passed(project: Project) -> set[str]:
 
 
 def test_a_median_below_its_floor_fails_the_study_and_leaves_its_evidence(project: Project) -> None:
-    project.append("scripts/firsttoken/measure/floors.py", HIGHER_FLOORS)
+    project.append("scripts/firsttoken/measure/latency_floor.py", HIGHER_FLOORS)
     assert project.snakemake("--keep-going").returncode != 0
     assert "baseline at 6 tokens: median TTFT" in log(project, "floors")
     assert gates_passed(project) == {"equality", "status"}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from firsttoken.files import atomic_path
 from firsttoken.plan import Prompts
+from firsttoken.progress import Progress
 
 CANDIDATES = 64  # of each choice; a token that is none of them is no near tie
 
@@ -40,8 +39,8 @@ def make_reference(
     tensors: dict[str, torch.Tensor] = {}
     with _exact_float32():
         model = load_model(model_dir, "float32", device)
-        started = time.monotonic()
-        for done, prompt in enumerate(prompts.prompts):
+        progress = Progress("reference", len(prompts.prompts))
+        for prompt in prompts.prompts:
             tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens)
             key = f"{prompt.length}/{prompt.index}"
             best = logits.topk(min(CANDIDATES, logits.shape[1]))
@@ -50,7 +49,8 @@ def make_reference(
             tensors[f"spread/{key}"] = logits.double().std(-1, correction=0)
             if prompt.index < logit_prompts_per_length:
                 tensors[f"logits/{key}"] = logits
-            _show_progress(done + 1, len(prompts.prompts), time.monotonic() - started)
+            progress.update(f"prompts of {prompt.length} tokens")
+        progress.close()
     metadata = {
         "architecture": type(model).__name__,
         "attention": str(model.config._attn_implementation),
@@ -90,12 +90,3 @@ def _exact_float32() -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-
-
-def _show_progress(done: int, total: int, elapsed_s: float) -> None:
-    """A line in place on a terminal; in a log file every tenth part."""
-    line = f"reference: {done}/{total} prompts, {elapsed_s / done * (total - done):.0f} s left"
-    if sys.stderr.isatty():
-        print(f"\r{line}\033[K", end="\n" if done == total else "", file=sys.stderr, flush=True)
-    elif done == total or done % max(1, total // 10) == 0:
-        print(line, file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from firsttoken.approaches.base import Approach
-from firsttoken.measure.clocks import StampingSink
+from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, POLL_S, Say, pool_counters
 from firsttoken.plan import Plan, Record
 
@@ -49,7 +49,7 @@ def measure_capture_beside(
     model_dir: Path,
     plan: Plan,
     prompts: Sequence[Sequence[int]],
-    say: Say = lambda text: None,
+    say: Say,
 ) -> list[GapRow]:
     """Two rows a load. The first prompt is the one that is timed, the others, all of other lengths, are captured.
 
@@ -129,9 +129,7 @@ def _capture_ms(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
 def _request(approach: Approach, prompt: Sequence[int], tokens: int, hit: bool = True) -> list[float]:
     """The gaps of one request, milliseconds."""
     sink = StampingSink(tokens)
-    approach.generate(list(prompt), tokens, sink)
-    if sink.count != tokens:
-        raise ValueError(f"pushed {sink.count} tokens, {tokens} were asked for ({len(prompt)} prompt tokens)")
+    run_request(approach, prompt, tokens, sink)
     timings = approach.timings()
     if timings and timings[0].pool_hit is not hit:
         raise ValueError(f"capture beside: a prompt of {len(prompt)} tokens was {'no' if hit else 'a'} hit of the pool")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firsttoken.measure.floors import Rates, floor, weights_fit_in_cache
+from firsttoken.measure.latency_floor import Rates, floor, weights_fit_in_cache
 from firsttoken.plan import Device, ModelManifest
 from firsttoken.results import Ceilings
 
@@ -147,14 +147,14 @@ def _seconds(call: Callable[[], object], times: int, device: Device) -> float:
     return time.perf_counter() - begun
 
 
-def last_level_cache_bytes(folder: Path = CACHE_FOLDER, cores: set[int] | None = None) -> int:
+def last_level_cache_bytes() -> int:
     """All last-level caches together that serve the cores we may use; 0 where the kernel does not tell.
 
     From sysfs (Documentation/ABI/testing/sysfs-devices-system-cpu): a cache is named by the cores that share it.
     """
     found: dict[tuple[int, str], int] = {}
-    for core in os.sched_getaffinity(0) if cores is None else cores:
-        for index in (folder / f"cpu{core}" / "cache").glob("index*"):
+    for core in os.sched_getaffinity(0):
+        for index in (CACHE_FOLDER / f"cpu{core}" / "cache").glob("index*"):
             if (index / "type").read_text().strip() == "Instruction":
                 continue
             level = int((index / "level").read_text())

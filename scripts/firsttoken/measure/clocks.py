@@ -11,6 +11,8 @@ from time import perf_counter_ns
 import numpy as np
 from numpy.typing import NDArray
 
+from firsttoken.approaches.base import Approach
+
 
 class StampingSink:
     """The harness's `TokenSink`: stamps each push into arrays that were allocated before the request.
@@ -62,6 +64,21 @@ class StampingSink:
     def latencies_ns(self, started_ns: int) -> NDArray[np.int64]:
         """`[count]`: TTFT first, then each gap to the token before (0 within a chunk)."""
         return np.diff(self.times_ns[: min(self.count, self._capacity)], prepend=np.int64(started_ns))
+
+
+class WrongTokenCount(ValueError):
+    """The approach did not push exactly the tokens asked for."""
+
+
+def run_request(approach: Approach, token_ids: Sequence[int], new_tokens: int, sink: StampingSink) -> int:
+    """Run one request into the sink and return when it started, ns. Raises WrongTokenCount."""
+    ids = list(token_ids)
+    sink.reset()
+    started_ns = perf_counter_ns()
+    approach.generate(ids, new_tokens, sink)
+    if sink.count != new_tokens:
+        raise WrongTokenCount(f"pushed {sink.count} tokens, {new_tokens} were asked for ({len(ids)} prompt tokens)")
+    return started_ns
 
 
 def process_start_ns() -> int:

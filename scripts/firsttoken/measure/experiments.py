@@ -18,7 +18,7 @@ import msgspec
 
 from firsttoken.approaches.base import Approach
 from firsttoken.hardware import nvml
-from firsttoken.measure.clocks import StampingSink
+from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.sampler import ProcessTree
 from firsttoken.plan import Plan, Record
 
@@ -68,8 +68,8 @@ def measure_pool_memory(
     model_dir: Path,
     plan: Plan,
     prompts: Sequence[Sequence[int]],
-    say: Say = lambda text: None,
-    used_bytes: Callable[[], int | None] = lambda: None,
+    say: Say,
+    used_bytes: Callable[[], int | None],
 ) -> list[PoolMemoryRow]:
     """Serve one prompt after another, each of another length, with a pool that rolls and one that never evicts.
 
@@ -107,7 +107,7 @@ def measure_pool_misses(
     model_dir: Path,
     plan: Plan,
     prompts: Sequence[Sequence[int]],
-    say: Say = lambda text: None,
+    say: Say,
 ) -> list[PoolMissRow]:
     """TTFT at lengths that loading did not know, against the same lengths captured while loading.
 
@@ -160,11 +160,8 @@ def _plan_for(plan: Plan, served: Sequence[Sequence[int]], known: Sequence[Seque
 
 
 def _ttft_ms(approach: Approach, prompt: Sequence[int], new_tokens: int) -> float:
-    ids, sink = list(prompt), StampingSink(new_tokens)
-    started_ns = time.perf_counter_ns()
-    approach.generate(ids, new_tokens, sink)
-    if sink.count != new_tokens:
-        raise ValueError(f"pushed {sink.count} tokens, {new_tokens} were asked for ({len(ids)} prompt tokens)")
+    sink = StampingSink(new_tokens)
+    started_ns = run_request(approach, prompt, new_tokens, sink)
     return (int(sink.times_ns[0]) - started_ns) / 1e6
 
 

@@ -10,33 +10,27 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from time import perf_counter_ns
 
 import msgspec
 
 from firsttoken.approaches.base import Approach
 from firsttoken.files import write_json
-from firsttoken.measure.clocks import StampingSink, process_start_ns
-from firsttoken.measure.evidence import Evidence, Facts, RunOutputs, RunRequest, run_record
-from firsttoken.measure.progress import Progress
-from firsttoken.measure.samples import SampleBuffer, write_samples
+from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
+from firsttoken.measure.run_record import Facts, Measurements, RunOutputs, RunRequest, run_record
+from firsttoken.measure.sample_buffer import SampleBuffer, write_samples
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import TokenLog, save_logits
 from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
 from firsttoken.plan import Prompt, Unsupported
-from firsttoken.results import RunRecord, SetupTimes, Status
+from firsttoken.progress import Progress
+from firsttoken.results import RunRecord, SetupTimes
 
-__all__ = ["RunOutputs", "RunRequest", "run_benchmark"]
 LOG = logging.getLogger(__name__)
 WARM_ROUNDS = 2  # the second meets the shapes that the first one's compilations made
 MUST_NOT_GROW = ("captures", "recompiles")
-
-
-class WrongTokenCount(Exception):
-    """The approach did not push exactly the tokens asked for."""
 
 
 def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: RunOutputs) -> RunRecord:
@@ -45,52 +39,40 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     An approach that cannot run or that raises gives a record that says so, with the samples taken until then; the
     caller never sees its exceptions. KeyboardInterrupt and SystemExit pass through after `close`.
     """
-    started_at = datetime.now(UTC).isoformat(timespec="seconds")
-    begun_ns = perf_counter_ns()
     plan = request.plan
-    evidence = Evidence(
-        SampleBuffer(request.requests_per_length * len(plan.prompt_lengths), plan.new_tokens), TokenLog()
-    )
-    outputs.logits.mkdir(parents=True, exist_ok=True)
     availability = approach_class.availability(plan.device)
-    status, reason = availability.status, availability.reason
-    if status in ("measured", "emulated"):
-        status, reason = _attempt(request, approach_class, outputs, evidence, status, reason)
-    telemetry = evidence.telemetry(plan.threads)
-    tainted = evidence.tainted(telemetry)
-    record = run_record(
-        request, approach_class, evidence, status, reason, started_at, begun_ns, telemetry, int(tainted.sum())
-    )
-    write_samples(outputs.samples, evidence.samples.table(request.approach, request.repeat, tainted))
-    write_json(outputs.tokens, evidence.tokens.record(request.approach, request.repeat))
+    samples = SampleBuffer(request.requests_per_length * len(plan.prompt_lengths), plan.new_tokens)
+    measured = Measurements(samples, TokenLog(), availability.status, availability.reason)
+    outputs.logits.mkdir(parents=True, exist_ok=True)
+    if measured.status in ("measured", "emulated"):
+        _attempt(request, approach_class, outputs, measured)
+    telemetry = measured.telemetry(plan.threads)
+    tainted = measured.tainted(telemetry)
+    record = run_record(request, approach_class, measured, telemetry, int(tainted.sum()))
+    write_samples(outputs.samples, samples.table(request.approach, request.repeat, tainted))
+    write_json(outputs.tokens, measured.tokens.record(request.approach, request.repeat))
     write_json(outputs.record, record)
     return record
 
 
-def _attempt(
-    request: RunRequest,
-    approach_class: type[Approach],
-    outputs: RunOutputs,
-    evidence: Evidence,
-    status: Status,
-    reason: str,
-) -> tuple[Status, str]:
-    progress = Progress(request.approach, request.repeat, len(evidence.samples.starts_ns))
+def _attempt(request: RunRequest, approach_class: type[Approach], outputs: RunOutputs, measured: Measurements) -> None:
+    """All that needs the approach; what it raises becomes the run's status."""
+    progress = Progress(f"{request.approach} #{request.repeat}", len(measured.samples.starts_ns))
     try:
         by_length = prompts_by_length(request.prompts, request.plan.prompt_lengths)
         with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, approach_class() as approach:
             check_gpu(request.expected_gpu, telemetry.start.gpu_name)
             progress.note("loading, compiling, capturing")
-            _start_cold(request, approach, by_length, evidence, telemetry.starting_ns)
+            _start_cold(request, approach, by_length, measured, telemetry.starting_ns)
             progress.note("warming")
             _warm(request, approach, by_length)
             telemetry.measuring()
             try:
-                _measure(request, approach, by_length, evidence, progress)
+                _measure(request, approach, by_length, measured, progress)
             finally:
-                evidence.readings = telemetry.stop()
-            evidence.memory = approach.memory()
-            evidence.facts = msgspec.convert(approach.facts(), Facts)
+                measured.readings = telemetry.stop()
+            measured.memory = approach.memory()
+            measured.facts = msgspec.convert(approach.facts(), Facts)
             progress.note("logits for the equality check")
             save_logits(
                 approach,
@@ -98,23 +80,22 @@ def _attempt(
                 request.reference_path,
                 request.logit_prompts_per_length,
                 outputs.logits,
-                evidence.tokens,
+                measured.tokens,
             )
     except Unsupported as error:
-        return "unavailable", one_line(error)
+        measured.status, measured.reason = "unavailable", one_line(error)
     except Exception as error:
         LOG.exception("%s, repeat %d: failed", request.approach, request.repeat)
-        return "failed", f"{type(error).__name__}: {one_line(error)}"
+        measured.status, measured.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
     finally:
         progress.close()
-    return status, reason
 
 
 def _start_cold(
     request: RunRequest,
     approach: Approach,
     by_length: dict[int, list[Prompt]],
-    evidence: Evidence,
+    measured: Measurements,
     instrument_ns: int,
 ) -> None:
     """Load, then the first request: from the start of the process until ready, and until the first token.
@@ -124,12 +105,12 @@ def _start_cold(
     process_ns = min(request.process_started_ns, process_start_ns()) + request.waited_ns + instrument_ns
     before_load_s = (perf_counter_ns() - process_ns) / 1e9
     setup = approach.load(request.model_dir, request.plan)
-    evidence.ready_s = (perf_counter_ns() - process_ns) / 1e9
-    evidence.setup = add_time_before_load(setup, evidence.ready_s, before_load_s)
+    measured.ready_s = (perf_counter_ns() - process_ns) / 1e9
+    measured.setup = add_time_before_load(setup, measured.ready_s, before_load_s)
     prompt = by_length[request.plan.prompt_lengths[0]][0]
     sink = StampingSink(request.plan.new_tokens)
-    _one_request(approach, prompt.token_ids, request.plan.new_tokens, sink)
-    evidence.cold_ttft_ms = (int(sink.times_ns[0]) - process_ns) / 1e6
+    run_request(approach, prompt.token_ids, request.plan.new_tokens, sink)
+    measured.cold_ttft_ms = (int(sink.times_ns[0]) - process_ns) / 1e6
 
 
 def add_time_before_load(setup: SetupTimes, ready_s: float, before_load_s: float) -> SetupTimes:
@@ -148,32 +129,33 @@ def _warm(request: RunRequest, approach: Approach, by_length: dict[int, list[Pro
     sink = StampingSink(request.plan.new_tokens)
     for _ in range(WARM_ROUNDS):
         for prompts in by_length.values():
-            _one_request(approach, prompts[0].token_ids, request.plan.new_tokens, sink)
+            run_request(approach, prompts[0].token_ids, request.plan.new_tokens, sink)
 
 
 def _measure(
     request: RunRequest,
     approach: Approach,
     by_length: dict[int, list[Prompt]],
-    evidence: Evidence,
+    measured: Measurements,
     progress: Progress,
 ) -> None:
     new_tokens = request.plan.new_tokens
     sink = StampingSink(new_tokens)
     items = schedule(by_length, request.requests_per_length, order_seed(request.plan.seed, request.repeat))
     before = approach.counters()
-    progress.begin()
+    progress.note("measuring")
     with garbage_collector_off():
         for item in items:
-            started_ns = _one_request(approach, item.prompt.token_ids, new_tokens, sink)
-            evidence.samples.add(item, started_ns, sink, approach.timings())
-            evidence.tokens.add(item.prompt, sink.tokens)
-            progress.update(item.prompt.length, int(sink.times_ns[0]) - started_ns)
+            started_ns = run_request(approach, item.prompt.token_ids, new_tokens, sink)
+            measured.samples.add(item, started_ns, sink, approach.timings())
+            measured.tokens.add(item.prompt, sink.tokens)
+            ttft_ms = (int(sink.times_ns[0]) - started_ns) / 1e6
+            progress.update(f"TTFT at {item.prompt.length} tokens {ttft_ms:.2f} ms")
             if request.pause_ms:
                 time.sleep(request.pause_ms / 1e3)
     after = approach.counters()
-    evidence.counters = after | {f"measured.{name}": value - before.get(name, 0) for name, value in after.items()}
-    evidence.taint_all += grown_counters(before, after)
+    measured.counters = after | {f"measured.{name}": value - before.get(name, 0) for name, value in after.items()}
+    measured.taint_all += grown_counters(before, after)
 
 
 def grown_counters(before: dict[str, float], after: dict[str, float]) -> list[str]:
@@ -183,17 +165,6 @@ def grown_counters(before: dict[str, float], after: dict[str, float]) -> list[st
         for name in MUST_NOT_GROW
         if after.get(name, 0) > before.get(name, 0)
     ]
-
-
-def _one_request(approach: Approach, token_ids: Sequence[int], new_tokens: int, sink: StampingSink) -> int:
-    """Run one request into the sink and return when it started, ns. Raises WrongTokenCount."""
-    ids = list(token_ids)
-    sink.reset()
-    started_ns = perf_counter_ns()
-    approach.generate(ids, new_tokens, sink)
-    if sink.count != new_tokens:
-        raise WrongTokenCount(f"pushed {sink.count} tokens, {new_tokens} were asked for ({len(ids)} prompt tokens)")
-    return started_ns
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The price of two processes: the approach that does nothing, alone and behind a generator with 1, 2 and 4 clients.
 
 Every client is a fresh process of this module, so that no two share an interpreter, and all clients of a cell start
-together. Cells take turns over `rounds`, so that a drift of the machine meets all of them. With several clients,
+together. Cells take turns over `ROUNDS`, so that a drift of the machine meets all of them. With several clients,
 requests wait for each other in the generator's queue: the first token then includes that wait.
 """
 
@@ -28,6 +28,10 @@ Form = Literal["one_process", "two_processes"]
 Metric = Literal["first_token", "token_gap"]
 
 TOKENS = 8  # a request
+ONE_PROCESS, TWO_PROCESSES = "null", "null_2p"
+ROUNDS = 3
+REQUESTS = 1000  # a client and round
+CLIENTS = (1, 2, 4)
 WARM_UP_REQUESTS = 200  # a client; the first ones fault in pages and fill caches
 
 
@@ -70,26 +74,19 @@ class SharedApproach(Protocol):
     def attach(cls, address: Path) -> Self: ...
 
 
-def measure_ipc(
-    plan: Plan,
-    requests: int = 1000,
-    rounds: int = 3,
-    clients: Sequence[int] = (1, 2, 4),
-    one_process: str = "null",
-    two_processes: str = "null_2p",
-) -> list[IpcRow]:
-    """A row a form, number of clients and metric: `requests` a client and round, with the plan's shortest prompt."""
+def measure_ipc(plan: Plan) -> list[IpcRow]:
+    """A row a form, number of clients and metric, with the plan's shortest prompt."""
     length = min(plan.prompt_lengths)
     plan = msgspec.structs.replace(plan, max_context=length + TOKENS)
-    alone = ClientTask(approach=one_process, address="", plan=plan, prompt_ids=tuple(range(length)), requests=requests)
+    alone = ClientTask(approach=ONE_PROCESS, address="", plan=plan, prompt_ids=tuple(range(length)), requests=REQUESTS)
     samples: dict[tuple[Form, int], list[ClientSamples]] = {}
-    with approach_class(two_processes)() as owner:
+    with approach_class(TWO_PROCESSES)() as owner:
         owner.load(Path(), plan)
         address = str(cast(SharedApproach, owner).address)
-        shared = msgspec.structs.replace(alone, approach=two_processes, address=address)
-        for _ in range(rounds):
+        shared = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=address)
+        for _ in range(ROUNDS):
             samples.setdefault(("one_process", 1), []).extend(_run_clients(alone, 1))
-            for count in clients:
+            for count in CLIENTS:
                 samples.setdefault(("two_processes", count), []).extend(_run_clients(shared, count))
     return [row for (form, count), found in samples.items() for row in summarise(form, count, found)]
 

@@ -1,13 +1,14 @@
-"""What the sampler's readings say about the measured requests: pure functions."""
+"""What the sampler's readings say about the measured requests, and about memory over the run."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from firsttoken.measure.sampler import GpuReading, Readings, Sample
+from firsttoken.measure.sampler import GpuReading, Readings, Sample, peak_resident_bytes
 from firsttoken.measure.taint import foreign_pids, merge, other_cores_median, reason_names, tainted_windows
-from firsttoken.results import TelemetrySummary
+from firsttoken.results import MemoryRecord, MemoryReport, TelemetrySummary
 
 
 def summarise(readings: Readings, span: tuple[int, int], tokens: int, threads: int) -> TelemetrySummary:
@@ -67,3 +68,31 @@ def most_other_processes(samples: Sequence[Sample], inside: Sequence[GpuReading]
     """The most compute processes of others that were on the GPU at once."""
     foreign = foreign_pids(samples, span_start_ns)
     return max((len({process.pid for process in reading.processes or ()} & foreign) for reading in inside), default=0)
+
+
+def memory_record(report: MemoryReport, readings: Readings) -> MemoryRecord:
+    """The five quantities, bytes; None where nobody can tell.
+
+    `device_over_idle` is the whole device's use over its first reading, which was taken before anything was loaded:
+    it also counts CUDA contexts and libraries, and whatever others took meanwhile. `host_peak` is the largest
+    proportional set size of the process tree, at least the peak resident size of its largest process.
+    """
+    gpu = [sample.gpu for sample in readings.samples if sample.gpu is not None]
+    used = [reading.used_bytes for reading in gpu if reading.used_bytes is not None]
+    trees = [size for size in map(tree_bytes, gpu) if size is not None]
+    host = [sample.host_bytes for sample in readings.samples if sample.host_bytes is not None]
+    return MemoryRecord(
+        device_allocated_bytes=report.device_allocated_bytes,
+        device_reserved_bytes=report.device_reserved_bytes,
+        device_process_tree_bytes=max(trees, default=None),
+        device_over_idle_bytes=max(used) - used[0] if used else None,
+        graph_bytes=report.graph_bytes,
+        host_peak_bytes=max([*host, peak_resident_bytes(os.getpid())]),
+    )
+
+
+def tree_bytes(reading: GpuReading) -> int | None:
+    """Device memory of our own processes; None where the driver hides it or names them by other pids."""
+    own = [process.bytes for process in reading.processes or () if process.own]
+    known = [size for size in own if size is not None]
+    return sum(known) if known else None

@@ -31,7 +31,7 @@ class Telemetry:
     it is the instrument's time, not the approach's.
     """
 
-    def __init__(self, device: Device, gpu_uuid: str | None = None, interval_s: float = INTERVAL_S) -> None:
+    def __init__(self, device: Device, gpu_uuid: str | None = None) -> None:
         begun_ns = perf_counter_ns()
         # A file, not a pipe: nobody has to read while requests run. It has no name, so nothing is left on any way out.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
@@ -39,7 +39,7 @@ class Telemetry:
         package_root = str(Path(firsttoken.__file__).parents[1])
         python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "firsttoken.measure.sampler", device, gpu_uuid or "", str(interval_s)],
+            [sys.executable, "-m", "firsttoken.measure.sampler", device, gpu_uuid or "", str(INTERVAL_S)],
             stdin=subprocess.PIPE,
             stdout=self._file,
             stderr=self._errors,

@@ -42,7 +42,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_gaps_are_told_apart_by_load_and_by_what_ran_beside(tmp_path: Path) -> None:
     """Seen failing: requests of the burst counted as timed ones; captures awaited before the timed requests."""
-    rows = measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*LENGTHS))
+    rows = measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*LENGTHS), print)
     assert [(row.load, row.beside) for row in rows] == [
         ("short requests", False), ("short requests", True), ("long requests", False), ("long requests", True),
     ]  # fmt: skip
@@ -58,7 +58,7 @@ def test_gaps_are_told_apart_by_load_and_by_what_ran_beside(tmp_path: Path) -> N
 
 def test_too_few_lengths_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="41 prompts of different lengths are needed, found 40"):
-        measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*LENGTHS[:-1]))
+        measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*LENGTHS[:-1]), print)
 
 
 def test_a_timed_request_that_missed_is_refused(tmp_path: Path) -> None:
@@ -70,10 +70,10 @@ def test_a_timed_request_that_missed_is_refused(tmp_path: Path) -> None:
             self.held.pop(4, None)
 
     with pytest.raises(ValueError, match="a prompt of 4 tokens was no hit of the pool"):
-        measure_capture_beside(Forgetful, tmp_path, PLAN, prompts(*LENGTHS))
+        measure_capture_beside(Forgetful, tmp_path, PLAN, prompts(*LENGTHS), print)
 
 
 def test_a_failed_capture_is_an_error(tmp_path: Path) -> None:
     lengths = [FAILING if length == 20 else length for length in LENGTHS]
     with pytest.raises(ValueError, match="a capture failed"):
-        measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*lengths))
+        measure_capture_beside(Slowed, tmp_path, PLAN, prompts(*lengths), print)

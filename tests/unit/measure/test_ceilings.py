@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from firsttoken.measure import ceilings as module
 from firsttoken.measure.ceilings import best_of, buffer_bytes, last_level_cache_bytes, measure_ceilings
 from firsttoken.plan import Device
 from firsttoken.results import Ceilings
-from unit.measure.test_floors import LLAMA
+from unit.measure.test_latency_floor import LLAMA
 
 torch = pytest.importorskip("torch")
 
@@ -77,11 +78,17 @@ def make_cache(folder: Path, core: int, index: int, level: int, kind: str, size:
         (cache / name).write_text(text + "\n")
 
 
-def test_last_level_caches_are_counted_once_each(tmp_path: Path) -> None:
+def test_last_level_caches_are_counted_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for core in range(4):
         make_cache(tmp_path, core, 0, 1, "Data", "32K", str(core))
         make_cache(tmp_path, core, 1, 1, "Instruction", "64M", str(core))
         make_cache(tmp_path, core, 2, 3, "Unified", "32768K", "0-1" if core < 2 else "2-3")
-    assert last_level_cache_bytes(tmp_path, {0, 1, 2, 3}) == 2 * (32 << 20)
-    assert last_level_cache_bytes(tmp_path, {0, 1}) == 32 << 20
-    assert last_level_cache_bytes(tmp_path / "none", {0}) == 0
+
+    def found(folder: Path, cores: set[int]) -> int:
+        monkeypatch.setattr(module, "CACHE_FOLDER", folder)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: cores)
+        return last_level_cache_bytes()
+
+    assert found(tmp_path, {0, 1, 2, 3}) == 2 * (32 << 20)
+    assert found(tmp_path, {0, 1}) == 32 << 20
+    assert found(tmp_path / "none", {0}) == 0

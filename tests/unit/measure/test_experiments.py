@@ -99,7 +99,7 @@ def prompts(*lengths: int) -> list[list[int]]:
 
 def test_an_unbounded_pool_grows_and_a_rolling_one_does_not(pooled: type[Pooled], tmp_path: Path) -> None:
     used = itertools.count(10)
-    rows = measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30, 11, 12), used_bytes=lambda: next(used))
+    rows = measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30, 11, 12), print, lambda: next(used))
     held = {
         mode: [(row.graph_bytes or 0) // GRAPH_BYTES for row in rows if row.mode == mode]
         for mode in ("rolling", "unbounded")
@@ -114,12 +114,12 @@ def test_an_unbounded_pool_grows_and_a_rolling_one_does_not(pooled: type[Pooled]
 
 
 def test_a_failed_capture_is_counted_and_the_experiment_goes_on(pooled: type[Pooled], tmp_path: Path) -> None:
-    rows = measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 66, 6, 30))
+    rows = measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 66, 6, 30), print, lambda: None)
     assert [row.failed_captures for row in rows if row.mode == "rolling"][:3] == [0, 1, 1]
 
 
 def test_misses_hits_and_lengths_captured_beforehand(pooled: type[Pooled], tmp_path: Path) -> None:
-    rows = measure_pool_misses(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30, 11))
+    rows = measure_pool_misses(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30, 11), print)
     by_kind = {kind: [row for row in rows if row.kind == kind] for kind in ("miss", "after_capture", "beforehand")}
     assert [(row.prompt_length, row.pool_hit) for row in by_kind["miss"]] == [
         (length, False) for length in (9, 6, 30, 11)
@@ -139,7 +139,7 @@ def test_a_length_that_is_in_the_pool_already_is_no_miss(pooled: type[Pooled], t
         def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
             super().generate([1] * 4, max_new_tokens, sink)
 
-    rows = measure_pool_misses(Bucketed, tmp_path, PLAN, prompts(4, 9, 6))
+    rows = measure_pool_misses(Bucketed, tmp_path, PLAN, prompts(4, 9, 6), print)
     assert {row.kind for row in rows} == {"after_capture", "beforehand"}
 
 
@@ -149,7 +149,7 @@ def test_a_capture_that_never_ends_is_an_error(
     monkeypatch.setattr(experiments, "CAPTURE_TIMEOUT_S", 0.05)
     pooled.looks_until_captured = 10**9
     with pytest.raises(RuntimeError, match="no capture of 4 prompt tokens ended"):
-        measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30))
+        measure_pool_memory(pooled, tmp_path, PLAN, prompts(4, 9, 6, 30), print, lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +164,9 @@ def test_lengths_that_show_nothing_are_refused(
     pooled: type[Pooled], tmp_path: Path, lengths: tuple[int, ...], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        measure_pool_memory(pooled, tmp_path, PLAN, prompts(*lengths))
+        measure_pool_memory(pooled, tmp_path, PLAN, prompts(*lengths), print, lambda: None)
 
 
 def test_an_approach_without_a_pool_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no pool of graphs"):
-        measure_pool_memory(Constant, tmp_path, PLAN, prompts(4, 9, 6, 30))
+        measure_pool_memory(Constant, tmp_path, PLAN, prompts(4, 9, 6, 30), print, lambda: None)

@@ -13,10 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.files import read_json
-from firsttoken.measure import evidence, harness
+from firsttoken.measure import harness, run_record
 from firsttoken.measure.harness import RunOutputs, add_time_before_load, grown_counters, run_benchmark
+from firsttoken.measure.sample_buffer import SAMPLES_SCHEMA
 from firsttoken.measure.sampler import Readings
-from firsttoken.measure.samples import SAMPLES_SCHEMA
 from firsttoken.plan import Device, Plan, Unsupported
 from firsttoken.results import Availability, RunRecord, SetupTimes, TelemetrySummary, TokensRecord
 from unit.measure.fakes import (
@@ -324,7 +324,7 @@ def test_requests_in_a_tainted_window_are_flagged_and_the_others_not(
         seen["window"] = (span[0] + third, span[0] + 2 * third)
         return TelemetrySummary(source="cpu", tainted_windows=(seen["window"],), taint_reasons=("noise",))
 
-    monkeypatch.setattr(evidence, "summarise", summarise)
+    monkeypatch.setattr(run_record, "summarise", summarise)
     record, outputs = run(tmp_path, Constant, pause_ms=1.0, requests_per_length=15)
     frame = pq.read_table(outputs.samples).to_pandas()
     flagged = frame.groupby("order")["tainted"].agg(["min", "max"])

@@ -14,8 +14,12 @@ from firsttoken.plan import Plan
 PLAN = Plan(prompt_lengths=(100, 10), new_tokens=4, max_context=104, dtype="float32", device="cpu")
 
 
-def test_each_form_and_number_of_clients_is_measured_with_every_request_counted() -> None:
-    rows = ipc.measure_ipc(PLAN, requests=5, rounds=2, clients=(1, 2))
+def test_each_form_and_number_of_clients_is_measured_with_every_request_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("REQUESTS", 5), ("ROUNDS", 2), ("CLIENTS", (1, 2))):
+        monkeypatch.setattr(ipc, name, value)
+    rows = ipc.measure_ipc(PLAN)
     assert [(row.form, row.clients, row.metric, row.n) for row in rows] == [
         ("one_process", 1, "first_token", 10),
         ("one_process", 1, "token_gap", 70),
@@ -41,9 +45,12 @@ def test_the_statistics_are_over_all_clients() -> None:
     assert (gap.n, gap.mean_us, gap.median_us) == (2, 0.02, 0.02)
 
 
-def test_a_client_that_fails_is_an_error_and_leaves_no_process(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_fails_is_an_error_and_leaves_no_process(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ipc, "ONE_PROCESS", "no_such_approach")
     with pytest.raises(RuntimeError, match="exit code 1"):
-        ipc.measure_ipc(PLAN, requests=2, rounds=1, clients=(1,), one_process="no_such_approach")
+        ipc.measure_ipc(PLAN)
     assert "unknown approach 'no_such_approach'" in capfd.readouterr().err
     assert psutil.Process().children() == []
 

@@ -45,7 +45,7 @@ def test_cuda_counts_the_gpus_of_a_job_as_nvml_does(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize(("uuid", "name"), [(FIRST, "NVIDIA A100"), (SECOND, "NVIDIA H200")])
 def test_the_sampler_watches_the_gpu_of_its_uuid(uuid: str, name: str) -> None:
-    with Telemetry("cuda", uuid, interval_s=0.02) as telemetry:
+    with Telemetry("cuda", uuid) as telemetry:
         assert (telemetry.start.source, telemetry.start.gpu_name) == ("nvml", name)
         readings = telemetry.stop()
     power_w = {FIRST: 100, SECOND: 300}[uuid]

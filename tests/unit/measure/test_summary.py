@@ -7,9 +7,8 @@ import os
 import msgspec
 import pytest
 
-from firsttoken.measure.memory import memory_record
 from firsttoken.measure.sampler import GpuProcess, Readings, SamplerStart, peak_resident_bytes
-from firsttoken.measure.summary import summarise
+from firsttoken.measure.summary import memory_record, summarise
 from firsttoken.results import MemoryReport
 from unit.measure.fakes import GPU_START, gpu_reading, sample
 

@@ -16,7 +16,10 @@ import firsttoken
 from firsttoken.measure import telemetry as module
 from firsttoken.measure.telemetry import Telemetry
 
-INTERVAL_S = 0.02
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "INTERVAL_S", 0.02)
 
 
 def wait_until_gone(pid: int) -> bool:
@@ -30,7 +33,7 @@ def wait_until_gone(pid: int) -> bool:
 
 
 def test_samples_come_in_order_and_memory_only_outside_the_requests() -> None:
-    with Telemetry("cpu", interval_s=INTERVAL_S) as telemetry:
+    with Telemetry("cpu") as telemetry:
         pid = telemetry._process.pid
         assert telemetry.start.source == "cpu" and telemetry.start.cores == len(os.sched_getaffinity(0))
         assert telemetry.starting_ns > 0
@@ -55,7 +58,7 @@ def test_samples_come_in_order_and_memory_only_outside_the_requests() -> None:
 def test_no_sampler_is_left_behind(way_out: str) -> None:
     pid = 0
     try:
-        with Telemetry("cpu", interval_s=INTERVAL_S) as telemetry:
+        with Telemetry("cpu") as telemetry:
             pid = telemetry._process.pid
             if way_out == "exception":
                 raise KeyboardInterrupt
@@ -67,7 +70,7 @@ def test_no_sampler_is_left_behind(way_out: str) -> None:
 def test_the_sampler_ends_with_a_parent_that_is_killed() -> None:
     script = (
         "import sys, time\nfrom firsttoken.measure.telemetry import Telemetry\n"
-        "telemetry = Telemetry('cpu', interval_s=0.02)\nprint(telemetry._process.pid, flush=True)\ntime.sleep(60)\n"
+        "telemetry = Telemetry('cpu')\nprint(telemetry._process.pid, flush=True)\ntime.sleep(60)\n"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(firsttoken.__file__).parents[1])}
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
@@ -80,7 +83,7 @@ def test_the_sampler_ends_with_a_parent_that_is_killed() -> None:
 
 
 def test_the_readings_of_a_sampler_that_died_end_early() -> None:
-    with Telemetry("cpu", interval_s=INTERVAL_S) as telemetry:
+    with Telemetry("cpu") as telemetry:
         telemetry._process.kill()
         telemetry._process.wait()
         telemetry.measuring()
@@ -97,6 +100,6 @@ def test_a_sampler_that_cannot_start_is_one_clear_line(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has an NVIDIA driver")
 def test_without_a_driver_a_cuda_run_is_watched_from_the_cpu() -> None:
-    with Telemetry("cuda", interval_s=INTERVAL_S) as telemetry:
+    with Telemetry("cuda") as telemetry:
         assert telemetry.start.source == "cpu"
         assert telemetry.stop().samples[0].gpu is None

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
-from firsttoken.measure import progress as module
-from firsttoken.measure.progress import Progress
+from firsttoken import progress as module
+from firsttoken.progress import Progress
 
 
 class Terminal(io.StringIO):
@@ -30,51 +31,55 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-def test_a_terminal_gets_one_line_that_is_rewritten(clock: Clock) -> None:
+def test_a_terminal_gets_one_line_that_is_rewritten(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
-    progress = Progress("jit_cuda", 3, total=40, stream=terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = Progress("jit_cuda #3", total=40)
     progress.note("loading")
-    progress.begin()
-    for length, ttft_ns in ((100, 2_000_000), (10, 1_000), (100, 4_000_000), (100, 9_000_000), (100, 3_000_000)):
+    progress.note("measuring")
+    for length in (100, 10, 100, 100, 100):
         clock.now_s += 0.5
-        progress.update(length, ttft_ns)
+        progress.update(f"TTFT at {length} tokens")
     progress.close()
     text = terminal.getvalue()
     assert "\n" not in text and "jit_cuda #3: loading" in text
     last = text.split("\r\x1b[K")[-2]
-    assert last == "jit_cuda #3: 5/40 requests, median TTFT at 100 tokens 3.50 ms, 18 s left"
+    assert last == "jit_cuda #3: 5/40, TTFT at 100 tokens, 18 s left"
     assert text.endswith("\r\x1b[K"), "the line is cleared at the end"
 
 
-def test_a_log_gets_a_line_every_ten_seconds_and_no_control_codes(clock: Clock) -> None:
+def test_a_log_gets_a_line_every_ten_seconds_and_no_control_codes(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = io.StringIO()
-    progress = Progress("baseline", 1, total=250, stream=log)
+    monkeypatch.setattr(sys, "stderr", log)
+    progress = Progress("baseline #1", total=250)
     progress.note("loading")
-    progress.begin()
     for _ in range(250):
         clock.now_s += 0.125
-        progress.update(10, 1_000_000)
+        progress.update("TTFT at 10 tokens")
     progress.close()
     lines = log.getvalue().splitlines()
     assert len(lines) == 3 and "\x1b" not in log.getvalue()
-    assert lines[0].startswith("baseline #1: 80/250 requests") and lines[0].endswith("21 s left")
+    assert lines[0].startswith("baseline #1: 80/250, ") and lines[0].endswith("21 s left")
 
 
-def test_a_short_run_is_silent_in_a_log(clock: Clock) -> None:
+def test_a_short_run_is_silent_in_a_log(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     log = io.StringIO()
-    progress = Progress("baseline", 1, total=5, stream=log)
+    monkeypatch.setattr(sys, "stderr", log)
+    progress = Progress("baseline #1", total=5)
     for _ in range(5):
         clock.now_s += 1.0
-        progress.update(10, 1_000_000)
+        progress.update("")
     progress.close()
     assert log.getvalue() == ""
 
 
-def test_requests_between_two_lines_write_nothing(clock: Clock) -> None:
+def test_requests_between_two_lines_write_nothing(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
-    progress = Progress("baseline", 1, total=5, stream=terminal)
-    progress.begin()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    progress = Progress("baseline #1", total=5)
     for _ in range(5):
         clock.now_s += 0.01
-        progress.update(10, 1_000_000)
+        progress.update("")
     assert terminal.getvalue() == ""

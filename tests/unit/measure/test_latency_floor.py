@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firsttoken.measure.floors import Rates, floor, weights_fit_in_cache
+from firsttoken.measure.latency_floor import Rates, floor, weights_fit_in_cache
 from firsttoken.plan import ModelManifest
 
 # Llama-2-7B in float16: 32 layers, 32 heads of 128, hidden 4096, vocabulary 32000.

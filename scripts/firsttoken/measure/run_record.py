@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Literal
@@ -12,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firsttoken.approaches.base import Approach
-from firsttoken.measure.memory import memory_record
+from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.sampler import Readings
-from firsttoken.measure.samples import SampleBuffer
-from firsttoken.measure.summary import summarise
+from firsttoken.measure.summary import memory_record, summarise
 from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
@@ -66,11 +66,15 @@ class Facts(Record, frozen=True, kw_only=True):
 
 
 @dataclass
-class Evidence:
-    """What is known so far; kept when the approach fails."""
+class Measurements:
+    """What a run has found so far; kept when the approach fails."""
 
     samples: SampleBuffer
     tokens: TokenLog
+    status: Status
+    reason: str
+    started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    started_ns: int = field(default_factory=perf_counter_ns)
     setup: SetupTimes = field(default_factory=SetupTimes)
     ready_s: float | None = None
     cold_ttft_ms: float | None = None
@@ -100,23 +104,19 @@ class Evidence:
 def run_record(
     request: RunRequest,
     approach_class: type[Approach],
-    evidence: Evidence,
-    status: Status,
-    reason: str,
-    started_at: str,
-    begun_ns: int,
+    measured: Measurements,
     telemetry: TelemetrySummary,
     tainted_requests: int,
 ) -> RunRecord:
     """The record of a run that is over."""
-    plan, facts = request.plan, evidence.facts
-    requests = evidence.samples.requests
+    plan, facts = request.plan, measured.facts
+    requests = measured.samples.requests
     return RunRecord(
         approach=request.approach,
         title=approach_class.title,
         repeat=request.repeat,
-        status=status,
-        reason=reason,
+        status=measured.status,
+        reason=measured.reason,
         device=plan.device,
         dtype=plan.dtype,
         attention=facts.attention,
@@ -127,13 +127,13 @@ def run_record(
         threads=plan.threads,
         requests=requests,
         tokens=requests * plan.new_tokens,
-        setup=evidence.setup,
-        ready_s=evidence.ready_s,
-        cold_ttft_ms=evidence.cold_ttft_ms,
-        counters=evidence.counters,
+        setup=measured.setup,
+        ready_s=measured.ready_s,
+        cold_ttft_ms=measured.cold_ttft_ms,
+        counters=measured.counters,
         telemetry=telemetry,
         tainted_requests=tainted_requests,
-        memory=memory_record(evidence.memory, evidence.readings) if evidence.readings else MemoryRecord(),
+        memory=memory_record(measured.memory, measured.readings) if measured.readings else MemoryRecord(),
         compile_cache=facts.compile_cache,
         kernels=facts.kernels,
         model_hash=request.model_hash,
@@ -141,6 +141,6 @@ def run_record(
         fingerprint=request.fingerprint,
         versions=request.versions,
         order_seed=order_seed(plan.seed, request.repeat),
-        started_at=started_at,
-        duration_s=(perf_counter_ns() - begun_ns) / 1e9,
+        started_at=measured.started_at,
+        duration_s=(perf_counter_ns() - measured.started_ns) / 1e9,
     )
