@@ -36,10 +36,11 @@ test: $(VENV)/.installed lint  ## all checks
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not workflow"
 	$(PY) -m pytest -q -m workflow  # these run whole studies, one at a time
 
-lint: $(VENV)/.installed  ## style, types, workflow lint
+lint: $(VENV)/.installed  ## style, types, imports, workflow lint
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	PYTHONPATH=scripts $(VENV)/bin/lint-imports --no-cache --no-logo
 	$(PY) -m snakefmt --check Snakefile rules
 	$(PY) -m snakemake --lint
 

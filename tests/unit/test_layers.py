@@ -1,59 +1,71 @@
-"""Who may import whom: the layout is the architecture."""
+"""Who may import whom: the layout is the architecture. The contracts are in pyproject.toml."""
 
 from __future__ import annotations
 
-import ast
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+ROOT = Path(__file__).parents[2]
+SCRIPTS = ROOT / "scripts"
 PACKAGE = SCRIPTS / "firsttoken"
-FORBIDDEN = {
-    "approaches": ("measure", "analysis", "report", "study", "inputs"),
-    "server": ("approaches", "measure", "analysis", "report", "study", "inputs", "external"),
-    "hf": ("approaches", "server", "compiled", "external", "measure", "analysis", "report", "study", "inputs"),
-    "compiled": ("approaches", "server", "external", "measure", "analysis", "report", "study", "inputs"),
-    "engine": (
-        "approaches", "server", "hf", "compiled", "external", "measure", "analysis", "report", "study", "inputs",
-    ),
-    "external": ("approaches", "server", "compiled", "measure", "analysis", "report", "study", "inputs"),
-    "measure": ("engine", "hf", "compiled", "server", "external", "analysis", "report", "study", "inputs"),
-    "analysis": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "report", "study"),
-    "report": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "study", "inputs"),
-    "inputs": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "analysis", "study"),
-    "study": ("approaches", "engine", "hf", "compiled", "server", "external", "measure", "analysis", "inputs"),
-}  # fmt: skip
 
 
-def imports(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return names
+def lint_imports(scripts: Path) -> subprocess.CompletedProcess[str]:
+    """Check the contracts on the package in `scripts`."""
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(sys.argv[1], no_cache=True))"
+    command = [sys.executable, "-P", "-c", code, str(ROOT / "pyproject.toml")]
+    return subprocess.run(command, env=os.environ | {"PYTHONPATH": str(scripts)}, capture_output=True, text=True)
 
 
-FILES = sorted(PACKAGE.rglob("*.py"))
+def test_imports_run_downwards() -> None:
+    done = lint_imports(SCRIPTS)
+    assert done.returncode == 0, done.stdout
 
 
-def test_each_layer_is_there() -> None:
-    assert all(any((PACKAGE / layer).glob("*.py")) for layer in FORBIDDEN)
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("engine/clock.py", "import firsttoken.hf.load"),
+        ("hf/masks.py", "from firsttoken.compiled import triton_layers"),
+        ("hf/masks.py", "from firsttoken import engines"),
+        ("compiled/__init__.py", "from firsttoken.server import protocol"),
+        ("external/__init__.py", "import firsttoken.engine.graphs"),
+        ("server/protocol.py", "import firsttoken.approaches.base"),
+        ("measure/harness.py", "import firsttoken.approaches.null"),
+        ("measure/harness.py", "import firsttoken.inputs.fetch"),
+        ("analysis/gates.py", "import firsttoken.approaches.base"),
+        ("analysis/gates.py", "import firsttoken.study.config"),
+        ("report/formatting.py", "import firsttoken.study.config"),
+        ("inputs/fetch.py", "import firsttoken.measure.clocks"),
+        ("study/config.py", "import firsttoken.inputs.fetch"),
+        ("plan.py", "import firsttoken.results"),
+        ("process.py", "import firsttoken.hardware"),
+        ("files.py", "import snakemake"),
+    ],
+)
+def test_an_import_that_runs_upwards_is_noticed(file: str, line: str, tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "firsttoken", ignore=shutil.ignore_patterns("__pycache__"))
+    with (tmp_path / "firsttoken" / file).open("a", encoding="utf-8") as stream:
+        stream.write(f"\n{line}\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1 and "1 broken" in done.stdout, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_layers(path: Path) -> None:
-    parts = path.relative_to(PACKAGE).parts
-    found = imports(path)
-    assert not any(name.split(".")[0] == "snakemake" for name in found), "the package never imports snakemake"
-    for layer in (parts[0], "/".join(parts[:2])):
-        for other in FORBIDDEN.get(layer, ()):
-            assert not any(name.startswith(f"firsttoken.{other}") for name in found), f"{layer} must not import {other}"
-    if parts[0] == "measure":
-        doors = {name for name in found if name.startswith("firsttoken.approaches.")}
-        assert all(name.startswith("firsttoken.approaches.base") for name in doors)
+def test_every_part_of_the_package_stands_in_a_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    named = {module.removeprefix("firsttoken.") for contract in contracts for key in ("source_modules", "modules")
+             for module in contract.get(key, ())}  # fmt: skip
+    named |= {name for contract in contracts for layer in contract.get("layers", ()) for name in layer.split(" | ")}
+    parts = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or any(path.glob("*.py"))}
+    assert parts - {"__init__"} <= named
 
 
 def test_every_rule_has_a_script_of_its_name() -> None:
