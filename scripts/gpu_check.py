@@ -2,8 +2,9 @@
 
 First the GPU tests (traps of capture and replay, equality in float16 and bfloat16); beside those that do not watch the
 device's memory, weights and float32 reference are made for what follows. Then config/studies/gpu-check.yaml. Then the
-targets: figures of that study, and token gaps of `jit_cuda` while graphs are captured beside. A target that is missed
-is told, and fails nothing. Leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes ready to be committed.
+targets: figures of that study, and token gaps of `jit_cuda` while graphs are captured beside. Last the committed
+baseline, where it was measured on the same GPU model. A missed target or a slower figure is told, and fails nothing.
+Leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes ready to be committed.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from firsttoken.measure.capture_beside import BURST, ROUNDS, GapRow, measure_cap
 from firsttoken.measure.environment import package_versions
 from firsttoken.plan import Plan
 from firsttoken.study.config import Study
+from gpu_baseline import compare_with_baseline
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "gpu-check"
+BASELINE = Path("results/reference/gpu-check")
 CONFIG = "config/studies/gpu-check.yaml"
 SNAKEMAKE = ("--cores", "1", "--resources", "gpu=1", "--configfile", CONFIG)  # behind the targets
 # Figures, pages and provenance, when nothing is measured any more: many small jobs at once.
@@ -189,6 +192,8 @@ def run_targets(gpu_uuid: str, gpu_name: str) -> int:
         print(f"{target.what}: {found}, target {'>=' if target.at_least else '<='} {target.bound}: {target.verdict}")
     write_csv(RESULTS / "capture_beside.csv", [msgspec.to_builtins(row) for row in gaps])
     write_csv(RESULTS / "targets.csv", [vars(target) | {"verdict": target.verdict} for target in targets])
+    for line in compare_with_baseline(RESULTS, ROOT / BASELINE):
+        say(line)
     print(f"targets: {time.monotonic() - started:.0f} s", flush=True)
     return 0
 
