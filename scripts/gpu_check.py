@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def main() -> int:
     print(f"{gpu.name}, driver {driver}, CUDA {cuda}; {versions}", flush=True)
     begun = time.monotonic()
     everything = only is None
-    run = {
+    run: dict[str, Callable[[], int]] = {
         "tests": lambda: run_tests(everything),
         "study": run_study,
         "targets": lambda: run_targets(gpu.uuid, gpu.name),

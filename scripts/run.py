@@ -41,7 +41,8 @@ def main() -> int:
             return report_of_finished(options.report_only, options.report)
         unlock_after_a_crash()
         if options.compare:
-            return compare(*options.compare, rest)
+            a, b = options.compare
+            return compare(a, b, rest)
         return run_study(options.config, options.report, rest)
     except ValueError as error:
         print(f"firsttoken: {error}", file=sys.stderr)

@@ -44,7 +44,7 @@ class _Slot:
 
 class _Recorder(TorchDispatchMode):
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tape: list[tuple[Any, Any, Any, Any]] = []
         self.slots: dict[int, int] = {}  # id of a tensor made while recording -> its slot
         self.made = 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import stat
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -61,7 +63,7 @@ def test_a_second_process_waits_and_names_the_holder(
             holder.kill() if end == "killed" else holder.communicate("")
             holder.wait()
 
-    monkeypatch.setattr(module.time, "sleep", end_holder_at_second_poll)
+    monkeypatch.setattr(time, "sleep", end_holder_at_second_poll)
     with caplog.at_level(logging.INFO), device_lock("GPU-1") as waited_ns:
         assert waited_ns > 0
     assert len(polls) == 2, "it waited until the holder ended, and no longer"
@@ -70,7 +72,7 @@ def test_a_second_process_waits_and_names_the_holder(
 
 
 def test_other_devices_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.time, "sleep", lambda seconds: pytest.fail("waited"))
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waited"))
     with device_lock("cpu"), device_lock("GPU-1"):
         pass
     with device_lock("cpu"):
@@ -93,10 +95,14 @@ def test_an_existing_file_is_opened_without_asking_to_make_it(tmp_path: Path, mo
     """fs.protected_regular refuses O_CREAT on another user's file in a sticky folder."""
     with device_lock("cpu"):
         pass
-    real_open, flags = os.open, []
-    monkeypatch.setattr(
-        os, "open", lambda path, flag, *mode, **more: flags.append(flag) or real_open(path, flag, *mode)
-    )
+    real_open = os.open
+    flags: list[int] = []
+
+    def counted(path: str, flag: int, *mode: int) -> int:
+        flags.append(flag)
+        return real_open(path, flag, *mode)
+
+    monkeypatch.setattr(os, "open", counted)
     with device_lock("cpu"):
         pass
     assert flags and not any(flag & os.O_CREAT for flag in flags)
@@ -110,7 +116,8 @@ def test_a_link_in_the_place_of_the_lock_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_removed_while_we_locked_it_is_not_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real_flock, removed = module.fcntl.flock, []
+    real_flock = fcntl.flock
+    removed: list[bool] = []
 
     def flock(handle: int, operation: int) -> None:
         if not removed:
@@ -118,6 +125,6 @@ def test_a_file_removed_while_we_locked_it_is_not_a_lock(tmp_path: Path, monkeyp
             (tmp_path / "firsttoken-cpu.lock").unlink()
         real_flock(handle, operation)
 
-    monkeypatch.setattr(module.fcntl, "flock", flock)
+    monkeypatch.setattr(fcntl, "flock", flock)
     with device_lock("cpu"):
         assert (tmp_path / "firsttoken-cpu.lock").exists()

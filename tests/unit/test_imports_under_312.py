@@ -89,7 +89,7 @@ def find_python() -> str | None:
     candidates = [shutil.which("python3.12"), *sorted(pyenv.glob("versions/3.12.*/bin/python3.12"))]
     for candidate in candidates:
         if candidate and subprocess.run([candidate, "-c", ""], capture_output=True).returncode == 0:
-            return candidate
+            return str(candidate)
     return None
 
 

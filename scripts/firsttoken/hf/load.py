@@ -41,7 +41,7 @@ def load_model(
     # cuDNN's attention is left out for every approach: on an H200 with torch 2.11 its results differed between
     # identical runs, so that greedy tokens did, too; the other implementations gave the same bits each time.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
         attention = "eager"

@@ -26,7 +26,7 @@ def check_tensors(model: PreTrainedModel, stored: Mapping[str, StoredTensor], fo
     from transformers.modeling_utils import LoadStateDictConfig
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     conversions: Any = get_model_conversion_mapping(model)
     info, _ = convert_and_load_state_dict_in_model(
         model,

@@ -15,7 +15,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from huggingface_hub import constants, file_download
+from huggingface_hub import constants
 
 from firsttoken.files import sha256_file
 from firsttoken.inputs import checks
@@ -50,7 +50,7 @@ def hub(llama_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
-        monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(time, "sleep", lambda seconds: None)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield hub
 

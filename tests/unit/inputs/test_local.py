@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from firsttoken.inputs import local as module
 from firsttoken.inputs.fetch import fetch_model
 from unit.inputs.fake_hub import read_folder
 
@@ -30,7 +30,7 @@ def test_weights_are_copied_where_links_are_not_possible(
     def refuse(source: Path, target: Path) -> None:
         raise OSError(18, "Invalid cross-device link")
 
-    monkeypatch.setattr(module.os, "link", refuse)
+    monkeypatch.setattr(os, "link", refuse)
     fetch_model(section(llama_folder), tmp_path / "model", corpus)
     assert read_folder(tmp_path / "model") == read_folder(llama_folder)
     assert not (tmp_path / "model" / "model.safetensors").samefile(llama_folder / "model.safetensors")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def test_transformers_loads_it_and_its_greedy_choices_are_clear(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     fetch_model(synthetic(architecture=architecture), tmp_path / "model", corpus)
-    model, loading = AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model", output_loading_info=True)
+    model, loading = loaded
     assert not loading["missing_keys"]
     assert not loading["unexpected_keys"]
     ids = AutoTokenizer.from_pretrained(tmp_path / "model")("It is a truth universally acknowledged").input_ids
@@ -43,7 +45,7 @@ def test_the_seed_and_nothing_else_decides_the_weights(
     digests = {}
     for name, seed, threads in (("a", 1, 1), ("b", 1, 3), ("c", 2, 1)):
         torch.manual_seed(threads)
-        monkeypatch.setattr(module.os, "cpu_count", lambda threads=threads: threads)
+        monkeypatch.setattr(os, "cpu_count", lambda threads=threads: threads)
         fetch_model(synthetic(seed=seed), tmp_path / name, corpus)
         digests[name] = {path.name: sha256_file(path) for path in (tmp_path / name).iterdir()}
     assert digests["a"] == digests["b"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -55,7 +56,8 @@ def test_every_read_kernel_touches_all_that_it_counts(quick: None) -> None:
     kernels = list(module.read_kernels("cpu", 0))
     assert len(kernels) == 4
     assert {work for work, _ in kernels} == {float(buffer_bytes("cpu", 0))}
-    total, largest, product = (call() for _, call in kernels[:3])
+    results: list[Any] = [call() for _, call in kernels[:3]]
+    total, largest, product = results
     assert 0.4 < float(total) / (buffer_bytes("cpu", 0) / 4) < 0.6, "random data, not zeros"
     assert largest.shape == () and product.shape == (buffer_bytes("cpu", 0) // (4 * 8192),)
 

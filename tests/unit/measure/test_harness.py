@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ from safetensors.numpy import load_file, save_file
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.files import read_json
 from firsttoken.measure import harness, run_record
-from firsttoken.measure.harness import RunOutputs, add_time_before_load, grown_counters, run_benchmark
+from firsttoken.measure.harness import add_time_before_load, grown_counters, run_benchmark
+from firsttoken.measure.run_record import RunOutputs
 from firsttoken.measure.sample_buffer import SAMPLES_SCHEMA
 from firsttoken.measure.sampler import Readings
 from firsttoken.plan import Device, Plan, Unsupported
@@ -39,7 +41,7 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(harness, "Telemetry", QuietTelemetry)
 
 
-def run(tmp_path: Path, approach: type[Approach], **changes: object) -> tuple[RunRecord, RunOutputs]:
+def run(tmp_path: Path, approach: type[Approach], **changes: Any) -> tuple[RunRecord, RunOutputs]:
     outputs = make_outputs(tmp_path)
     record = run_benchmark(make_request(tmp_path, **changes), approach, outputs)
     assert read_json(outputs.record, RunRecord) == record

@@ -93,7 +93,7 @@ def test_the_readings_of_a_sampler_that_died_end_early() -> None:
 
 
 def test_a_sampler_that_cannot_start_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(RuntimeError, match="the telemetry sampler ended at its start: exit status 1, no message"):
         Telemetry("cpu")
 
