@@ -20,7 +20,7 @@ import msgspec
 from firsttoken.approaches.base import Approach
 from firsttoken.files import write_json
 from firsttoken.measure.clocks import StampingSink, process_start_ns
-from firsttoken.measure.evidence import Evidence, Facts, RunOutputs, RunRequest, run_record
+from firsttoken.measure.evidence import Evidence, RunOutputs, RunRequest, run_record
 from firsttoken.measure.progress import Progress
 from firsttoken.measure.samples import SampleBuffer, write_samples
 from firsttoken.measure.telemetry import Telemetry
@@ -90,7 +90,7 @@ def _attempt(
             finally:
                 evidence.readings = telemetry.stop()
             evidence.memory = approach.memory()
-            evidence.facts = msgspec.convert(approach.facts(), Facts)
+            evidence.facts = approach.facts()
             progress.note("logits for the equality check")
             save_logits(
                 approach,

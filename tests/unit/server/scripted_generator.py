@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Unsupported
 from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import lifetime
