@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 import torch
 from transformers import LlamaConfig
 
-from firsttoken.hf.jit_ops import CompiledOps
+from firsttoken.hf.jit_ops import JitOps
 from firsttoken.hf.masks import MaskPlan
 from firsttoken.hf.native_ops import NativeOps, StepState
 from firsttoken.plan import Sampling
@@ -39,7 +39,7 @@ def make_ops(form: str, sampling: Sampling, device: torch.device) -> Any:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
     state = StepState(MaskPlan(LlamaConfig(), dtype, device, CONTEXT), VOCABULARY, 1, pin=device.type == "cuda")
     state.logits.copy_(torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(1)) * 3)
-    return NativeOps(state, sampling, 1) if form == "native" else CompiledOps(state, sampling, 1, form)
+    return NativeOps(state, sampling, 1) if form == "native" else JitOps(state, sampling, 1, form)
 
 
 def call_us(ops: Any, device: torch.device) -> float:

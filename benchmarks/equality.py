@@ -31,7 +31,7 @@ from fakes.equality_bench import BOUNDS, DTYPES, EqualityBench  # noqa: E402
 from fakes.equality_bugs import BUGS  # noqa: E402
 from firsttoken.analysis.equality_bounds import HEADROOM, MEASURES, ULP  # noqa: E402
 from firsttoken.analysis.equivalence import position_distances  # noqa: E402
-from firsttoken.engine.contract import DynamicOperations, Forward  # noqa: E402
+from firsttoken.engine.base import DynamicOperations, Forward  # noqa: E402
 from firsttoken.inputs.synthetic import SMALL_SHAPES, make_model  # noqa: E402
 from firsttoken.plan import Unsupported  # noqa: E402
 from unit.tiny_models import FAMILIES, save_tiny_model  # noqa: E402

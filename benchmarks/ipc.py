@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
 import numpy as np
 
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.measure.ipc import measure_ipc
 from firsttoken.plan import Plan
 from firsttoken.server.client import GeneratorClient

@@ -1,14 +1,16 @@
-"""The door to the engines: a spec goes in, an engine that has loaded, compiled, captured and warmed comes out."""
+"""The one place that knows all engines: a spec goes in, an engine that has loaded, compiled, captured and warmed comes
+out."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
-from firsttoken.engine.contract import Engine, EngineSpec
+from firsttoken.engine.base import Engine, EngineSpec
 
 
 def build_engine(spec: EngineSpec) -> Engine:
-    """Make the engine that `spec` describes. Raises `contract.Unsupported` when it cannot serve the model or plan.
+    """Make the engine that `spec` describes. Raises `plan.Unsupported` when it cannot serve the model or plan.
 
     What an engine needs is imported here and timed: `setup.imports_s` is this engine's own.
     """
@@ -17,10 +19,16 @@ def build_engine(spec: EngineSpec) -> Engine:
         from firsttoken.engine.null import NullEngine
 
         return NullEngine(spec)
+    import torch
+
+    from firsttoken.engine.backend import backend_for
+    from firsttoken.engine.loop import LoopEngine, Steps
+
+    load_steps: Callable[[EngineSpec, torch.device], Steps]
     if spec.forward == "compiled":
-        from firsttoken.compiled.compiled_engine import build_compiled_engine
-
-        return build_compiled_engine(spec, imports_s=time.perf_counter() - started_s)
-    from firsttoken.engine.loop import ModelEngine
-
-    return ModelEngine(spec, imports_s=time.perf_counter() - started_s)
+        from firsttoken.compiled.steps import load_compiled_steps as load_steps
+    else:
+        from firsttoken.hf.steps import load_hf_steps as load_steps
+    imports_s = time.perf_counter() - started_s
+    backend = backend_for(spec.plan.device, getattr(torch, spec.plan.dtype))
+    return LoopEngine(spec, backend, load_steps, imports_s)

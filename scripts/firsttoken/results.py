@@ -34,6 +34,16 @@ class MemoryReport(Record, frozen=True, kw_only=True):
     graph_bytes: int | None = None  # held by captured graphs
 
 
+class Facts(Record, frozen=True, kw_only=True):
+    """How an approach computes, for its run record."""
+
+    attention: str = ""  # implementation in use
+    tf32: Literal["on", "off"] = "off"
+    compile_cache: Literal["none", "cold", "cached"] = "none"
+    kernels: str = ""  # what the steps run by, where an approach has a choice, and why
+    ahead: int | None = None  # decode steps queued before a token is read; None: not ours to say
+
+
 class TokenTiming(Record, frozen=True, kw_only=True):
     """Where one token's latency went, read after the request; None where an approach cannot tell.
 

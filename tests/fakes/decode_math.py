@@ -13,7 +13,7 @@ EPSILON = 1e-5
 
 
 @dataclass(frozen=True)
-class MatvecCase:
+class RowCase:
     rows: int
     columns: int
     norm: bool = False
@@ -47,15 +47,15 @@ def check(found: Any, wanted: Any) -> None:
     assert error < SHARE[found.dtype], error
 
 
-def turned(rows: Any, gain: Any, cosine: Any, sine: Any) -> Any:
+def rope_applied(rows: Any, gain: Any, cosine: Any, sine: Any) -> Any:
     """Norm (with a gain) and rotary position of vectors `[..., dim]`, float32."""
     rows = rows.float() if gain is None else normed(rows, gain)
     half = rows.shape[-1] // 2
     return rows * cosine.float() + torch.cat([-rows[..., half:], rows[..., :half]], -1) * sine.float()
 
 
-def check_matvec(case: MatvecCase, device: Any, dtype: Any, pdl: bool) -> None:
-    from firsttoken.compiled.triton_launch import Matvec, MatvecConfig, can_serve, matvec
+def check_linear_row(case: RowCase, device: Any, dtype: Any) -> None:
+    from firsttoken.compiled.decode import Linear, TileConfig, linear_row
 
     torch.manual_seed(3)
     tall = case.rows * (2 if case.gated else 1)
@@ -63,23 +63,22 @@ def check_matvec(case: MatvecCase, device: Any, dtype: Any, pdl: bool) -> None:
     def made(*size: int) -> Any:
         return torch.randn(*size, device=device).to(dtype)
 
-    weight, x, residual = made(tall, case.columns) * case.columns**-0.5, made(case.columns), made(case.rows)
+    weight, x, residual = made(tall, case.columns) * case.columns**-0.5, made(1, case.columns), made(1, case.rows)
     bias = made(tall) if case.bias else None
     gain = torch.rand(case.columns, device=device) + 0.5 if case.gain else None
-    product = Matvec(weight, bias, EPSILON if case.norm else None, gain, case.gated, case.residual)
-    assert can_serve(product)
-    out = torch.full((case.rows,), torch.nan, dtype=dtype, device=device)
-    config = MatvecConfig(case.at_once, case.warps, case.programs)
-    matvec(product, x, out, config, pdl, residual if case.residual else None)
-    wanted = weight.float() @ (normed(x, gain) if case.norm else x.float())
+    linear = Linear(weight, bias, EPSILON if case.norm else None, gain, case.gated, case.residual)
+    out = torch.full((1, case.rows), torch.nan, dtype=dtype, device=device)
+    config = TileConfig(case.at_once, case.warps, case.programs)
+    assert linear_row(linear, x, config, residual if case.residual else None, out) is out
+    wanted = (normed(x, gain) if case.norm else x.float()) @ weight.float().t()
     wanted = wanted if bias is None else wanted + bias.float()
     if case.gated:
-        wanted = torch.nn.functional.silu(wanted[: case.rows]) * wanted[case.rows :]
+        wanted = torch.nn.functional.silu(wanted[:, : case.rows]) * wanted[:, case.rows :]
     check(out, wanted + residual.float() if case.residual else wanted)
 
 
-def check_attention(case: AttentionCase, device: Any, dtype: Any, pdl: bool) -> None:
-    from firsttoken.compiled.triton_launch import Attention, attention
+def check_attention_row(case: AttentionCase, device: Any, dtype: Any) -> None:
+    from firsttoken.compiled.decode import Attention, attention_row
 
     torch.manual_seed(5)
     at, dim, groups = case.position, case.head_dim, case.heads // case.kv_heads
@@ -88,17 +87,21 @@ def check_attention(case: AttentionCase, device: Any, dtype: Any, pdl: bool) -> 
         return torch.randn(*size, device=device).to(dtype)
 
     keys, values = (made(1, case.kv_heads, case.bucket + 8, dim) for _ in range(2))
-    qkv = made((case.heads + 2 * case.kv_heads) * dim)
-    angle = torch.rand(dim // 2, device=device).repeat(2) * 6
-    cosine, sine = angle.cos().to(dtype), angle.sin().to(dtype)
+    qkv = made(1, (case.heads + 2 * case.kv_heads) * dim)
+    angle = torch.rand(case.bucket + 8, dim // 2, device=device).repeat(1, 2) * 6
+    table = angle.cos().to(dtype), angle.sin().to(dtype)
+    cosine, sine = table[0][at], table[1][at]
     gains = [torch.rand(dim, device=device) + 0.5 if case.norms else None for _ in range(2)]
     old_keys, old_values = keys.clone(), values.clone()
     position = torch.tensor([at], device=device)
-    how = Attention(keys, values, position, case.heads, dim**-0.5, case.window, gains[0], gains[1], EPSILON)
-    found = attention(how, qkv, cosine, sine, case.bucket, pdl)
+    attention = Attention(
+        case.heads, case.kv_heads, dim**-0.5, *table, window=case.window, q_gain=gains[0], k_gain=gains[1],
+        epsilon=EPSILON,
+    )  # fmt: skip
+    found = attention_row(attention, qkv, keys, values, position, case.bucket)
 
     query, key, value = qkv.view(-1, dim).split([case.heads, case.kv_heads, case.kv_heads])
-    new_key = turned(key, gains[1], cosine, sine).to(dtype)
+    new_key = rope_applied(key, gains[1], cosine, sine).to(dtype)
     check(keys[0, :, at], new_key.float())
     assert torch.equal(values[0, :, at], value)
     first = 0 if case.window is None else max(0, at - case.window + 1)
@@ -108,5 +111,5 @@ def check_attention(case: AttentionCase, device: Any, dtype: Any, pdl: bool) -> 
     assert torch.equal(values, old_values), "a cache position was written that is not the token's"
     seen_keys = old_keys[0, :, first : at + 1].float().repeat_interleave(groups, 0)
     seen_values = old_values[0, :, first : at + 1].float().repeat_interleave(groups, 0)
-    scores = torch.einsum("hd,hnd->hn", turned(query, gains[0], cosine, sine), seen_keys) * dim**-0.5
+    scores = torch.einsum("hd,hnd->hn", rope_applied(query, gains[0], cosine, sine), seen_keys) * dim**-0.5
     check(found.view(case.heads, dim), torch.einsum("hn,hnd->hd", scores.softmax(-1), seen_values))

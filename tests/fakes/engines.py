@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firsttoken.engine.contract import DynamicOperations, EngineSpec, Forward
+from firsttoken.engine.base import DynamicOperations, EngineSpec, Forward
 from firsttoken.plan import GraphOptions, Plan, Sampling
 
 # Short buckets, so that a tiny context crosses several; the model's window (8 where it has one) is shorter than any
@@ -16,7 +16,7 @@ MAX_CONTEXT = 48
 
 
 def make_spec(
-    model_dir: Path, forward: Forward = "graph", operations: DynamicOperations = "native", **plan: Any
+    model_dir: Path, forward: Forward = "graph", operations: DynamicOperations = "native", ahead: int = 1, **plan: Any
 ) -> EngineSpec:
     """A spec with a small plan; `plan` overrides its fields."""
     fields: dict[str, Any] = {
@@ -29,7 +29,18 @@ def make_spec(
         "graphs": GRAPHS,
         **plan,
     }
-    return EngineSpec(model_dir=str(model_dir), plan=Plan(**fields), forward=forward, dynamic_operations=operations)
+    return EngineSpec(
+        model_dir=str(model_dir), plan=Plan(**fields), forward=forward, dynamic_operations=operations, ahead=ahead
+    )
+
+
+def make_tape_engine(spec: EngineSpec, backend: Any = None) -> Any:
+    """An engine over Hugging Face's steps whose graphs are recorded tapes."""
+    from fakes.tape_graph import TapeBackend
+    from firsttoken.engine.loop import LoopEngine
+    from firsttoken.hf.steps import load_hf_steps
+
+    return LoopEngine(spec, backend or TapeBackend(), load_hf_steps)
 
 
 def run_request(engine: Any, prompt_ids: Sequence[int], new_tokens: int, stop_after: int | None = None) -> list[int]:

@@ -1,6 +1,6 @@
 """Wrong functions for the equality gate to notice, each in a size that can be turned down to find the smallest noticed.
 
-A bug is planted in a `ModelEngine` of a Llama-like model whose steps run eagerly.
+A bug is planted in an engine of a Llama-like model whose steps run eagerly.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import torch
 
-from firsttoken.engine import loop as model_engine
+from firsttoken.engine import loop
 from firsttoken.hf.kv_cache import DecodeView
 
 SWITCH_LENGTH = 32  # between the prompt lengths of `equality_bench`
@@ -36,8 +36,8 @@ class EqualityBug:
 
 @contextmanager
 def _logits_changed(change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    original = model_engine.save_logits_file
-    with patch.object(model_engine, "save_logits_file", lambda logits, path: original(change(logits), path)):
+    original = loop.save_logits_file
+    with patch.object(loop, "save_logits_file", lambda logits, path: original(change(logits), path)):
         yield
 
 
@@ -97,7 +97,7 @@ def _rotary_positions(engine: Any, change: Callable[[torch.Tensor], torch.Tensor
             return arguments, {**keywords, "position_ids": change(keywords["position_ids"])}
         return (arguments[0], change(arguments[1])), keywords
 
-    rotary = engine.model.model.rotary_emb
+    rotary = engine.steps.model.model.rotary_emb
     return _hooks(rotary.register_forward_pre_hook(before, with_kwargs=True))
 
 
@@ -130,12 +130,12 @@ def position_0_hidden(engine: Any, size: float) -> Any:
         mask[..., 0] += penalty
         return arguments, {**keywords, "attention_mask": mask}
 
-    return _hooks(engine.model.register_forward_pre_hook(before, with_kwargs=True))
+    return _hooks(engine.steps.model.register_forward_pre_hook(before, with_kwargs=True))
 
 
 def residual_dropped(engine: Any, size: float) -> Any:
     """The middle layer gives `size` of its input less than it should."""
-    layers = engine.model.model.layers
+    layers = engine.steps.model.model.layers
     layer = layers[len(layers) // 2]
     return _hooks(layer.register_forward_hook(lambda module, arguments, output: output - size * arguments[0]))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from fakes.decode_math import EPSILON, check, normed, turned
+from fakes.decode_math import EPSILON, check, normed, rope_applied
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class PromptCase:
     norms: bool = False
 
 
-def check_rows_product(case: ProductCase, device: Any, dtype: Any) -> None:
-    from firsttoken.compiled.triton_launch import Matvec
-    from firsttoken.compiled.triton_prompt_layers import rows_product
+def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
+    from firsttoken.compiled.decode import Linear
+    from firsttoken.compiled.prefill import linear_rows
 
     torch.manual_seed(3)
     tall = case.rows * (2 if case.gated else 1)
@@ -50,15 +50,15 @@ def check_rows_product(case: ProductCase, device: Any, dtype: Any) -> None:
     if case.gated:
         wanted = torch.nn.functional.silu(wanted[:, : case.rows]) * wanted[:, case.rows :]
     wanted = wanted if residual is None else wanted + residual.float()
-    product = Matvec(weight, bias, EPSILON if case.norm else None, None, case.gated, case.residual)
+    linear = Linear(weight, bias, EPSILON if case.norm else None, None, case.gated, case.residual)
     before = x.clone()
-    check(rows_product(product, x, residual), wanted)
+    check(linear_rows(linear, x, residual), wanted)
     assert torch.equal(x, before)
 
 
-def check_prompt_attention(case: PromptCase, device: Any, dtype: Any) -> None:
-    from firsttoken.compiled.triton_launch import Attention
-    from firsttoken.compiled.triton_prompt import prompt_attention
+def check_attention_rows(case: PromptCase, device: Any, dtype: Any) -> None:
+    from firsttoken.compiled.decode import Attention
+    from firsttoken.compiled.prefill import attention_rows
 
     torch.manual_seed(5)
     count, dim, groups = case.count, case.head_dim, case.heads // case.kv_heads
@@ -72,22 +72,24 @@ def check_prompt_attention(case: PromptCase, device: Any, dtype: Any) -> None:
     angle = torch.rand(count, dim // 2, device=device).repeat(1, 2) * 6
     cosine, sine = angle.cos().to(dtype), angle.sin().to(dtype)
     gains = [torch.rand(dim, device=device) + 0.5 if case.norms else None for _ in range(2)]
-    position = torch.zeros(1, dtype=torch.int64, device=device)
-    how = Attention(keys, values, position, case.heads, dim**-0.5, case.window, gains[0], gains[1], EPSILON)
-    found = prompt_attention(how, qkv, cosine[None], sine[None])
+    attention = Attention(
+        case.heads, case.kv_heads, dim**-0.5, cosine, sine, window=case.window, q_gain=gains[0], k_gain=gains[1],
+        epsilon=EPSILON,
+    )  # fmt: skip
+    found = attention_rows(attention, qkv, keys, values)
 
     parts = qkv.view(count, -1, dim).split([case.heads, case.kv_heads, case.kv_heads], 1)
     query, key, value = (part.transpose(0, 1) for part in parts)
-    new_keys = turned(key, gains[1], cosine, sine).to(dtype)
+    new_keys = rope_applied(key, gains[1], cosine, sine).to(dtype)
     check(keys[0, :, :count], new_keys.float())
     assert torch.equal(values[0, :, :count], value)
     assert torch.equal(keys[:, :, count:], old_keys[:, :, count:]), "a position behind the prompt was written"
     assert torch.equal(values[:, :, count:], old_values[:, :, count:]), "a position behind the prompt was written"
     seen_keys, seen_values = (part.float().repeat_interleave(groups, 0) for part in (keys[0, :, :count], value))
-    scores = turned(query, gains[0], cosine, sine) @ seen_keys.transpose(1, 2) * dim**-0.5
+    scores = rope_applied(query, gains[0], cosine, sine) @ seen_keys.transpose(1, 2) * dim**-0.5
     index = torch.arange(count, device=device)
     seen = index[None, :] <= index[:, None]
     if case.window is not None:
         seen &= index[None, :] > index[:, None] - case.window
-    shares = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-    check(found.view(count, case.heads, dim), (shares @ seen_values).transpose(0, 1))
+    weights = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+    check(found.view(count, case.heads, dim), (weights @ seen_values).transpose(0, 1))

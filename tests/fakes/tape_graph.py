@@ -142,25 +142,25 @@ class LateEvent:
             self._coming = None
 
 
-class TapeForm(CpuBackend):
+class TapeBackend(CpuBackend):
     """A CPU whose steps are tapes, and whose tokens arrive as late as a device's. `fail_next` captures raise what CUDA
     would."""
 
     def __init__(self) -> None:
         super().__init__()
         self.graphs: list[TapeGraph] = []
-        self.rehearsals = 0
+        self.warm_ups = 0
         self.fail_next = 0
 
     def ring(self, token: torch.Tensor) -> PinnedRing:
         host = torch.zeros(RING_SLOTS, dtype=torch.int64)
         return PinnedRing(token, host, lambda: LateEvent(host))
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> Any:
-        if rehearsal is not None:
-            self.rehearsals += 1
+    def make_step(self, live: Callable[[], None], warm_up: Callable[[], None] | None) -> Any:
+        if warm_up is not None:
+            self.warm_ups += 1
             with torch.inference_mode():
-                rehearsal()
+                warm_up()
         if self.fail_next:
             self.fail_next -= 1
             raise CaptureRefused("operation failed due to a previous error during capture")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fakes.engines import make_spec
-from unit.tiny_models import FAMILIES, save_tiny_model
+from unit.tiny_models import DECODER_FAMILIES, FAMILIES, save_tiny_model
 
 torch = pytest.importorskip("torch")
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Tiny models of every family, and `wide`: large enough that matrix products use the libraries' workspaces."""
     folder = tmp_path_factory.mktemp("models")
-    dirs = {family: save_tiny_model(family, folder / family) for family in FAMILIES}
+    dirs = {family: save_tiny_model(family, folder / family) for family in (*FAMILIES, *DECODER_FAMILIES)}
     dirs["wide"] = save_wide_model(folder / "wide")
     dirs["wide_gqa"] = save_wide_model(folder / "wide_gqa", kv_heads=2)
     return dirs

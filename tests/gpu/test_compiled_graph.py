@@ -14,17 +14,26 @@ from fakes.engines import run_request, saved_logits, whole_sequence_logits
 from fakes.equality_bench import BOUNDS
 from firsttoken.analysis.equality_bounds import read_limits
 from firsttoken.analysis.logit_errors import logit_errors
-from unit.tiny_models import build_tiny_model, prompt_ids
+from unit.tiny_models import DECODER_FAMILIES, build_tiny_model, prompt_ids
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype"), [("mistral_window", "float16"), ("gpt2", "float16"), ("qwen3", "bfloat16")]
+    ("family", "dtype", "kernels"),
+    [
+        *((family, "float16", "our decoder") for family in DECODER_FAMILIES),
+        ("decoder_qwen3", "bfloat16", "our decoder"),
+        ("mistral_window", "float16", "torch.compile over Hugging Face's forward: heads of 8"),
+        ("gpt2", "float16", "torch.compile over Hugging Face's forward: no decoder of ours for gpt2"),
+        ("gemma", "bfloat16", "torch.compile over Hugging Face's forward: no decoder of ours for gemma"),
+        ("decoder_llama", "float32", "torch.compile over Hugging Face's forward: float32"),
+    ],
 )
 def test_captured_steps_give_the_reference_logits(
-    make_engine: Callable[..., Any], family: str, dtype: str, tmp_path: Path
+    make_engine: Callable[..., Any], family: str, dtype: str, kernels: str, tmp_path: Path
 ) -> None:
     """Prompts of planned and other lengths. Trap 5: seen to fail with logits left in the graphs' memory pool."""
     engine = make_engine(family, "compiled", "captured", dtype=dtype)
+    assert engine.facts().kernels.startswith(kernels)
     reference, limits = build_tiny_model(family), read_limits(BOUNDS, dtype, 2)
     for length in (5, 13, 20, 13):
         prompt = prompt_ids(length)
@@ -46,7 +55,7 @@ def test_replays_of_a_sampled_graph_differ_and_repeat(make_engine: Callable[...,
     engine = make_engine("llama_gqa", "compiled", "captured", sampling=Sampling(method="sample", temperature=2.0))
     first, second = run_request(engine, prompt_ids(13), 20), run_request(engine, prompt_ids(13), 20)
     assert first != second
-    engine._steps.buffers.reseed(5)
+    engine.reseed(5)
     again = run_request(engine, prompt_ids(13), 20)
-    engine._steps.buffers.reseed(5)
+    engine.reseed(5)
     assert run_request(engine, prompt_ids(13), 20) == again

@@ -33,6 +33,8 @@ def test_replayed_steps_pass_the_gate(make_bench: MakeBench, family: str, dtype:
         ("qwen3", "bfloat16"),
         ("wide", "float16"),
         ("wide_gqa", "float32"),
+        ("decoder_qwen2", "float16"),
+        ("decoder_phi3", "bfloat16"),
     ],
 )
 def test_compiled_and_captured_steps_pass_the_gate(make_bench: MakeBench, family: str, dtype: str) -> None:

@@ -21,9 +21,9 @@ MakeEngine = Callable[..., Any]
 def prefill_logits(engine: Any, length: int) -> Any:
     """Logits behind the prompt of `length` through the engine, then eight decode steps later."""
     run_request(engine, prompt_ids(length), 1)
-    first = engine.state.logits.clone()
+    first = engine.steps.state.logits.clone()
     run_request(engine, prompt_ids(length), 9)
-    return torch.cat([first, engine.state.logits]).cpu()
+    return torch.cat([first, engine.steps.state.logits]).cpu()
 
 
 def scribble() -> list[Any]:
@@ -58,12 +58,12 @@ def test_evicting_each_graph_in_turn_leaves_all_others_right(make_engine: MakeEn
     wanted = {length: prefill_logits(engine, length) for length in lengths}
     assert all(torch.isfinite(value).all() for value in wanted.values())
     for newcomer, length in enumerate(lengths, start=31):
-        for other in engine.pool.keys:
+        for other in engine.graphs.pool.keys:
             if other != length:
                 run_request(engine, prompt_ids(other), 1)
-        assert engine.pool.keys[0] == length, "the least recently used is the next to leave"
-        assert engine.worker.run(lambda newcomer=newcomer: engine.pool.fill(newcomer))
-        assert length not in engine.pool.keys
+        assert engine.graphs.pool.keys[0] == length, "the least recently used is the next to leave"
+        assert engine.worker.run(lambda newcomer=newcomer: engine.graphs.pool.fill(newcomer))
+        assert length not in engine.graphs.pool.keys
         held = scribble()
         for other in lengths[newcomer - 30 :]:
             assert torch.equal(prefill_logits(engine, other), wanted[other])
@@ -90,7 +90,7 @@ def test_any_order_of_replays_gives_the_same_logits(make_engine: MakeEngine) -> 
 def test_capture_beside_live_decoding_changes_no_token(
     make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trap 6. Guards against rehearsals that share a workspace or buffers with replays, and against device-wide
+    """Trap 6. Guards against warm-ups that share a workspace or buffers with replays, and against device-wide
     waits."""
     engine = make_engine(
         "wide", prompt_lengths=(10,), max_context=512, graphs=GraphOptions(kv_buckets=(64, 128, 256), pool_capacity=4)
@@ -110,18 +110,18 @@ def test_capture_beside_live_decoding_changes_no_token(
             def emit(token: int, tokens: list[int] = tokens, first: int = first) -> None:
                 if not tokens:  # from here on the request's own prefill graph is in use and cannot leave
                     for length in range(first, first + 20):
-                        engine.worker.later(lambda length=length: engine.pool.fill(length))
+                        engine.worker.later(lambda length=length: engine.graphs.pool.fill(length))
                 tokens.append(token)
 
-            assert engine.worker.run(lambda: engine.pool.fill(10))
-            engine.generate(prompt_ids(10), 400, emit, lambda: False)
+            assert engine.worker.run(lambda: engine.graphs.pool.fill(10))
+            engine.generate(prompt_ids(10), 400, emit)
             assert tokens == wanted
             assert engine.worker.drain(60)
     assert engine.counters()["failed_captures"] == 0
     assert engine.counters()["captures"] > 60 and engine.counters()["evictions"] > 50
 
 
-def test_a_length_captured_after_a_miss_is_right_without_a_rehearsal(make_engine: MakeEngine) -> None:
+def test_a_length_captured_after_a_miss_is_right_without_a_warm_up(make_engine: MakeEngine) -> None:
     """The engine has run that length eagerly, so that nothing is left to load while it is captured."""
     known = make_engine("wide", prompt_lengths=(10, 77), max_context=192)
     wanted = prefill_logits(known, 77)
@@ -138,23 +138,23 @@ def test_memory_of_graphs_is_told_apart(make_engine: MakeEngine) -> None:
     shared part counted with the graph that was first, and lost when that one leaves. Seen to fail with that part left
     out."""
     engine = make_engine("wide", prompt_lengths=(100,), max_context=192, graphs=GraphOptions(pool_capacity=1))
-    shared = engine.form.shared_graph_bytes
+    shared = engine.backend.shared_graph_bytes
     assert shared > 0
     first = engine.memory().graph_bytes
-    assert engine.worker.run(lambda: engine.pool.fill(50))
+    assert engine.worker.run(lambda: engine.graphs.pool.fill(50))
     assert engine.counters()["evictions"] == 1
-    assert engine.form.shared_graph_bytes == shared, "the smaller graph lies where the larger one was"
+    assert engine.backend.shared_graph_bytes == shared, "the smaller graph lies where the larger one was"
     assert shared <= engine.memory().graph_bytes <= first + (32 << 20)
 
 
 def test_a_capture_changes_nothing_that_is_live(make_engine: MakeEngine) -> None:
-    """Trap 8. Guards against, and seen to fail with, rehearsals on live buffers."""
+    """Trap 8. Guards against, and seen to fail with, warm-ups on live buffers."""
     engine = make_engine()
     run_request(engine, prompt_ids(9), 5)
-    watched = [*engine.storage.keys, *engine.storage.values, *engine.state.rows]
-    watched += [engine.state.position, engine.state.token, engine.state.logits]
+    watched = [*engine.steps.storage.keys, *engine.steps.storage.values, *engine.steps.state.rows]
+    watched += [engine.steps.state.position, engine.steps.state.token, engine.steps.state.logits]
     before = [tensor.clone() for tensor in watched]
-    assert engine.worker.run(lambda: engine.pool.fill(11))
+    assert engine.worker.run(lambda: engine.graphs.pool.fill(11))
     torch.cuda.synchronize()
     assert all(torch.equal(now, then) for now, then in zip(watched, before, strict=True))
 
@@ -169,7 +169,7 @@ def test_memory_is_flat_over_a_thousand_evictions(make_engine: MakeEngine) -> No
     def fill(count: int) -> tuple[int, int]:
         for index in range(count):
             length = lengths[index % len(lengths)]
-            engine.worker.run(lambda length=length: engine.pool.fill(length))
+            engine.worker.run(lambda length=length: engine.graphs.pool.fill(length))
         torch.cuda.synchronize()
         free, _ = torch.cuda.mem_get_info()
         return free, torch.cuda.memory_reserved()
@@ -201,11 +201,11 @@ def test_a_failed_capture_leaves_graphs_and_captures_usable(make_engine: MakeEng
 
     for step, error in ((synchronising, RuntimeError), (raising, KeyError), (synchronising, RuntimeError)):
         with pytest.raises(error):
-            engine.worker.run(lambda step=step: engine.form.make_step(step, lambda: None))
+            engine.worker.run(lambda step=step: engine.backend.make_step(step, lambda: None))
         assert not torch.cuda.is_current_stream_capturing()
         for length in (10, 20):
             assert torch.equal(prefill_logits(engine, length), wanted[length])
-    assert engine.worker.run(lambda: engine.pool.fill(30))
+    assert engine.worker.run(lambda: engine.graphs.pool.fill(30))
     held = scribble()
     prefill_logits(engine, 30)
     assert engine.counters()["prefill_misses"] == 0

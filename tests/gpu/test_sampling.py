@@ -21,7 +21,7 @@ def test_sampled_requests_differ_and_a_seed_brings_them_back(make_engine: Callab
     engine = make_engine(operations=operations, sampling=SAMPLED)
     first, second = (run_request(engine, prompt_ids(5), 20) for _ in range(2))
     assert first != second
-    assert engine.worker.run(lambda: engine.pool.fill(9))
+    assert engine.worker.run(lambda: engine.graphs.pool.fill(9))
     engine.reseed(engine.plan.seed)
     assert run_request(engine, prompt_ids(5), 20) == first
     assert engine.counters()["recompiles"] == 0
@@ -32,7 +32,7 @@ def test_draws_follow_the_distribution(make_engine: Callable[..., Any], operatio
     """Trap 7: chi-squared against the softmax, at 5 standard deviations of the statistic."""
     draws = 4000
     engine = make_engine(operations=operations, sampling=Sampling(method="sample", temperature=0.9), dtype="float32")
-    state, ops = engine.state, engine.ops
+    state, ops = engine.steps.state, engine.steps.ops
     vocab = state.logits.shape[-1]
     state.logits.copy_(torch.linspace(0, 3, vocab, device="cuda"))
     wanted = torch.softmax(state.logits[0] / 0.9, -1).double().cpu() * draws
@@ -52,11 +52,11 @@ def test_a_generator_inside_a_graph_advances_with_each_replay(make_engine: Calla
     it."""
     engine = make_engine()
     generator = torch.Generator("cuda").manual_seed(3)
-    noise, rehearsed = torch.zeros(64, device="cuda"), torch.zeros(64, device="cuda")
-    capture = engine.form._capture
+    noise, warm = torch.zeros(64, device="cuda"), torch.zeros(64, device="cuda")
+    capture = engine.backend._capture
     graph = engine.worker.run(
         lambda: capture.capture(
-            lambda: noise.exponential_(generator=generator), lambda: rehearsed.exponential_(), [generator]
+            lambda: noise.exponential_(generator=generator), lambda: warm.exponential_(), [generator]
         )
     )
 

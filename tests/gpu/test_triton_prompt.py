@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fakes.prompt_math import ProductCase, PromptCase, check_prompt_attention, check_rows_product
+from fakes.prompt_math import ProductCase, PromptCase, check_attention_rows, check_linear_rows
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
@@ -34,7 +34,7 @@ ATTENTIONS = [
 @pytest.mark.parametrize("case", PRODUCTS, ids=lambda case: f"{case.count}-{case.rows}x{case.columns}")
 def test_product_of_rows(case: ProductCase, dtype: str) -> None:
     for _ in range(3):  # a race would show in some of them
-        check_rows_product(case, torch.device("cuda"), getattr(torch, dtype))
+        check_linear_rows(case, torch.device("cuda"), getattr(torch, dtype))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -42,4 +42,4 @@ def test_product_of_rows(case: ProductCase, dtype: str) -> None:
 def test_attention_of_a_prompt(case: PromptCase, dtype: str) -> None:
     """Seen to fail with a window one too wide."""
     for _ in range(3):
-        check_prompt_attention(case, torch.device("cuda"), getattr(torch, dtype))
+        check_attention_rows(case, torch.device("cuda"), getattr(torch, dtype))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from firsttoken import engines
-from firsttoken.engine.contract import EngineSpec, Forward
+from firsttoken.engine.base import EngineSpec, Forward
 from firsttoken.plan import Plan
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=2, max_context=32, dtype="float32", device="cpu")

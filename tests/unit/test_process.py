@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from firsttoken import process as process_module
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan
 from firsttoken.server.client import GeneratorClient, GeneratorDied
 
@@ -30,7 +30,7 @@ import os, sys, time
 from pathlib import Path
 from firsttoken.plan import Plan
 from firsttoken.server.client import GeneratorClient
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 plan = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 spec = EngineSpec(model_dir=sys.argv[2], plan=plan, forward="graph", dynamic_operations="native")
 client = GeneratorClient.launch(spec, (sys.executable, "-P", sys.argv[1]))

@@ -39,13 +39,23 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 
+# Those that our own decoder computes, with heads as wide as its kernels need.
+HEADS: dict[str, Any] = {**COMMON, "hidden_size": 64, "num_key_value_heads": 2, "head_dim": 16}
+DECODER_FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "decoder_llama": ("llama", {**HEADS, "num_key_value_heads": 4, "attention_bias": True, "mlp_bias": True}),
+    "decoder_mistral": ("mistral", {**HEADS, "sliding_window": 8}),
+    "decoder_qwen2": ("qwen2", {**HEADS, "sliding_window": 7, "use_sliding_window": True, "max_window_layers": 1}),
+    "decoder_qwen3": ("qwen3", {**HEADS, "tie_word_embeddings": True}),
+    "decoder_phi3": ("phi3", {**HEADS, "pad_token_id": 0}),
+}
+
 
 def build_tiny_model(family: str, seed: int = 7) -> Any:
     """A float32 model of the family in evaluation mode, with weights far enough apart that greedy choices are clear."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    model_type, fields = FAMILIES[family]
+    model_type, fields = {**FAMILIES, **DECODER_FAMILIES}[family]
     generator_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:

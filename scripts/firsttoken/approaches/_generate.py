@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.plan import Plan, Unsupported
-from firsttoken.results import MemoryReport, SetupTimes
+from firsttoken.results import Facts, MemoryReport, SetupTimes
 
 
 class _SinkStreamer:
@@ -133,13 +133,9 @@ class GenerateApproach(Approach):
     def counters(self) -> dict[str, float]:
         return {"prefills": self._prefills, "decode_steps": self._decode_steps, "recompiles": 0}
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> Facts:
         tf32 = self._plan.device == "cuda" and self._torch.backends.cuda.matmul.allow_tf32
-        return {
-            "attention": str(self._model.config._attn_implementation),
-            "tf32": "on" if tf32 else "off",
-            "compile_cache": "none",
-        }
+        return Facts(attention=str(self._model.config._attn_implementation), tf32="on" if tf32 else "off")
 
     def close(self) -> None:
         self._model = None

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import ClassVar, Literal, Protocol, Self
 
 from firsttoken.plan import Device, Plan
-from firsttoken.results import Availability, MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Availability, Facts, MemoryReport, SetupTimes, TokenTiming
 
 
 class TokenSink(Protocol):
@@ -78,10 +78,9 @@ class Approach(ABC):
         """Numbers since `load`; `recompiles` and `captures` must not grow while measuring."""
         return {}
 
-    def facts(self) -> dict[str, str]:
-        """What the run record names: `attention` (implementation in use), `tf32` ("on" or "off"), `compile_cache`,
-        `kernels`."""
-        return {}
+    def facts(self) -> Facts:
+        """How it computes, for the run record."""
+        return Facts()
 
     @abstractmethod
     def close(self) -> None:

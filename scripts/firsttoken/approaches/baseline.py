@@ -15,7 +15,8 @@ class Baseline(GenerateApproach):
     title = "Baseline (Hugging Face eager)"
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
-        from firsttoken.hf.eager_decode import save_logits_file, teacher_forced_logits
+        from firsttoken.engine.logits import save_logits_file
+        from firsttoken.hf.eager_decode import teacher_forced_logits
 
         save_logits_file(teacher_forced_logits(self._model, prompt_ids, continuation_ids), path)
         return True

@@ -1,14 +1,17 @@
-"""Ours: the whole step compiled by Inductor, with fused projections, then captured as one CUDA graph."""
+"""Ours: forward pass and dynamic operations in one captured graph a token, in a generator process."""
 
 from __future__ import annotations
 
-from firsttoken.approaches._two_process import TwoProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class CompiledGraph(TwoProcessApproach):
-    """Forward pass and dynamic work in one captured graph a token; replays are queued ahead of the tokens read."""
+class CompiledGraph(EngineApproach):
+    """Our own decoder where it covers the model, else torch.compile; two decode steps are queued ahead."""
 
     name = "compiled_graph"
     title = "Compiled graph (ours)"
     forward = "compiled"
-    dynamic = "captured"
+    dynamic_operations = "captured"
+    processes = 2
+    graphs = True
+    ahead = 2

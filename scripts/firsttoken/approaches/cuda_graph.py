@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from firsttoken.approaches._two_process import TwoProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class CudaGraph(TwoProcessApproach):
-    """The static work is replayed; padding, positions and sampling are PyTorch calls, one after another."""
+class CudaGraph(EngineApproach):
+    """The forward pass is replayed; padding, positions and sampling are PyTorch calls, one after another."""
 
     name = "cuda_graph"
     title = "CUDA graphs"
     forward = "graph"
-    dynamic = "native"
+    dynamic_operations = "native"
+    processes = 2
+    graphs = True
+    ahead = 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from firsttoken.approaches._one_process import OneProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class EagerLoop(OneProcessApproach):
+class EagerLoop(EngineApproach):
     """What the graph approaches are, without graphs: what the loop and the cache alone bring."""
 
     name = "eager_loop"
     title = "Own loop, eager"
     forward = "eager"
+    dynamic_operations = "native"
     control = True

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from firsttoken.approaches._two_process import TwoProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class JitCuda(TwoProcessApproach):
-    """The static work is replayed; padding, positions and sampling are one compiled call a step."""
+class JitCuda(EngineApproach):
+    """The forward pass is replayed; the dynamic work of a step is one compiled call."""
 
     name = "jit_cuda"
     title = "JIT + CUDA graphs"
     forward = "graph"
-    dynamic = "jit"
+    dynamic_operations = "jit"
+    processes = 2
+    graphs = True
+    ahead = 1

@@ -1,11 +1,11 @@
-"""Control: CUDA graphs and compiled dynamic operations as in `jit_cuda`, without the second process."""
+"""Control: CUDA graphs and JIT-compiled dynamic operations in one process; each token is read at once."""
 
 from __future__ import annotations
 
-from firsttoken.approaches._one_process import OneProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class JitCudaOneProcess(OneProcessApproach):
+class JitCudaOneProcess(EngineApproach):
     """Graphs and JIT, called directly."""
 
     name = "jit_cuda_1p"

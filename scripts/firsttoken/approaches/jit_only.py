@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from firsttoken.approaches._one_process import OneProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class JitOnly(OneProcessApproach):
+class JitOnly(EngineApproach):
     """JIT without graphs."""
 
     name = "jit_only"

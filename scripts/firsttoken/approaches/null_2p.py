@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from firsttoken.approaches._two_process import TwoProcessApproach
+from firsttoken.approaches._engine import EngineApproach
 
 
-class Null2p(TwoProcessApproach):
+class Null2p(EngineApproach):
     """Its latency is the price of harness, socket and two processes; nothing is computed."""
 
     name = "null_2p"
     title = "Nothing, in two processes"
-    graphs = False
-    control = True
     forward = "null"
-    dynamic = "none"
+    dynamic_operations = "none"
+    processes = 2
+    control = True

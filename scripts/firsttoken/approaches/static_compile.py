@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from firsttoken.approaches._generate import GenerateApproach
 from firsttoken.plan import Device, Plan, Unsupported
-from firsttoken.results import Availability, SetupTimes
+from firsttoken.results import Availability, Facts, SetupTimes
 
 
 class StaticCompile(GenerateApproach):
@@ -29,11 +31,11 @@ class StaticCompile(GenerateApproach):
         return Availability(status="measured")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
-        from firsttoken.engine.compile_cache import compile_counters, use_compile_cache
+        from firsttoken.engine.compilation import compile_count, use_compile_cache
 
         self._cache_state = use_compile_cache(plan.compile_cache_dir)
         setup = super().load(model_dir, plan)
-        self._compiled_at_start = compile_counters()
+        self._compiled_at_start = compile_count()
         return setup
 
     def _warm_up(self) -> None:
@@ -52,9 +54,9 @@ class StaticCompile(GenerateApproach):
         """A forward hook would be compiled into the decode step; `generate` is the baseline's, where it was checked."""
 
     def counters(self) -> dict[str, float]:
-        from firsttoken.engine.compile_cache import compile_counters
+        from firsttoken.engine.compilation import compile_count
 
-        return {**super().counters(), "recompiles": compile_counters() - self._compiled_at_start}
+        return {**super().counters(), "recompiles": compile_count() - self._compiled_at_start}
 
-    def facts(self) -> dict[str, str]:
-        return {**super().facts(), "compile_cache": self._cache_state}
+    def facts(self) -> Facts:
+        return msgspec.structs.replace(super().facts(), compile_cache=self._cache_state)

@@ -16,7 +16,7 @@ from firsttoken.external.tensorrt_llm import engine as trtllm_engine
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
 from firsttoken.plan import Device, Plan, Unsupported
-from firsttoken.results import Availability, SetupTimes
+from firsttoken.results import Availability, Facts, SetupTimes
 
 
 class _Discard:
@@ -148,11 +148,11 @@ class TensorRTLLM(Approach):
             **self._timings.sums(),
         }
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> Facts:
         where = "in this process" if self._plan.tensorrt_llm.single_process else "in an MPI worker process"
         graphs = "with CUDA graphs" if self.graphs else "without CUDA graphs"
         # float32 runs with NVIDIA_TF32_OVERRIDE=0; the half types have no TF32.
-        return {"attention": f"TensorRT-LLM's GPT attention plugin, {where}, {graphs}", "tf32": "off"}
+        return Facts(attention=f"TensorRT-LLM's GPT attention plugin, {where}, {graphs}", tf32="off")
 
     def close(self) -> None:
         watch, self._watch = self._watch, None

@@ -30,8 +30,8 @@ class Backend(Protocol):
     def stream(self) -> AbstractContextManager[Any]:
         """The engine's stream is current within."""
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> StepGraph:
-        """A graph where there are graphs; called on the capture thread. `rehearsal` is the step on scratch buffers;
+    def make_step(self, live: Callable[[], None], warm_up: Callable[[], None] | None) -> StepGraph:
+        """A graph where there are graphs; called on the capture thread. `warm_up` is the step on scratch buffers;
         None for a step that this process has run already."""
 
     def ring(self, token: torch.Tensor) -> TokenRing: ...
@@ -63,7 +63,7 @@ class CpuBackend:
     def stream(self) -> AbstractContextManager[Any]:
         return nullcontext()
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> StepGraph:
+    def make_step(self, live: Callable[[], None], warm_up: Callable[[], None] | None) -> StepGraph:
         return EagerStep(live)
 
     def ring(self, token: torch.Tensor) -> TokenRing:
@@ -95,7 +95,7 @@ class CudaBackend:
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())
-        self._stream = torch.cuda.Stream(self.device, priority=-1)  # before rehearsals of captures, which have 0
+        self._stream = torch.cuda.Stream(self.device, priority=-1)  # before warm-ups of captures, which have 0
         self._dtype = dtype
         self._capture: CudaCapture | None = None
 
@@ -106,10 +106,10 @@ class CudaBackend:
     def shared_graph_bytes(self) -> int:
         return 0 if self._capture is None else self._capture.shared_bytes
 
-    def make_step(self, live: Callable[[], None], rehearsal: Callable[[], None] | None) -> StepGraph:
+    def make_step(self, live: Callable[[], None], warm_up: Callable[[], None] | None) -> StepGraph:
         if self._capture is None:  # made by the first capture, so that its streams and handles are the capture thread's
             self._capture = CudaCapture(self.device, self._dtype)
-        return self._capture.capture(live, rehearsal)
+        return self._capture.capture(live, warm_up)
 
     def ring(self, token: torch.Tensor) -> TokenRing:
         return PinnedRing(token, torch.zeros(RING_SLOTS, dtype=torch.int64, pin_memory=True), torch.cuda.Event)

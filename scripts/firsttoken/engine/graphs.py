@@ -62,8 +62,8 @@ class CudaCapture:
     """Captures steps beside live work. All calls come from one thread, which stays alive as long as its graphs are
     used.
 
-    Two streams. Steps are rehearsed on one and captured on the other: a library's workspace belongs to thread and
-    stream, its address goes into the graphs, and a rehearsal on the capture stream would write to it while the engine
+    Two streams. Steps run for warm-up on one and are captured on the other: a library's workspace belongs to thread and
+    stream, its address goes into the graphs, and a warm-up on the capture stream would write to it while the engine
     replays. The capture stream's workspaces are made once, before any capture, so that they lie outside the graphs'
     memory pool and no graph's end takes them from the others.
 
@@ -76,33 +76,33 @@ class CudaCapture:
     def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
         torch.cuda.set_device(device)  # of this thread
         self._device = device
-        self._rehearsal_stream = torch.cuda.Stream(device)
+        self._warm_up_stream = torch.cuda.Stream(device)
         self._capture_stream = torch.cuda.Stream(device)
         self._pool: Any = None
         self.shared_bytes = 0  # of device memory in the pool, as the allocator has it; it never shrinks
         self._anchors: list[torch.cuda.CUDAGraph] = []
         self._failed: list[torch.cuda.CUDAGraph] = []
-        for stream in (self._rehearsal_stream, self._capture_stream):
+        for stream in (self._warm_up_stream, self._capture_stream):
             _warm_libraries(device, dtype, stream)
 
     def capture(
         self,
         live: Callable[[], None],
-        rehearsal: Callable[[], None] | None,
+        warm_up: Callable[[], None] | None,
         generators: Sequence[torch.Generator] = (),
     ) -> CudaStepGraph:
-        """Record `live` after rehearsing it on scratch buffers; nothing that `live` works on changes.
+        """Record `live` after a warm-up on scratch buffers; nothing that `live` works on changes.
 
-        `rehearsal` None: this process has run the step already, so that its kernels are loaded, and a rehearsal would
+        `warm_up` None: this process has run the step already, so that its kernels are loaded, and a warm-up would
         only take the device from the engine. `generators` are those that `live` draws from. Raises what the capture
         raised; the process can go on, and so can captures.
         """
         torch.cuda.current_stream(self._device).synchronize()  # what the caller has just made for the steps, e.g. masks
         with torch.inference_mode():
-            if rehearsal is not None:
-                with torch.cuda.stream(self._rehearsal_stream):
-                    rehearsal()
-                self._rehearsal_stream.synchronize()  # this stream alone: the device may be busy with the engine's
+            if warm_up is not None:
+                with torch.cuda.stream(self._warm_up_stream):
+                    warm_up()
+                self._warm_up_stream.synchronize()  # this stream alone: the device may be busy with the engine's
             before_bytes = self._driver_bytes()
             graph = torch.cuda.CUDAGraph()
             for generator in generators:

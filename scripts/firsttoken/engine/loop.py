@@ -1,274 +1,288 @@
-"""An engine over Hugging Face's forward: prefill, then decode steps; eager or replayed, the loop is the same."""
+"""The one loop that runs a request: prefill, decode steps, and the tokens on their way to the host.
+
+What a step computes comes from `hf.steps` or `compiled.steps`; whether it is replayed from a graph is up to
+`graph_cache`.
+"""
 
 from __future__ import annotations
 
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
+import msgspec
 import torch
 
-from firsttoken.engine.backend import Backend, backend_for
+from firsttoken.engine.backend import Backend
+from firsttoken.engine.base import EngineSpec, check_fits, never
 from firsttoken.engine.capture_worker import CaptureWorker
-from firsttoken.engine.compile_cache import compile_counters, use_compile_cache
-from firsttoken.engine.contract import EngineSpec, check_fits
+from firsttoken.engine.compilation import compile_count
 from firsttoken.engine.graph_cache import GraphCache
-from firsttoken.hf.eager_decode import save_logits_file
-from firsttoken.hf.kv_cache import aligned, allocate_storage
-from firsttoken.hf.load import attention_name, load_model, tf32_state
-from firsttoken.hf.masks import MaskPlan, use_ready_masks
-from firsttoken.hf.native_ops import DynamicOps, NativeOps, StepState
-from firsttoken.hf.steps import ModelSteps, refuse_unsupported, vocab_size
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.engine.logits import save_logits_file
+from firsttoken.engine.state import StepState
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 WARM_UP_CAPTURES_S = 60.0
-WARM_TOKENS = 4  # of each warm-up request: a prefill, and decode steps with their hand-over one step late
+WARM_UP_TOKENS = 4  # of each warm-up request: a prefill, and decode steps that are queued ahead
 
 
-class ModelEngine:
-    """One model on one device; its spec says whether steps are graphs, and which dynamic operations surround them."""
+class Steps(Protocol):
+    """A model made into steps over a `StepState`."""
 
-    def __init__(self, spec: EngineSpec, imports_s: float = 0.0, form: Backend | None = None) -> None:
-        """`form` is the device's own unless a test brings another."""
-        self.spec, self.plan = spec, spec.plan
-        plan = spec.plan
-        jit = spec.dynamic_operations == "jit"
-        self._compile_cache = use_compile_cache(plan.compile_cache_dir, few_kernels=True) if jit else "none"
-        self._jit = jit
+    capacity: int  # positions of the KV cache
+
+    @property
+    def state(self) -> StepState: ...
+
+    @property
+    def advance(self) -> Callable[[], None] | None:
+        """The dynamic operations after each step, or None where they are part of it; known once compiled."""
+
+    def compile(self) -> None:
+        """Compile and tune, before any step is captured."""
+
+    def begin(self, prompt_ids: Sequence[int], padded_length: int) -> None:
+        """Stage a prompt, and queue the dynamic operations that come before its prefill."""
+
+    def prefill(self, padded_length: int, scratch: bool = False) -> Callable[[], None]:
+        """The step from a staged prompt to `state.logits`. `scratch`: over buffers that no request uses."""
+
+    def decode(self, bucket: int, scratch: bool = False) -> Callable[[], None]:
+        """The step from `state.token` at `state.position` to `state.logits`, over `bucket` positions of the cache."""
+
+    def reseed(self, seed: int) -> None:
+        """Start the random stream of sampling anew."""
+
+    def facts(self) -> Facts:
+        """How it computes; `ahead` is the engine's to fill."""
+
+
+class LoopEngine:
+    """One model on one device. See `base.Engine`."""
+
+    def __init__(
+        self, spec: EngineSpec, backend: Backend, load_steps: Callable[[EngineSpec, torch.device], Steps],
+        imports_s: float = 0.0,
+    ) -> None:  # fmt: skip
+        """`load_steps` loads the model; `imports_s` is what the caller's imports for it took."""
+        self.plan, self.backend = spec.plan, backend
         self._closed = False
-        moments = [time.perf_counter()]
-
-        def lap() -> None:
-            self.form.settle()
-            moments.append(time.perf_counter())
-
-        self.form = form or backend_for(plan.device, getattr(torch, plan.dtype))
-        self.form.start_peaks()
         self.worker = CaptureWorker()
+        self.graphs: GraphCache | None = None
+        backend.start_peaks()
+        started_s = time.perf_counter()
         try:
-            self._load()
-            lap()
-            self.ops = self._make_ops()
-            lap()
-            self._make_library()
-            lap()
+            self.steps = load_steps(spec, backend.device)
+            self.ring = backend.ring(self.steps.state.token)
+            self._clock = backend.clock(self.plan.max_context + 1)
+            self.ahead = spec.ahead if self.ring.asynchronous else 0
+            loaded_s = self._settle()
+            with torch.inference_mode(), backend.stream():
+                self.steps.compile()
+            compiled_s = self._settle()
+            self.graphs = GraphCache(self.steps, backend, self.worker, self.plan, spec.forward != "eager")
+            captured_s = self._settle()
+            self._request = _Request(self.plan.max_context)
             self._warm_up()
-            lap()
+            warm_s = self._settle()
         except BaseException:
             self.close()
             raise
-        load_s, compile_s, capture_s, warm_up_s = (b - a for a, b in pairwise(moments))
         self.setup = SetupTimes(
-            imports_s=imports_s, load_s=load_s, compile_s=compile_s, capture_s=capture_s, warm_up_s=warm_up_s
+            imports_s=imports_s,
+            load_s=loaded_s - started_s,
+            compile_s=compiled_s - loaded_s,
+            capture_s=captured_s - compiled_s,
+            warm_up_s=warm_s - captured_s,
         )
 
-    # ------------------------------------------------------------ making
-
-    def _make_ops(self) -> DynamicOps:
-        if self.spec.dynamic_operations == "jit":
-            from firsttoken.hf.jit_ops import CompiledOps
-
-            return CompiledOps(self.state, self.plan.sampling, self.plan.seed, self.plan.jit_backend)
-        return NativeOps(self.state, self.plan.sampling, self.plan.seed)
-
-    def _load(self) -> None:
-        plan = self.plan
-        self.model = load_model(self.spec.model_dir, plan.dtype, plan.device, threads=plan.threads)
-        refuse_unsupported(self.model, plan.max_context)
-        use_ready_masks(self.model)
-        self.capacity = aligned(plan.max_context)
-        self.masks = MaskPlan(self.model.config, self.model.dtype, self.form.device, self.capacity)
-        self.storage = allocate_storage(self.model, self.capacity, self.masks.prefill(1))
-        self.state = StepState(self.masks, vocab_size(self.model), plan.seed, pin=self.form.pinned)
-        self.ring = self.form.ring(self.state.token)
-        self.clock = self.form.clock(plan.max_context + 1)
-        self._lookup_ns, self._launch_ns = (array("q", bytes(8 * plan.max_context)) for _ in range(2))
-        self._timed_tokens = 0
-        self._hit: bool | None = None
-        self._reset_counters()
-
-    def _make_library(self) -> None:
-        steps = ModelSteps(self.model, self.masks)
-        graphs = self.spec.forward == "graph"
-        self.library = GraphCache(
-            steps, self.state, self.storage, self.masks, self.form, self.worker, self.plan, graphs
-        )
-        self.pool = self.library.pool
+    def _settle(self) -> float:
+        self.backend.settle()
+        return time.perf_counter()
 
     def _warm_up(self) -> None:
         """Every prompt length through the whole loop; then the random stream and the counters start anew."""
         for length in self.plan.prompt_lengths:
             for _ in range(2):
-                self.generate([0] * length, min(self.plan.new_tokens, WARM_TOKENS), lambda token: None, lambda: False)
-        self.worker.drain(
-            WARM_UP_CAPTURES_S
-        )  # captures that these requests asked for: more lengths than the pool holds
+                self.generate([0] * length, min(self.plan.new_tokens, WARM_UP_TOKENS), lambda token: None)
+        self.worker.drain(WARM_UP_CAPTURES_S)  # more lengths than the pool holds: these requests asked for captures
         self.reseed(self.plan.seed)
-        self._compiled_before = compile_counters() if self._jit else 0
-        self._reset_counters()
+        self._compiled_before = compile_count()
+        self._graphs.reset_counters()
+        self.prefills = self.decode_steps = 0
 
-    def _reset_counters(self) -> None:
-        self.prefills = self.decode_steps = self.decode_replays = 0
-        self._pool_before = (self.pool.hits, self.pool.misses) if hasattr(self, "pool") else (0, 0)
+    # ------------------------------------------------------------ a request
 
-    # ------------------------------------------------------------ running
+    prefills = decode_steps = 0
 
     def generate(
         self,
         prompt_ids: Sequence[int],
         max_new_tokens: int,
         emit: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
-        """See `contract.Engine`."""
+        """See `base.Engine`. Up to `ahead` decode steps are queued before a token is read, so that the device does not
+        wait for the host."""
         length = len(prompt_ids)
         check_fits(length, max_new_tokens, self.plan.max_context)
         self.worker.engine_busy()
+        receive = self.ring.receive
         try:
-            with torch.inference_mode(), self.form.stream():
-                self._prefill(prompt_ids, length)
-                self.ring.send(0)
-                emit(self.ring.receive(0))  # the first token never waits for a second step
-                self._decode(length, max_new_tokens, emit, cancelled)
+            with torch.inference_mode(), self.backend.stream():
+                replayed = self._prefill(prompt_ids)
+                queued = 1
+                for index in range(max_new_tokens):
+                    # After a prefill that ran eagerly the host is late, not the device: read its token at once.
+                    ahead = self.ahead if replayed or index else 0
+                    while queued < min(max_new_tokens, index + 1 + ahead):
+                        self._decode(queued, length + queued - 1)
+                        queued += 1
+                    emit(receive(index))
+                    self._request.tokens = index + 1
+                    if cancelled():
+                        break
         finally:
             self._finish()
 
-    def _prefill(self, prompt_ids: Sequence[int], length: int) -> None:
-        """The prompt to the first token, queued."""
-        clock, started_ns = self.clock, time.perf_counter_ns()
-        step, self._hit = self.library.borrow_prefill(length)
-        found_ns = time.perf_counter_ns()
+    def _prefill(self, prompt_ids: Sequence[int]) -> bool:
+        """Queue everything up to the first token; returns whether the prefill was replayed."""
+        request, clock, now_ns = self._request, self._clock, time.perf_counter_ns
+        request.tokens = 0
+        started_ns = now_ns()
+        prefill, padded_length, hit = self._graphs.acquire_prefill(len(prompt_ids))
+        found_ns = now_ns()
         clock.mark(0, 0)
-        self.ops.begin(prompt_ids)
+        self.steps.begin(prompt_ids, padded_length)
         clock.mark(0, 1)
+        begun_ns = now_ns()
         clock.mark(1, 0)
-        ready_ns = time.perf_counter_ns()
-        step()
-        self._launch_ns[0] = time.perf_counter_ns() - ready_ns
+        prefill()
+        launched_ns = now_ns()
         clock.mark(1, 1)
-        self.ops.advance()
-        clock.mark(1, 2)
-        self._lookup_ns[0] = found_ns - started_ns
-        self._timed_tokens = 1
+        if self.steps.advance is not None:
+            self.steps.advance()
+            clock.mark(1, 2)
+        self.ring.send(0)
+        request.hit, request.begin_ns = hit, begun_ns - found_ns
+        request.lookup_ns[0], request.launch_ns[0] = found_ns - started_ns, launched_ns - begun_ns
         self.prefills += 1
+        return bool(hit)
 
-    def _decode(self, length: int, tokens: int, emit: Callable[[int], None], cancelled: Callable[[], bool]) -> None:
-        """Tokens 1 to `tokens - 1`; token i comes from the step at position length + i - 1."""
-        ring, clock, advance, at = self.ring, self.clock, self.ops.advance, self.library.decode_at
-        # A step that is replayed is queued in no time, so that the device never waits for the host to read a token. One
-        # that runs eagerly takes the host as long as the device: a token read behind it would come a whole step late.
-        lag = ring.lag if self.library.graphs else 0
-        lookup_ns, launch_ns, now_ns = self._lookup_ns, self._launch_ns, time.perf_counter_ns
-        for i in range(1, tokens):
-            if cancelled():
-                return
-            started_ns = now_ns()
-            step = at[length + i - 1]
-            found_ns = now_ns()
-            clock.mark(i + 1, 0)
-            step.replay()
-            clock.mark(i + 1, 1)
-            launched_ns = now_ns()
+    def _decode(self, index: int, position: int) -> None:
+        """Queue the step that reads the token at `position` and chooses token `index` of the request."""
+        clock, now_ns, advance = self._clock, time.perf_counter_ns, self.steps.advance
+        started_ns = now_ns()
+        step = self._graphs.decode_at[position]
+        found_ns = now_ns()
+        clock.mark(index + 1, 0)
+        step.replay()
+        clock.mark(index + 1, 1)
+        launched_ns = now_ns()
+        if advance is not None:
             advance()
-            clock.mark(i + 1, 2)
-            ring.send(i)
-            lookup_ns[i], launch_ns[i] = found_ns - started_ns, launched_ns - found_ns
-            self._timed_tokens = i + 1
-            if i > lag:
-                emit(ring.receive(i - lag))
-        if lag and tokens > 1:
-            emit(ring.receive(tokens - 1))
+            clock.mark(index + 1, 2)
+        self.ring.send(index)
+        request = self._request
+        request.lookup_ns[index], request.launch_ns[index] = found_ns - started_ns, launched_ns - found_ns
 
     def _finish(self) -> None:
-        """After a request, however it ended: nothing is in flight, nothing unread, nothing leased."""
-        self.form.synchronize()
+        """After a request, however it ended: nothing is in flight, nothing unread, no graph acquired."""
+        self.backend.synchronize()
         self.ring.discard()
-        decoded = max(self._timed_tokens - 1, 0)
-        self.decode_steps += decoded
-        if self.library.graphs:
-            self.decode_replays += decoded
-        self.library.give_back()
+        self.decode_steps += max(self._request.tokens - 1, 0)
+        self._graphs.release()
         self.worker.engine_idle()
+
+    @property
+    def _graphs(self) -> GraphCache:
+        assert self.graphs is not None
+        return self.graphs
 
     def reseed(self, seed: int) -> None:
         """Start the random stream of sampling anew."""
-        with self.form.stream():
-            self.ops.reseed(seed)
+        with self.backend.stream():
+            self.steps.reseed(seed)
 
-    # ------------------------------------------------------------ reporting
+    # ------------------------------------------------------------ after a request
 
     def timings(self) -> Sequence[TokenTiming]:
-        """See `contract.Engine`. On a CPU the step runs within its launch, so that `launch_ns` is None."""
-        rows = []
-        for i in range(self._timed_tokens):
-            device_ns, sampling_ns = self.clock.spans_ns(i + 1)
-            if i == 0:
-                sampling_ns += self.clock.step_ns(0)
-            rows.append(
-                TokenTiming(
-                    device_ns=device_ns,
-                    sampling_ns=sampling_ns,
-                    lookup_ns=self._lookup_ns[i],
-                    launch_ns=self._launch_ns[i] if self.form.pinned else None,
-                    pool_hit=self._hit if i == 0 else None,
-                )
-            )
-        return rows
+        """See `base.Engine`. `launch_ns` is None on a CPU, where the step runs within its launch."""
+        request = self._request
+        return [self._timing(request, index) for index in range(request.tokens)]
+
+    def _timing(self, request: _Request, index: int) -> TokenTiming:
+        sampling_ns: int | None
+        if self.steps.advance is not None:
+            device_ns, sampling_ns = self._clock.spans_ns(index + 1)
+            sampling_ns += self._clock.step_ns(0) if index == 0 else 0
+        else:  # within the step, but for the prompt's staging on the host
+            device_ns, sampling_ns = self._clock.step_ns(index + 1), request.begin_ns if index == 0 else None
+        return TokenTiming(
+            device_ns=device_ns,
+            sampling_ns=sampling_ns,
+            lookup_ns=request.lookup_ns[index],
+            launch_ns=request.launch_ns[index] if self.ring.asynchronous else None,
+            pool_hit=request.hit if index == 0 else None,
+        )
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         """Teacher-forced through this engine's own prefill and decode steps, one token at a time."""
-        length = len(prompt_ids)
+        length, state = len(prompt_ids), self.steps.state
         check_fits(length, len(continuation_ids), self.plan.max_context)
         rows: list[torch.Tensor] = []
-        self._timed_tokens = 0
         self.worker.engine_busy()
         try:
-            with torch.inference_mode(), self.form.stream():
-                self._prefill(prompt_ids, length)
-                rows.append(self.state.logits[0].to("cpu", torch.float32, copy=True))
-                for i, token in enumerate(continuation_ids[:-1], start=1):
-                    self.state.token.fill_(token)
-                    self.library.decode_at[length + i - 1].replay()
-                    rows.append(self.state.logits[0].to("cpu", torch.float32, copy=True))
-                    self.ops.advance()
-                    self._timed_tokens = i + 1
+            with torch.inference_mode(), self.backend.stream():
+                self._prefill(prompt_ids)
+                rows.append(state.logits[0].to("cpu", torch.float32, copy=True))
+                for index, token in enumerate(continuation_ids[:-1], start=1):
+                    self.ring.receive(index - 1)
+                    state.token.fill_(token)
+                    self._decode(index, length + index - 1)
+                    rows.append(state.logits[0].to("cpu", torch.float32, copy=True))
         finally:
             self._finish()
         save_logits_file(torch.stack(rows), path)
         return True
 
     def memory(self) -> MemoryReport:
-        """See `contract.Engine`."""
-        return self.form.memory(self.library.bytes)
+        """See `base.Engine`."""
+        return self.backend.memory(self._graphs.bytes)
 
     def counters(self) -> dict[str, float]:
-        """See `contract.Engine`."""
-        pool = self.pool
+        """See `base.Engine`."""
         return {
-            "prefill_hits": pool.hits - self._pool_before[0],
-            "prefill_misses": pool.misses - self._pool_before[1],
+            **self._graphs.counters(),
             "prefills": self.prefills,
             "decode_steps": self.decode_steps,
-            "decode_replays": self.decode_replays,
-            "captures": pool.captures,
-            "evictions": pool.evictions,
-            "failed_captures": pool.failed_captures,
-            "recompiles": compile_counters() - self._compiled_before if self._jit else 0,
+            "decode_replays": self.decode_steps if self._graphs.replays else 0,
+            "recompiles": compile_count() - self._compiled_before,
         }
 
-    def facts(self) -> dict[str, str]:
-        """See `contract.Engine`."""
-        return {"attention": attention_name(self.model), "tf32": tf32_state(), "compile_cache": self._compile_cache}
+    def facts(self) -> Facts:
+        """See `base.Engine`."""
+        return msgspec.structs.replace(self.steps.facts(), ahead=self.ahead)
 
     def close(self) -> None:
-        """See `contract.Engine`."""
+        """See `base.Engine`."""
         if self._closed:
             return
         self._closed = True
         self.worker.close()
-        self.form.synchronize()
-        if hasattr(self, "library"):
-            self.library.close()
-        self.form.close()
+        self.backend.synchronize()
+        if self.graphs is not None:
+            self.graphs.close()
+        self.backend.close()
+
+
+class _Request:
+    """What is noted of the running request, in arrays made once."""
+
+    def __init__(self, tokens: int) -> None:
+        self.tokens = 0  # that have been handed over
+        self.hit: bool | None = None  # None without graphs
+        self.begin_ns = 0
+        self.lookup_ns, self.launch_ns = array("q", bytes(8 * tokens)), array("q", bytes(8 * tokens))

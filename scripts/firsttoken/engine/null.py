@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from firsttoken.engine.contract import EngineSpec, check_fits
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.engine.base import EngineSpec, check_fits, never
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 CONSTANT_TOKEN = 1
 
@@ -24,7 +24,7 @@ class NullEngine:
         prompt_ids: Sequence[int],
         max_new_tokens: int,
         emit: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         check_fits(len(prompt_ids), max_new_tokens, self._max_context)
         for _ in range(max_new_tokens):
@@ -45,8 +45,8 @@ class NullEngine:
     def counters(self) -> dict[str, float]:
         return {"tokens": float(self._tokens)}
 
-    def facts(self) -> dict[str, str]:
-        return {"attention": "none", "tf32": "off", "compile_cache": "none"}
+    def facts(self) -> Facts:
+        return Facts(attention="none")
 
     def close(self) -> None:
         """Nothing to release."""

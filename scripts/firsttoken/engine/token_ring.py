@@ -1,4 +1,4 @@
-"""How chosen tokens reach the host: at once on a CPU, through pinned memory and one step late from a CUDA device."""
+"""How chosen tokens reach the host: at once on a CPU, through pinned memory from a CUDA device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RING_SLOTS = 8
 class TokenRing(Protocol):
     """Brings tokens to the host."""
 
-    lag: int  # how many steps late a token is read while others follow
+    asynchronous: bool  # further steps may be queued before a token is read
 
     def send(self, index: int) -> None:
         """Hand over the token that the last step chose as number `index` of the request."""
@@ -29,7 +29,7 @@ class TokenRing(Protocol):
 class DirectTokens:
     """On a CPU a step's token is there when the step returns."""
 
-    lag = 0
+    asynchronous = False
 
     def __init__(self, token: torch.Tensor) -> None:
         self._token: np.ndarray = token.numpy()
@@ -45,9 +45,9 @@ class DirectTokens:
 
 
 class PinnedRing:
-    """Tokens copied to pinned host memory behind each step, with an event each, and read one step late."""
+    """Tokens copied to pinned host memory behind each step, with an event each."""
 
-    lag = 1
+    asynchronous = True
 
     def __init__(self, token: torch.Tensor, host: torch.Tensor, new_event: Callable[[], Any]) -> None:
         """`token` `[1, 1]` on the device, `host` int64 `[slots]` in pinned memory, `new_event` makes a CUDA event."""

@@ -41,13 +41,3 @@ def _decode(
             tokens.append(int(logits.argmax()) if forced is None else int(forced[index]))
             step_input = torch.tensor([[tokens[-1]]], device=model.device)
     return tokens, torch.stack(rows)
-
-
-def save_logits_file(logits: torch.Tensor, path: Any) -> None:
-    """Write `logits` under the key `logits` as safetensors, atomically."""
-    from safetensors.torch import save_file
-
-    from firsttoken.files import atomic_path
-
-    with atomic_path(path) as temporary:
-        save_file({"logits": logits.float().contiguous().cpu()}, temporary)

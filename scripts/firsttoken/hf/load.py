@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from firsttoken.plan import Unsupported
 
@@ -91,7 +91,7 @@ def attention_name(model: PreTrainedModel) -> str:
     return f"{name} without cuDNN" if name == "sdpa" and model.device.type == "cuda" else name
 
 
-def tf32_state() -> str:
+def tf32_state() -> Literal["on", "off"]:
     """`on` or `off`: whether float32 matrix products may run in TF32."""
     import torch
 

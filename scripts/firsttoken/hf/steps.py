@@ -1,35 +1,79 @@
-"""The static work: one prefill, one decode step, as Hugging Face's own forward over fixed buffers."""
+"""Steps over Hugging Face's own forward: one prefill, one decode step, with the dynamic operations around them.
+
+`HfSteps` has them outside the step, so that a graph holds the forward alone. `CapturedHfSteps` has them inside.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
-from firsttoken.hf.kv_cache import DecodeView, KVStorage, PrefillView
-from firsttoken.hf.masks import MaskPlan
-from firsttoken.hf.native_ops import StepState
+from firsttoken.engine.base import EngineSpec
+from firsttoken.engine.buckets import kv_buckets, padded_length
+from firsttoken.engine.compilation import use_compile_cache
+from firsttoken.hf.jit_ops import JitOps
+from firsttoken.hf.kv_cache import DecodeView, KVStorage, PrefillView, aligned, allocate_storage
+from firsttoken.hf.load import attention_name, load_model, tf32_state
+from firsttoken.hf.masks import MaskPlan, use_ready_masks
+from firsttoken.hf.native_ops import HfState, NativeOps
 from firsttoken.plan import Unsupported
+from firsttoken.results import Facts
 
 Step = Callable[[], None]
+# Dynamo keeps what it compiled per code object; each KV bucket and prompt length is one entry.
+COMPILATIONS_PER_FUNCTION = 512
 
 
-class ModelSteps:
-    """Makes steps: functions without arguments that read and write a `StepState` and a `KVStorage`."""
+def load_hf_steps(spec: EngineSpec, device: torch.device) -> HfSteps:
+    """Load the model. Raises Unsupported for one that cannot run over a static cache."""
+    jit = spec.dynamic_operations == "jit"
+    cache = use_compile_cache(spec.plan.compile_cache_dir, few_kernels=True) if jit else "none"
+    model = load_model(spec.model_dir, spec.plan.dtype, spec.plan.device, threads=spec.plan.threads)
+    return HfSteps(model, spec, device, Facts(compile_cache=cache))
 
-    def __init__(self, model: PreTrainedModel, masks: MaskPlan) -> None:
+
+class HfSteps:
+    """See `engine.loop.Steps`."""
+
+    def __init__(self, model: PreTrainedModel, spec: EngineSpec, device: torch.device, facts: Facts) -> None:
+        """`facts` holds what the caller knows: `compile_cache` and `kernels`."""
+        plan = spec.plan
+        refuse_unsupported(model, plan.max_context)
+        use_ready_masks(model)
         self.model: Any = model
-        self.masks = masks
+        self.plan, self._facts = plan, facts
+        self._jit = spec.dynamic_operations != "native"
+        self.capacity = aligned(plan.max_context)
+        self.masks = MaskPlan(model.config, model.dtype, device, self.capacity)
+        self.storage = allocate_storage(model, self.capacity, self.masks.prefill(1))
+        self.state = HfState(self.masks, vocab_size(model), plan.seed)
+        self._scratch = self.state.scratch(), self.storage.scratch()
+        self.ops: NativeOps | JitOps
+        self.advance: Step | None = None
 
-    def prefill(self, state: StepState, storage: KVStorage, length: int) -> Step:
-        """Prompt of `length` tokens (padding included) to the logits of its last true token."""
-        model, cache = self.model, PrefillView(storage)
-        input_ids, position_ids = state.input_ids[:, :length], state.index[None, :length]
-        mask = self.masks.prefill(length)
+    def compile(self) -> None:
+        """The JIT operations; native ones have nothing to compile."""
+        if self._jit:
+            self.ops = JitOps(self.state, self.plan.sampling, self.plan.jit_backend)
+        else:
+            self.ops = NativeOps(self.state, self.plan.sampling, self.plan.seed)
+        self.advance = self.ops.advance
+
+    def begin(self, prompt_ids: Sequence[int], padded_length: int) -> None:
+        self.ops.begin(prompt_ids)
+
+    def prefill(self, padded_length: int, scratch: bool = False) -> Step:
+        """Prompt of `padded_length` tokens (padding included) to the logits of its last true token."""
+        state, storage = self._buffers(scratch)
+        cache, mask = PrefillView(storage), self.masks.prefill(padded_length)
+        input_ids, position_ids = state.input_ids[:, :padded_length], state.index[None, :padded_length]
+        forward = self._forward(padded_length)
 
         def step() -> None:
-            output = model(
+            output = forward(
                 input_ids=input_ids, position_ids=position_ids, attention_mask=mask, past_key_values=cache,
                 use_cache=True, logits_to_keep=state.last,
             )  # fmt: skip
@@ -37,20 +81,96 @@ class ModelSteps:
 
         return step
 
-    def decode(self, state: StepState, storage: KVStorage, bucket: int) -> Step:
+    def decode(self, bucket: int, scratch: bool = False) -> Step:
         """`state.token` at `state.position` to the next logits, over the first `bucket` positions of the cache."""
-        model, cache = self.model, DecodeView(storage, state.position, bucket)
+        state, storage = self._buffers(scratch)
+        cache, mask = DecodeView(storage, state.position, bucket), self.masks.decode(state.rows, bucket)
         position_ids = state.position[None]
-        mask = self.masks.decode(state.rows, bucket)
+        forward = self._forward(None)
 
         def step() -> None:
-            output = model(
+            output = forward(
                 input_ids=state.token, position_ids=position_ids, attention_mask=mask, past_key_values=cache,
                 use_cache=True,
             )  # fmt: skip
             state.logits.copy_(output.logits[:, 0])
 
         return step
+
+    def _buffers(self, scratch: bool) -> tuple[HfState, KVStorage]:
+        return self._scratch if scratch else (self.state, self.storage)
+
+    def _forward(self, padded_length: int | None) -> Any:
+        """What computes a prefill of this length, or a decode step."""
+        return self.model
+
+    def reseed(self, seed: int) -> None:
+        self.ops.reseed(seed)
+
+    def facts(self) -> Facts:
+        return Facts(
+            attention=attention_name(self.model),
+            tf32=tf32_state(),
+            compile_cache=self._facts.compile_cache,
+            kernels=self._facts.kernels,
+        )
+
+
+class CapturedHfSteps(HfSteps):
+    """The forward compiled by torch.compile, with the JIT operations within the step: what `compiled_graph` runs where
+    our own decoder does not cover the model."""
+
+    ops: JitOps
+
+    def __init__(
+        self, model: PreTrainedModel, spec: EngineSpec, device: torch.device, facts: Facts, compiled: bool
+    ) -> None:
+        """`compiled` False: the forward as it is, where nothing is captured either."""
+        super().__init__(model, spec, device, facts)
+        self._compiled_forward: Any = model
+        if compiled:
+            from torch._dynamo import config
+
+            config.recompile_limit = max(config.recompile_limit, COMPILATIONS_PER_FUNCTION)
+            self._compiled_forward = torch.compile(model, fullgraph=True, dynamic=False)
+        self._planned = {padded_length(self.plan.graphs, n, self.plan.max_context) for n in self.plan.prompt_lengths}
+
+    def compile(self) -> None:
+        """Compile the operations, and the forward for every planned prompt length and KV bucket."""
+        super().compile()
+        self.advance = None
+        for length in self._planned:
+            self.prefill(length, scratch=True)()
+        for bucket in kv_buckets(self.capacity, self.plan.graphs.kv_buckets):
+            self.decode(bucket, scratch=True)()
+
+    def begin(self, prompt_ids: Sequence[int], padded_length: int) -> None:
+        self.state.stage(prompt_ids, padded_length)
+
+    def prefill(self, padded_length: int, scratch: bool = False) -> Step:
+        forward, (state, _) = super().prefill(padded_length, scratch), self._buffers(scratch)
+
+        def step() -> None:
+            state.upload(padded_length)
+            self.ops.begin_on_device(state)
+            forward()
+            self.ops.advance_on_device(state)
+
+        return step
+
+    def decode(self, bucket: int, scratch: bool = False) -> Step:
+        forward, (state, _) = super().decode(bucket, scratch), self._buffers(scratch)
+
+        def step() -> None:
+            forward()
+            self.ops.advance_on_device(state)
+
+        return step
+
+    def _forward(self, padded_length: int | None) -> Any:
+        # A length that is not in the plan would be compiled while a request waits for it.
+        planned = padded_length is None or padded_length in self._planned
+        return self._compiled_forward if planned else self.model
 
 
 def refuse_unsupported(model: Any, max_context: int) -> None:
@@ -67,11 +187,3 @@ def refuse_unsupported(model: Any, max_context: int) -> None:
 def vocab_size(model: Any) -> int:
     """Columns of the logits."""
     return int(model.get_output_embeddings().weight.shape[0])
-
-
-def scratch_state(state: StepState, masks: MaskPlan) -> StepState:
-    """A second set of buffers for rehearsals, so that nothing that a request will read is touched."""
-    scratch = StepState(masks, state.logits.shape[-1], seed=0, pin=False)
-    for row in scratch.rows:
-        row.zero_()
-    return scratch

@@ -19,7 +19,7 @@ import msgspec
 from firsttoken.approaches.base import Approach
 from firsttoken.files import write_json
 from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
-from firsttoken.measure.run_record import Facts, Measurements, RunOutputs, RunRequest, run_record
+from firsttoken.measure.run_record import Measurements, RunOutputs, RunRequest, run_record
 from firsttoken.measure.sample_buffer import SampleBuffer, write_samples
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import TokenLog, save_logits
@@ -72,7 +72,7 @@ def _attempt(request: RunRequest, approach_class: type[Approach], outputs: RunOu
             finally:
                 measured.readings = telemetry.stop()
             measured.memory = approach.memory()
-            measured.facts = msgspec.convert(approach.facts(), Facts)
+            measured.facts = approach.facts()
             progress.note("logits for the equality check")
             save_logits(
                 approach,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -19,8 +18,8 @@ from firsttoken.measure.summary import memory_record, summarise
 from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
-from firsttoken.plan import Plan, Prompts, Record
-from firsttoken.results import MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
+from firsttoken.plan import Plan, Prompts
+from firsttoken.results import Facts, MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,6 @@ class RunOutputs:
     record: Path
     tokens: Path
     logits: Path
-
-
-class Facts(Record, frozen=True, kw_only=True):
-    """`Approach.facts()`, checked: an unknown name or value fails the run."""
-
-    attention: str = ""
-    tf32: Literal["on", "off"] = "off"
-    compile_cache: Literal["none", "cold", "cached"] = "none"
-    kernels: str = ""  # what the steps run by, where an approach has a choice
 
 
 @dataclass
@@ -136,6 +126,7 @@ def run_record(
         memory=memory_record(measured.memory, measured.readings) if measured.readings else MemoryRecord(),
         compile_cache=facts.compile_cache,
         kernels=facts.kernels,
+        ahead=facts.ahead,
         model_hash=request.model_hash,
         code_sha256=request.code_sha256,
         fingerprint=request.fingerprint,

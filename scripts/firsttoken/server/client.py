@@ -13,10 +13,10 @@ from typing import Self
 
 import msgspec
 
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Unsupported
 from firsttoken.process import OwnedProcess, private_folder
-from firsttoken.results import SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 
 GENERATOR_COMMAND = (
@@ -171,8 +171,19 @@ class GeneratorClient:
         assert isinstance(answer, protocol.Saved)
         return answer.offered
 
-    def inspect(self) -> protocol.Inspection:
-        """Memory, counters and facts of the engine."""
+    def memory(self) -> MemoryReport:
+        """As `Approach.memory`."""
+        return self._inspect().memory
+
+    def counters(self) -> dict[str, float]:
+        """As `Approach.counters`."""
+        return self._inspect().counters
+
+    def facts(self) -> Facts:
+        """As `Approach.facts`."""
+        return self._inspect().facts
+
+    def _inspect(self) -> protocol.Inspection:
         number = self._request = self._request + 1
         self._send(protocol.Inspect(number))
         answer = self._answer(number)

@@ -15,7 +15,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 import msgspec
 
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 # One datagram must fit the socket buffer. Linux grants any user net.core.wmem_max (212,992 by default) and doubles it
 # for its own bookkeeping, so that 256 KiB pass everywhere: a prompt of more than 50,000 ids.
@@ -130,7 +130,7 @@ class Inspection(Message, frozen=True, tag=23):
     request: RequestId
     memory: MemoryReport
     counters: dict[str, float]
-    facts: dict[str, str]
+    facts: Facts
 
 
 class Heartbeat(Message, frozen=True, tag=24):

@@ -28,7 +28,7 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from firsttoken import process
-from firsttoken.engine.contract import Engine, EngineSpec
+from firsttoken.engine.base import Engine, EngineSpec
 from firsttoken.engines import build_engine
 from firsttoken.plan import Unsupported
 from firsttoken.server import protocol

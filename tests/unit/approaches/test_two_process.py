@@ -14,7 +14,7 @@ from firsttoken.approaches.cuda_graph import CudaGraph
 from firsttoken.approaches.jit_cuda import JitCuda
 from firsttoken.approaches.null import Null
 from firsttoken.approaches.null_2p import Null2p
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.engine.null import CONSTANT_TOKEN
 from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import MemoryReport

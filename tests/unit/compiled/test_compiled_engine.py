@@ -13,7 +13,7 @@ from unit.tiny_models import build_tiny_model, prompt_ids
 
 torch = pytest.importorskip("torch")
 
-from fakes.tape_graph import TapeForm  # noqa: E402
+from fakes.tape_graph import TapeBackend  # noqa: E402
 
 CONTEXT = 40
 
@@ -104,7 +104,7 @@ def test_cancelled_request_leaves_nothing_behind() -> None:
 def test_captured_steps_queued_ahead_give_the_same_tokens(buckets: tuple[int, ...]) -> None:
     """Steps as recorded tapes, tokens that arrive late. Seen to fail with a decode step that reads the position from
     the host, and with more steps queued ahead than the ring has slots."""
-    engine = make_engine(TapeForm(), graphs=GraphOptions(kv_buckets=(16,), prefill_buckets=buckets))
+    engine = make_engine(TapeBackend(), graphs=GraphOptions(kv_buckets=(16,), prefill_buckets=buckets))
     for length in (12, 4, 23, 1, 12):
         assert request(engine, length) == expected(length)
     assert request(engine, 4, new_tokens=1) == expected(4)[:1]
@@ -115,7 +115,7 @@ def test_captured_steps_queued_ahead_give_the_same_tokens(buckets: tuple[int, ..
 
 def test_a_first_token_never_waits_for_a_second_step() -> None:
     """Seen to fail with tokens read one step late from the first on."""
-    form = TapeForm()
+    form = TapeBackend()
     engine = make_engine(form)
     replays: list[int] = []
 
@@ -129,7 +129,7 @@ def test_a_first_token_never_waits_for_a_second_step() -> None:
 
 def test_what_runs_beyond_a_cancellation_is_never_seen() -> None:
     """Trap 9. Seen to fail without the look at `cancelled`, and with times of steps that were only queued."""
-    engine = make_engine(TapeForm())
+    engine = make_engine(TapeBackend())
     for stop_after in (1, 2, 5, 8):
         assert request(engine, 12, stop_after=stop_after) == expected(12)[:stop_after]
         assert len(engine.timings()) == stop_after

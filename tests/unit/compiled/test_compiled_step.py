@@ -16,6 +16,7 @@ CONTEXT = 32
 def make_steps(model: Any, regions: str = "none", backend: str = "eager", sampling: Any = None, **options: Any) -> Any:
     from firsttoken.compiled.compiled_regions import CompileOptions
     from firsttoken.compiled.compiled_step import CompiledSteps, StepOptions
+
     from firsttoken.plan import Sampling
 
     how = CompileOptions(regions=regions, backend=backend)  # type: ignore[arg-type]
@@ -94,15 +95,15 @@ def test_sampled_tokens_differ_and_repeat_with_the_seed() -> None:
 @pytest.mark.parametrize("regions", ["regional", "whole"])
 def test_compiled_whole_and_in_regions_gives_the_same_tokens(regions: str) -> None:
     """Traced by Dynamo without a graph break; the backend runs what was traced."""
-    from firsttoken.engine.compile_cache import compile_counters
+    from firsttoken.engine.compilation import compile_count
 
     torch._dynamo.reset()
     plain = run(make_steps(build_tiny_model("llama_gqa")), prompt_ids(12), 10)
     steps = make_steps(build_tiny_model("llama_gqa"), regions)
     assert run(steps, prompt_ids(12), 10) == plain
-    compiled = compile_counters()
+    compiled = compile_count()
     assert run(steps, prompt_ids(12), 10) == plain
-    assert compile_counters() == compiled > 0
+    assert compile_count() == compiled > 0
 
 
 @pytest.mark.slow
@@ -110,7 +111,7 @@ def test_layers_share_one_compilation() -> None:
     """More layers, no more compilations; seen to fail with a `forward` of its own on each layer's norms."""
     from transformers import AutoModelForCausalLM
 
-    from firsttoken.engine.compile_cache import compile_counters
+    from firsttoken.engine.compilation import compile_count
 
     compilations = []
     for layers in (2, 5):
@@ -118,7 +119,7 @@ def test_layers_share_one_compilation() -> None:
         config = build_tiny_model("llama_gqa").config
         config.num_hidden_layers = layers
         steps = make_steps(AutoModelForCausalLM.from_config(config).eval(), "regional")
-        before = compile_counters()
+        before = compile_count()
         run(steps, prompt_ids(3), 3)
-        compilations.append(compile_counters() - before)
+        compilations.append(compile_count() - before)
     assert compilations[0] == compilations[1]

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from fakes.engines import GRAPHS, MAX_CONTEXT, SAMPLED, make_spec, run_request, whole_sequence_logits
+from fakes.engines import GRAPHS, MAX_CONTEXT, SAMPLED, make_spec, make_tape_engine, run_request, whole_sequence_logits
 from firsttoken.plan import GraphOptions
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
 torch = pytest.importorskip("torch")
 
-from fakes.tape_graph import CaptureRefused, TapeForm  # noqa: E402
+from fakes.tape_graph import CaptureRefused, TapeBackend  # noqa: E402
 
 MakeEngine = Callable[..., Any]
 
@@ -31,12 +31,10 @@ def model_dirs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def make_engine(model_dirs: dict[str, Path]) -> Iterator[MakeEngine]:
-    from firsttoken.engine.loop import ModelEngine
-
     engines: list[Any] = []
 
     def make(family: str = "llama_gqa", **plan: Any) -> Any:
-        engines.append(ModelEngine(make_spec(model_dirs[family], **plan), form=TapeForm()))
+        engines.append(make_tape_engine(make_spec(model_dirs[family], **plan)))
         return engines[-1]
 
     yield make
@@ -84,7 +82,7 @@ def test_the_kv_bucket_changes_at_the_exact_boundary(make_engine: MakeEngine, le
     """Trap 3. Seen to fail with `position <= bucket` in `bucket_for_position`: the step at 16 then reads only 0 to
     15."""
     engine = make_engine(prompt_lengths=(length,))
-    small, middle, _ = engine.library.decode_steps
+    small, middle, _ = engine.graphs.decode_steps
     before = small.replays, middle.replays
     assert run_request(engine, prompt_ids(length), 6) == greedy("llama_gqa", prompt_ids(length), 6)
     in_small = max(16 - length, 0)  # decode steps at positions length to 15
@@ -99,8 +97,8 @@ def test_evicting_each_graph_leaves_the_others_right(make_engine: MakeEngine) ->
     for newcomer in range(4, 10):
         run_request(engine, prompt_ids(newcomer), 4)
         assert engine.worker.drain(30)
-        assert engine.pool.keys[-1] == newcomer and len(engine.pool.keys) <= 3
-        for length in engine.pool.keys:
+        assert engine.graphs.pool.keys[-1] == newcomer and len(engine.graphs.pool.keys) <= 3
+        for length in engine.graphs.pool.keys:
             assert run_request(engine, prompt_ids(length), 4) == wanted[length]
     counters = engine.counters()
     assert (counters["captures"], counters["evictions"], counters["prefill_misses"]) == (6, 3, 5)
@@ -110,16 +108,16 @@ def test_only_lengths_that_never_ran_are_rehearsed(make_engine: MakeEngine) -> N
     """A rehearsal beside live decode takes the device from it. Seen to fail with every capture rehearsed, and with
     lengths noted as run before they have run."""
     engine = make_engine(prompt_lengths=(4,))
-    beforehand = engine.form.rehearsals
-    assert beforehand == len(engine.library.decode_steps) + 1
+    beforehand = engine.backend.warm_ups
+    assert beforehand == len(engine.graphs.decode_steps) + 1
     assert run_request(engine, prompt_ids(9), 4) == greedy("llama_gqa", prompt_ids(9), 4)
     assert engine.worker.drain(30)
-    assert engine.form.rehearsals == beforehand
+    assert engine.backend.warm_ups == beforehand
     assert run_request(engine, prompt_ids(9), 4) == greedy("llama_gqa", prompt_ids(9), 4)
     assert engine.counters()["prefill_misses"] == 1
-    engine.library.borrow_prefill(11)  # asked for and not run
+    engine.graphs.acquire_prefill(11)  # asked for and not run
     assert engine.worker.drain(30)
-    assert engine.form.rehearsals == beforehand + 1
+    assert engine.backend.warm_ups == beforehand + 1
 
 
 def test_any_order_of_replays_gives_the_same_tokens(make_engine: MakeEngine) -> None:
@@ -139,11 +137,11 @@ def test_a_capture_beside_live_decoding_changes_no_token(make_engine: MakeEngine
 
     def emit(token: int) -> None:
         if len(tokens) in (2, 8):
-            engine.worker.later(lambda: engine.pool.fill(9 + len(tokens)))
+            engine.worker.later(lambda: engine.graphs.pool.fill(9 + len(tokens)))
             assert engine.worker.drain(30)
         tokens.append(token)
 
-    engine.generate(prompt_ids(5), 20, emit, lambda: False)
+    engine.generate(prompt_ids(5), 20, emit)
     assert engine.counters()["captures"] == 3
     assert tokens == wanted
 
@@ -163,52 +161,53 @@ def test_captures_and_warm_ups_advance_nothing(make_engine: MakeEngine) -> None:
     longer_warm_up = make_engine(sampling=SAMPLED, prompt_lengths=(5, 9, 12))
     assert run_request(engine, prompt_ids(5), 12) == run_request(longer_warm_up, prompt_ids(5), 12)
     watched = [
-        *engine.storage.keys,
-        *engine.storage.values,
-        *engine.state.rows,
-        engine.state.position,
-        engine.state.token,
+        *engine.steps.storage.keys,
+        *engine.steps.storage.values,
+        *engine.steps.state.rows,
+        engine.steps.state.position,
+        engine.steps.state.token,
     ]
-    watched.append(engine.state.logits)
+    watched.append(engine.steps.state.logits)
     before = [tensor.clone() for tensor in watched]
-    generator_state = engine.ops.generator.get_state()
-    assert engine.worker.run(lambda: engine.pool.fill(11))
+    generator_state = engine.steps.ops.generator.get_state()
+    assert engine.worker.run(lambda: engine.graphs.pool.fill(11))
     assert all(torch.equal(now, then) for now, then in zip(watched, before, strict=True))
-    assert torch.equal(engine.ops.generator.get_state(), generator_state)
+    assert torch.equal(engine.steps.ops.generator.get_state(), generator_state)
 
 
-@pytest.mark.parametrize(("forward", "steps_before_token_1"), [("graph", 2), ("eager", 1)])
-def test_a_token_is_read_a_step_late_where_steps_are_replayed_only(
-    model_dirs: dict[str, Path], forward: Any, steps_before_token_1: int
-) -> None:
-    """Seen to fail with eager steps read late: each first gap was then two steps long, and each last one nothing."""
-    from firsttoken.engine.loop import ModelEngine
-
-    engine = ModelEngine(make_spec(model_dirs["llama_gqa"], forward), form=TapeForm())
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_so_many_steps_are_queued_before_a_token_is_read(model_dirs: dict[str, Path], ahead: int) -> None:
+    """Seen to fail with the bound on queued steps one too large, and with `ahead` left out of it."""
+    engine = make_tape_engine(make_spec(model_dirs["llama_gqa"], ahead=ahead))
+    assert engine.facts().ahead == ahead
     steps: list[int] = []
     try:
-        count = engine.ops.advance
-        engine.ops.advance = lambda: (steps.append(1), count())
+        advance = engine.steps.advance
+        engine.steps.advance = lambda: (steps.append(1), advance())
         seen: list[int] = []
-        engine.generate(prompt_ids(5), 6, lambda token: seen.append(len(steps) - 1), lambda: False)
+        engine.generate(prompt_ids(5), 6, lambda token: seen.append(len(steps) - 1))
+        missed: list[int] = []
+        steps.clear()
+        engine.generate(prompt_ids(7), 6, lambda token: missed.append(len(steps) - 1))
     finally:
         engine.close()
-    assert seen == [0, *range(steps_before_token_1, steps_before_token_1 + 4), 5]
+    assert seen == [min(index + ahead, 5) for index in range(6)]
+    assert missed == [0, *seen[1:]], "after a prefill that ran eagerly the first token waits for nothing"
 
 
 def test_a_cancelled_request_stops_and_leaves_the_engine_ready(make_engine: MakeEngine) -> None:
     """Trap 9. Seen to fail without the check in the loop, and with a lease that a cancelled request keeps."""
     engine = make_engine()
     assert run_request(engine, prompt_ids(5), 20, stop_after=3) == greedy("llama_gqa", prompt_ids(5), 3)
-    assert not engine.pool._leases
+    assert not engine.graphs.pool._leases
     assert run_request(engine, prompt_ids(13), 6) == greedy("llama_gqa", prompt_ids(13), 6)
 
     def refuse(token: int) -> None:
         raise ConnectionError("the client has gone")
 
     with pytest.raises(ConnectionError):
-        engine.generate(prompt_ids(5), 20, refuse, lambda: False)
-    assert not engine.pool._leases
+        engine.generate(prompt_ids(5), 20, refuse)
+    assert not engine.graphs.pool._leases
     assert run_request(engine, prompt_ids(5), 3) == greedy("llama_gqa", prompt_ids(5), 3)
 
 
@@ -216,7 +215,7 @@ def test_nothing_that_lasts_is_an_inference_tensor(make_engine: MakeEngine) -> N
     """Trap 10. Seen to fail with the KV buffers allocated under inference_mode."""
     engine = make_engine()
     run_request(engine, prompt_ids(5), 3)
-    lasting = [t for holder in (engine.state, engine.storage) for t in _tensors_of(holder)]
+    lasting = [t for holder in (engine.steps.state, engine.steps.storage) for t in _tensors_of(holder)]
     assert len(lasting) > 10
     assert not any(tensor.is_inference() for tensor in lasting)
     for tensor in lasting:
@@ -232,7 +231,7 @@ def _tensors_of(holder: Any) -> list[Any]:
 def test_after_a_failed_capture_requests_are_served_and_others_captured(make_engine: MakeEngine) -> None:
     """Trap 11. Seen to fail with a failure that is not noted, and with one that ends the capture thread."""
     engine = make_engine(prompt_lengths=(5,))
-    engine.form.fail_next = 1
+    engine.backend.fail_next = 1
     for _ in range(2):
         assert run_request(engine, prompt_ids(9), 4) == greedy("llama_gqa", prompt_ids(9), 4)
         assert engine.worker.drain(30)
@@ -240,20 +239,36 @@ def test_after_a_failed_capture_requests_are_served_and_others_captured(make_eng
     assert engine.worker.drain(30)
     counters = engine.counters()
     assert (counters["failed_captures"], counters["captures"]) == (1, 2)
-    assert "previous error during capture" in engine.pool.failures[9]
+    assert "previous error during capture" in engine.graphs.pool.failures[9]
     assert run_request(engine, prompt_ids(10), 4) == greedy("llama_gqa", prompt_ids(10), 4)
     assert engine.counters()["prefill_hits"] == 1
 
 
 def test_a_model_whose_decode_step_cannot_be_captured_is_refused(model_dirs: dict[str, Path]) -> None:
     """Trap 11. Seen to fail with the error let through as it is, which would be recorded as a failure of the run."""
-    from firsttoken.engine.loop import ModelEngine
     from firsttoken.plan import Unsupported
 
-    form = TapeForm()
-    form.fail_next = 1
-    with pytest.raises(Unsupported, match="LlamaForCausalLM: its decode step cannot be captured"):
-        ModelEngine(make_spec(model_dirs["llama_gqa"]), form=form)
+    backend = TapeBackend()
+    backend.fail_next = 1
+    with pytest.raises(Unsupported, match="its decode step cannot be captured"):
+        make_tape_engine(make_spec(model_dirs["llama_gqa"]), backend)
+
+
+def test_a_planned_prefill_that_cannot_be_captured_is_refused(model_dirs: dict[str, Path]) -> None:
+    """Never silently eager. Seen to fail with the failure counted and the prefill run eagerly from then on."""
+    from firsttoken.plan import Unsupported
+
+    backend, spec = TapeBackend(), make_spec(model_dirs["llama_gqa"])
+    make_step, made = backend.make_step, []
+
+    def fail_the_fourth(live: Any, warm_up: Any) -> Any:
+        made.append(live)
+        backend.fail_next = int(len(made) == 4)  # behind the three KV buckets
+        return make_step(live, warm_up)
+
+    backend.make_step = fail_the_fourth
+    with pytest.raises(Unsupported, match="its prefill of 5 tokens cannot be captured: CaptureRefused"):
+        make_tape_engine(spec, backend)
 
 
 def test_a_capture_refuses_a_host_sync_and_replays_follow_addresses() -> None:
@@ -298,6 +313,6 @@ def test_memory_of_graphs_is_flat_over_many_evictions(make_engine: MakeEngine) -
         for length in range(3, 12):
             run_request(engine, prompt_ids(length), 1)
             assert engine.worker.drain(30), round_
-    open_graphs = [graph for graph in engine.form.graphs if graph._tape is not None]
-    assert len(open_graphs) == len(engine.library.decode_steps) + 2
+    open_graphs = [graph for graph in engine.backend.graphs if graph._tape is not None]
+    assert len(open_graphs) == len(engine.graphs.decode_steps) + 2
     assert engine.counters()["evictions"] == engine.counters()["captures"] - 2

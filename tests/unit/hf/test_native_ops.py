@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig  # noqa: E402
 
 from firsttoken.engine import rng  # noqa: E402
-from firsttoken.engine.compile_cache import compile_counters  # noqa: E402
-from firsttoken.hf.jit_ops import CompiledOps  # noqa: E402
+from firsttoken.engine.compilation import compile_count  # noqa: E402
+from firsttoken.hf.jit_ops import JitOps  # noqa: E402
 from firsttoken.hf.masks import MaskPlan  # noqa: E402
 from firsttoken.hf.native_ops import NativeOps, StepState, keep_likely  # noqa: E402
 from firsttoken.plan import Unsupported  # noqa: E402
@@ -34,7 +34,7 @@ def make_ops(form: str, config: str = "full", sampling: Sampling = Sampling(), s
     plan = MaskPlan(CONFIGS[config], torch.float32, torch.device("cpu"), CAPACITY)
     state = StepState(plan, VOCAB, seed, pin=False)
     state.logits.copy_(torch.linspace(0, 2, VOCAB).roll(3))
-    return NativeOps(state, sampling, seed) if form == "native" else CompiledOps(state, sampling, seed, form)
+    return NativeOps(state, sampling, seed) if form == "native" else JitOps(state, sampling, seed, form)
 
 
 def visible(row: Any) -> list[int]:
@@ -177,14 +177,14 @@ def test_the_compiled_form_is_one_call_a_step_and_no_operator_beside_it(sampling
 def test_nothing_recompiles_after_warm_up() -> None:
     """Trap 12. Guards against shapes or numbers that change from request to request in a compiled call."""
     ops = make_ops("inductor", "window")
-    before = compile_counters()
+    before = compile_count()
     with torch.inference_mode():
         for length in range(1, 16):
             ops.begin([1] * length)
             ops.advance()
-    assert compile_counters() == before
+    assert compile_count() == before
     other = make_ops("inductor", "both")  # another engine's tensors get code of their own
-    assert compile_counters() > before
+    assert compile_count() > before
     with torch.inference_mode():
         other.begin([1, 2])
         other.advance()

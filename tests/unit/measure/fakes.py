@@ -13,7 +13,7 @@ from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.measure.run_record import RunOutputs, RunRequest
 from firsttoken.measure.sampler import GpuProcess, GpuReading, Readings, Sample, SamplerStart
 from firsttoken.plan import Device, Plan, Prompt, Prompts
-from firsttoken.results import SetupTimes, TokenTiming
+from firsttoken.results import Facts, SetupTimes, TokenTiming
 
 LENGTHS = (3, 5)
 NEW_TOKENS = 4
@@ -40,8 +40,8 @@ class Constant(Approach):
     def counters(self) -> dict[str, float]:
         return {"requests": float(len(self.calls)), "captures": 2.0}
 
-    def facts(self) -> dict[str, str]:
-        return {"attention": "none", "tf32": "off", "compile_cache": "cold"}
+    def facts(self) -> Facts:
+        return Facts(attention="none", tf32="off", compile_cache="cold")
 
     def close(self) -> None:
         self.closed += 1

@@ -283,16 +283,10 @@ def test_why_there_are_no_logits_is_said(tmp_path: Path) -> None:
     assert (record.status, "no tokens/5/0" in record.reason) == ("failed", True)
 
 
-@pytest.mark.parametrize(
-    ("broken", "reason"),
-    [
-        (ShortSplit, "timings() gave 1 rows for 4 tokens"),
-        (type("Facts", (Constant,), {"facts": lambda self: {"tf32": "perhaps"}}), "perhaps"),
-    ],
-)
-def test_a_broken_contract_fails_the_run(tmp_path: Path, broken: type[Approach], reason: str) -> None:
-    record, _ = run(tmp_path, broken)
-    assert (record.status, reason in record.reason) == ("failed", True), record.reason
+def test_a_broken_contract_fails_the_run(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, ShortSplit)
+    assert record.status == "failed"
+    assert "timings() gave 1 rows for 4 tokens" in record.reason
 
 
 def test_time_before_load_is_counted_once() -> None:

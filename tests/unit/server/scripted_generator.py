@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from firsttoken import process
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Unsupported
 from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import sender as sender_module

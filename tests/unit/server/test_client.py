@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.engine.contract import EngineSpec
+from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import MemoryReport
 from firsttoken.server.client import GeneratorClient, GeneratorDied, GeneratorError

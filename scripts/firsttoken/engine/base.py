@@ -1,4 +1,4 @@
-"""What an engine is to whoever drives it: a one-process approach, or the engine thread of a generator process."""
+"""What an engine is to whoever drives it: an approach in the same process, or the engine thread of a generator."""
 
 from __future__ import annotations
 
@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from firsttoken.plan import Plan, Record
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 Forward = Literal["eager", "graph", "compiled", "null"]
 DynamicOperations = Literal["native", "jit", "captured", "none"]
-
-
-class Unsupported(Exception):
-    """`build_engine` cannot serve this model or plan; one sentence for the reader of the report."""
 
 
 class EngineSpec(Record, frozen=True, kw_only=True):
@@ -24,10 +20,16 @@ class EngineSpec(Record, frozen=True, kw_only=True):
     plan: Plan
     forward: Forward
     dynamic_operations: DynamicOperations
+    ahead: int = 0  # decode steps queued before a token is read
+
+
+def never() -> bool:
+    """The `cancelled` of a request that nobody cancels."""
+    return False
 
 
 class Engine(Protocol):
-    """Runs one request at a time. Made by `runtime.engine.build_engine(spec)`; all calls come from one thread."""
+    """Runs one request at a time. Made by `engines.build_engine(spec)`; all calls come from one thread."""
 
     setup: SetupTimes  # imports_s is the engine's own; the driver adds what came before
 
@@ -36,7 +38,7 @@ class Engine(Protocol):
         prompt_ids: Sequence[int],
         max_new_tokens: int,
         emit: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         """Call `emit(token)` once a token, as soon as it is an `int` on this host; stop early when `cancelled()`.
 
@@ -56,8 +58,8 @@ class Engine(Protocol):
         """prefill_hits, prefill_misses, prefills, decode_steps, decode_replays, captures, evictions, failed_captures,
         recompiles."""
 
-    def facts(self) -> dict[str, str]:
-        """attention, tf32, compile_cache, kernels: no other names, or the record is refused."""
+    def facts(self) -> Facts:
+        """How it computes."""
 
     def close(self) -> None:
         """Release graphs, threads and memory; idempotent."""

@@ -1,0 +1,197 @@
+"""Our own decoder for Llama-like models: the whole forward pass, in the order in which data runs through it.
+
+A layer is RMS norm, attention with rotary positions, residual, RMS norm, gated MLP with SiLU, residual. Q, K and V are
+one product, gate and up another. The norms before them are part of the product for a single row, and their gains are
+folded into the weights: W (g * x / rms(x)) = ((W g) x) / rms(x). Imports triton.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from firsttoken.compiled.decode import Attention, Linear, TileConfig, attention_row, linear_row
+from firsttoken.compiled.prefill import attention_rows, linear_rows
+from firsttoken.compiled.tuning import Tuner
+
+KVCache = list[tuple[torch.Tensor, torch.Tensor]]  # keys, values of each layer, [1, kv_heads, positions, head_dim]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """The four products of a decoder layer, and its attention."""
+
+    qkv: Linear
+    attention: Attention
+    o: Linear
+    gate_up: Linear
+    down: Linear
+
+
+class Decoder:
+    """Embedding, layers, last norm and head. `tune` comes before the first decode step."""
+
+    def __init__(self, embedding: torch.Tensor, layers: list[Layer], head: Linear, head_dim: int) -> None:
+        self.embedding, self.layers, self.head, self.head_dim = embedding, layers, head, head_dim
+        self._tiles: dict[str, TileConfig] = {}
+
+    # ------------------------------------------------------------ the forward pass
+
+    def decode(
+        self, token: torch.Tensor, position: torch.Tensor, cache: KVCache, bucket: int, logits: torch.Tensor
+    ) -> None:
+        """One token `[1, 1]` at `position` `[1]` to `logits` `[1, vocab]`, over `bucket` positions of the cache."""
+        x = functional.embedding(token[0], self.embedding)
+        for layer, (keys, values) in zip(self.layers, cache, strict=True):
+            qkv = self._row(layer.qkv, x)
+            attended = attention_row(layer.attention, qkv, keys, values, position, bucket)
+            x = self._row(layer.o, attended, residual=x)
+            x = self._row(layer.down, self._row(layer.gate_up, x), residual=x)
+        self._row(self.head, x, out=logits)
+
+    def prefill(self, ids: torch.Tensor, last: torch.Tensor, cache: KVCache, logits: torch.Tensor) -> None:
+        """A prompt `ids` `[count]`, padding included, to `logits` `[1, vocab]` of the token at index `last` `[1]`."""
+        x = functional.embedding(ids, self.embedding)
+        for layer, (keys, values) in zip(self.layers, cache, strict=True):
+            qkv = linear_rows(layer.qkv, x)
+            attended = attention_rows(layer.attention, qkv, keys, values)
+            x = linear_rows(layer.o, attended, residual=x)
+            x = linear_rows(layer.down, linear_rows(layer.gate_up, x), residual=x)
+        self._row(self.head, x.index_select(0, last), out=logits)
+
+    def _row(self, linear: Linear, x: torch.Tensor, **buffers: torch.Tensor) -> torch.Tensor:
+        return linear_row(linear, x, self._tiles[linear.key()], **buffers)
+
+    # ------------------------------------------------------------ made ready
+
+    def new_cache(self, positions: int, shared: bool = False) -> KVCache:
+        """An empty KV cache; `shared`: one layer's in the place of all, somewhere for a warm-up to write."""
+
+        def one() -> tuple[torch.Tensor, torch.Tensor]:
+            size = (1, self.layers[0].attention.kv_heads, positions, self.head_dim)
+            return tuple(self.embedding.new_zeros(size) for _ in range(2))  # type: ignore[return-value]
+
+        return [one()] * len(self.layers) if shared else [one() for _ in self.layers]
+
+    def tune(self, folder: str) -> Tuner:
+        """Find the tiles of each product of a decode step; `folder` keeps them for later processes."""
+        by_key: dict[str, list[Linear]] = {}
+        for linear in [*(part for layer in self.layers for part in _products(layer)), self.head]:
+            by_key.setdefault(linear.key(), []).append(linear)
+        tuner = Tuner(folder)
+        self._tiles = {key: tuner.choose(products) for key, products in by_key.items()}
+        return tuner
+
+    def fold_norms(self, gains: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """Multiply the gains of each layer's two norms into the products behind them, in place."""
+        for layer, layer_gains in zip(self.layers, gains, strict=True):
+            for linear, gain in zip((layer.qkv, layer.gate_up), layer_gains, strict=True):
+                linear.weight.copy_((linear.weight.float() * gain.float()).to(linear.weight.dtype))
+
+
+def _products(layer: Layer) -> tuple[Linear, ...]:
+    return layer.qkv, layer.o, layer.gate_up, layer.down
+
+
+# ---------------------------------------------------------------- weights
+
+COVERED = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # model types of transformers
+STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # whose angles do not depend on the text's length
+LARGEST_INPUT = 32768  # columns of a weight: a program holds the whole input row in registers
+SMALLEST_HEAD = 16  # a tensor core's products are at least so deep
+
+
+def uncovered(config: Any, dtype: torch.dtype, device: torch.device) -> str:
+    """Why `Decoder` cannot compute the model of this config; "" where it can."""
+    text = config.get_text_config()
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    rope = getattr(text, "rope_parameters", None) or {}
+    sizes = (text.hidden_size, text.intermediate_size, text.num_attention_heads * head_dim)
+    if text.model_type not in COVERED:
+        return f"no decoder of ours for {text.model_type}"
+    if text.hidden_act != "silu":
+        return f"the gate's function is {text.hidden_act}, not silu"
+    if rope.get("rope_type", "default") not in STATIC_ROPE or rope.get("partial_rotary_factor", 1.0) != 1.0:
+        return f"rotary positions of type {rope.get('rope_type')}, partial {rope.get('partial_rotary_factor', 1.0)}"
+    if head_dim & (head_dim - 1) or head_dim < SMALLEST_HEAD:
+        return f"heads of {head_dim}, not a power of two from {SMALLEST_HEAD}"
+    if max(sizes) > LARGEST_INPUT or any(size * dtype.itemsize % 16 for size in sizes):
+        return f"products over {', '.join(map(str, sizes))} columns"
+    if dtype == torch.float32 and device.type == "cuda":
+        return "float32: no tensor cores that keep all of its digits"
+    return ""
+
+
+@torch.inference_mode()
+def take_weights(model: Any, device: torch.device, positions: int) -> Decoder:
+    """A decoder with the weights of `model`, on `device`; gains are not folded yet.
+
+    Each weight goes to the device once, into the fused tensor where there is one, and the model's own parameters become
+    views of it: the model, moved to the device, computes with the same memory.
+    """
+    text = model.config.get_text_config()
+    base, head_dim = model.model, getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    cosine, sine = _rope_table(base.rotary_emb, positions, model.dtype)
+    epsilon = text.rms_norm_eps
+    layer_types, window = getattr(text, "layer_types", None), getattr(text, "sliding_window", None)
+    layers = []
+    for index, layer in enumerate(base.layers):
+        attend, mlp = layer.self_attn, layer.mlp
+        slides = window and (layer_types is None or layer_types[index] == "sliding_attention")
+        norms = [getattr(attend, name, None) for name in ("q_norm", "k_norm")]
+        q_gain, k_gain = (None if norm is None else norm.weight.to(device).float() for norm in norms)
+        attention = Attention(
+            heads=text.num_attention_heads, kv_heads=text.num_key_value_heads, scaling=attend.scaling,
+            rope_cos=cosine.to(device), rope_sin=sine.to(device), window=window if slides else None,
+            q_gain=q_gain, k_gain=k_gain, epsilon=epsilon,
+        )  # fmt: skip
+        if text.model_type == "phi3":
+            qkv, gate_up = [attend.qkv_proj], [mlp.gate_up_proj]
+        else:
+            qkv, gate_up = [attend.q_proj, attend.k_proj, attend.v_proj], [mlp.gate_proj, mlp.up_proj]
+        layers.append(
+            Layer(
+                qkv=replace(_fused(qkv, device), epsilon=epsilon),
+                attention=attention,
+                o=replace(_fused([attend.o_proj], device), residual=True),
+                gate_up=replace(_fused(gate_up, device), epsilon=epsilon, gated=True),
+                down=replace(_fused([mlp.down_proj], device), residual=True),
+            )
+        )
+    model.to(device)
+    head = model.get_output_embeddings()  # may share its weight with the embedding, so that nothing is folded in
+    last = Linear(head.weight.data, None if head.bias is None else head.bias.data, epsilon, base.norm.weight.float())
+    return Decoder(base.embed_tokens.weight.data, layers, last, head_dim)
+
+
+def norm_gains(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """For `Decoder.fold_norms`."""
+    return [(x.input_layernorm.weight.data, x.post_attention_layernorm.weight.data) for x in model.model.layers]
+
+
+def _fused(projections: list[nn.Linear], device: torch.device) -> Linear:
+    """One tensor on the device, with the projections' weights one below the other; they become views of it."""
+    first = projections[0].weight
+    rows = [projection.weight.shape[0] for projection in projections]
+    weight = torch.empty(sum(rows), first.shape[1], dtype=first.dtype, device=device)
+    bias = torch.empty(sum(rows), dtype=first.dtype, device=device) if projections[0].bias is not None else None
+    start = 0
+    for projection, count in zip(projections, rows, strict=True):
+        weight[start : start + count].copy_(projection.weight)
+        projection.weight.data = weight[start : start + count]
+        if bias is not None:
+            bias[start : start + count].copy_(projection.bias)
+            projection.bias.data = bias[start : start + count]
+        start += count
+    return Linear(weight, bias)
+
+
+def _rope_table(rotary: Any, positions: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosine and sine `[positions, head_dim]`, as transformers computes them for this model."""
+    index = torch.arange(positions)[None]
+    cosine, sine = rotary(torch.empty(1, dtype=dtype), index)
+    return cosine[0].contiguous(), sine[0].contiguous()

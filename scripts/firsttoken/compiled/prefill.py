@@ -1,0 +1,348 @@
+"""Kernels of a prefill: products of a few rows, attention over a prompt, and what lies between. Imports triton.
+
+A prompt of a few tokens costs what a decode step costs, the weights' bytes: its rows go through the tensor cores
+together, and each weight is read once. A long prompt's products go to cuBLAS, which fills the tensor cores; what counts
+there is how few kernels lie between them. Sums are float32 and in a fixed order.
+"""
+
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+# (what a kernel takes has types of Triton's own, known when it is compiled)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch.nn import functional
+
+from firsttoken.compiled.decode import MASKED, Attention, Linear
+from firsttoken.compiled.device_limits import next_power, num_sms, shared_memory_bytes
+
+LOG2_E = tl.constexpr(1.4426950408889634)
+FEW_ROWS = 16  # up to so many tokens, which is what tensor cores take at once, a product is our kernel's
+# Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
+# every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
+# and 21.2 us with the cache filled before.
+FILLED_INSIDE = 32
+
+
+# ---------------------------------------------------------------- products
+
+PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
+PRODUCT_WARPS = 4
+LARGEST_BLOCK = 128  # rows of a weight
+# Of 125 tile configurations for the products of Llama-2 7B with 10 tokens that were timed on an H100, none was over 1 %
+# faster than two programs on each SM, each with half of its shared memory full of loads in flight.
+PROGRAMS_PER_SM = 2
+GATE_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class ProductTiles:
+    """Tiles of a product of a few rows; see `linear_rows_kernel`."""
+
+    share: int  # rows of the weight a program
+    block: int  # the power of two that holds them
+    stages: int  # blocks of columns in flight or in use
+
+    @property
+    def weight_first(self) -> bool:
+        return self.block >= 64
+
+
+def product_tiles(linear: Linear) -> ProductTiles:
+    """Equal shares for all programs, and as many loads in flight as the shared memory holds."""
+    device = linear.weight.device
+    programs = PROGRAMS_PER_SM * num_sms(device)
+    share = min(8 * -(-linear.out_features // (8 * programs)), LARGEST_BLOCK)
+    block = max(16, next_power(share))
+    weights = block * (2 if linear.gated else 1)
+    stage_bytes = (weights + FEW_ROWS) * PRODUCT_DEPTH * linear.weight.element_size()
+    stages = max(2, min(7, shared_memory_bytes(device, PROGRAMS_PER_SM) // stage_bytes))
+    return ProductTiles(share, block, stages)
+
+
+@triton.jit
+def _weight_block(weight, row, inside, column, K: tl.constexpr, BLOCK_K: tl.constexpr):
+    inside = inside[:, None]
+    if K % BLOCK_K != 0:
+        inside = inside & (column < K)[None, :]
+    place = weight + row.to(tl.int64)[:, None] * K + column[None, :]
+    return tl.load(place, mask=inside, other=0.0, eviction_policy="evict_first")
+
+
+@triton.jit
+def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
+    if WEIGHT_FIRST:
+        total = tl.dot(block, tl.trans(part), total, input_precision="ieee")
+    else:
+        total = tl.dot(part, tl.trans(block), total, input_precision="ieee")
+    return total
+
+
+@triton.jit(do_not_specialize=["count"])
+def linear_rows_kernel(
+    x, weight, bias, residual, out, count, rows, share,
+    K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
+    WEIGHT_FIRST: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
+):  # fmt: skip
+    """out `[count, rows]` = x `[count, K]` @ weight `[rows, K]` transposed (+ bias) (+ residual); count <= BLOCK_M.
+
+    Each program has `share` rows of the weight, at most BLOCK_N, so that all SMs have as many. GATED: weight has
+    2 * rows, gate above up, and out = silu(gate) * up. WEIGHT_FIRST: the weight is the left factor, whose 64 rows or
+    more Hopper's tensor cores take from shared memory. A norm before the product is not computed here.
+    """
+    token = tl.arange(0, BLOCK_M)
+    local = tl.arange(0, BLOCK_N)
+    row = tl.program_id(0) * share + local
+    own = (local < share) & (row < rows)
+    if WEIGHT_FIRST:
+        total = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+        up = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
+    else:
+        total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+        up = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
+    for start in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+        column = start + tl.arange(0, BLOCK_K)
+        inside = (token < count)[:, None]
+        if K % BLOCK_K != 0:
+            inside = inside & (column < K)[None, :]
+        part = tl.load(x + token[:, None] * K + column[None, :], mask=inside, other=0.0)
+        total = _add_product(total, part, _weight_block(weight, row, own, column, K, BLOCK_K), WEIGHT_FIRST)
+        if GATED:
+            block = _weight_block(weight + rows.to(tl.int64) * K, row, own, column, K, BLOCK_K)
+            up = _add_product(up, part, block, WEIGHT_FIRST)
+    if WEIGHT_FIRST:
+        total = tl.trans(total)
+        up = tl.trans(up)
+    if BIAS:
+        total += tl.load(bias + row, mask=own, other=0.0).to(tl.float32)[None, :]
+    if GATED:
+        if BIAS:
+            up += tl.load(bias + rows + row, mask=own, other=0.0).to(tl.float32)[None, :]
+        total = total / (1.0 + tl.exp(-total)) * up
+    place = token[:, None] * rows + row[None, :]
+    inside = (token < count)[:, None] & own[None, :]
+    if RESIDUAL:
+        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
+
+
+def linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    """`linear` of each row of `x` `[count, in_features]`; `residual` `[count, out_features]` may be overwritten by what
+    returns."""
+    if linear.epsilon is not None:
+        x = norm_rows(x, linear.epsilon)
+    if x.shape[0] <= FEW_ROWS:
+        return linear_few_rows(linear, x, residual)
+    if residual is not None:
+        if linear.bias is not None:
+            residual = residual.add_(linear.bias)
+        return residual.addmm_(x, linear.weight.t())
+    out = functional.linear(x, linear.weight, linear.bias)
+    return gate_rows(out) if linear.gated else out
+
+
+def linear_few_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
+    """`x` `[count, in_features]` with count <= FEW_ROWS -> `[count, out_features]`, without the norm."""
+    tiles = product_tiles(linear)
+    out = torch.empty(x.shape[0], linear.out_features, dtype=x.dtype, device=x.device)
+    linear_rows_kernel[(-(-linear.out_features // tiles.share),)](
+        x, linear.weight, linear.weight if linear.bias is None else linear.bias, x if residual is None else residual,
+        out, x.shape[0], linear.out_features, tiles.share, K=linear.in_features, BLOCK_M=FEW_ROWS, BLOCK_N=tiles.block,
+        BLOCK_K=min(PRODUCT_DEPTH, max(16, next_power(linear.in_features))), STAGES=tiles.stages,
+        WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None,
+        RESIDUAL=residual is not None, num_warps=PRODUCT_WARPS,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def norm_rows_kernel(x, out, epsilon, K: tl.constexpr, BLOCK_K: tl.constexpr):
+    """Each row of x `[count, K]` divided by its root mean square; one program a row."""
+    column = tl.arange(0, BLOCK_K)
+    place = tl.program_id(0).to(tl.int64) * K + column
+    row = tl.load(x + place, mask=column < K, other=0.0).to(tl.float32)
+    row = row * tl.rsqrt(tl.sum(row * row, 0) / K + epsilon)
+    tl.store(out + place, row.to(out.dtype.element_ty), mask=column < K)
+
+
+def norm_rows(x: torch.Tensor, epsilon: float) -> torch.Tensor:
+    """Each row of `[count, K]` divided by its root mean square."""
+    out = torch.empty_like(x)
+    norm_rows_kernel[(x.shape[0],)](x, out, epsilon, K=x.shape[1], BLOCK_K=next_power(x.shape[1]), num_warps=8)
+    return out
+
+
+@triton.jit
+def gate_rows_kernel(both, out, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """out `[count, ROWS]` = silu(gate) * up, of both `[count, 2 * ROWS]`, gate before up."""
+    token = tl.program_id(1).to(tl.int64)
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    gate = tl.load(both + token * (2 * ROWS) + row, mask=row < ROWS, other=0.0).to(tl.float32)
+    up = tl.load(both + token * (2 * ROWS) + ROWS + row, mask=row < ROWS, other=0.0).to(tl.float32)
+    tl.store(out + token * ROWS + row, (gate / (1.0 + tl.exp(-gate)) * up).to(out.dtype.element_ty), mask=row < ROWS)
+
+
+def gate_rows(both: torch.Tensor) -> torch.Tensor:
+    """`[count, 2 * rows]`, gate before up -> silu(gate) * up."""
+    count, rows = both.shape[0], both.shape[1] // 2
+    out = torch.empty(count, rows, dtype=both.dtype, device=both.device)
+    gate_rows_kernel[(-(-rows // GATE_BLOCK), count)](both, out, ROWS=rows, BLOCK=GATE_BLOCK, num_warps=4)
+    return out
+
+
+# ---------------------------------------------------------------- attention
+
+FILL_BLOCK = 8
+KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
+
+
+@dataclass(frozen=True)
+class AttentionTiles:
+    """Tokens of a program, keys that it reads at once, and blocks of keys in flight or in use."""
+
+    queries: int
+    keys: int
+    stages: int
+
+
+# Over a filled cache, the fastest first on an H100 (heads of 128, 65 to 500 tokens).
+FILLED_TILES = (
+    AttentionTiles(64, 64, 3), AttentionTiles(64, 64, 2), AttentionTiles(64, 32, 2), AttentionTiles(32, 32, 2),
+)  # fmt: skip
+
+
+def attention_tiles(count: int, head_dim: int, element_bytes: int, program_bytes: int) -> AttentionTiles:
+    """The first that fits a program: its shared memory (queries, and keys and values of each stage) and registers."""
+    block = max(16, next_power(count))
+    choices = FILLED_TILES if count > FILLED_INSIDE else (AttentionTiles(block, block, 1),)
+    row_bytes = head_dim * element_bytes
+    for tiles in choices:
+        held_bytes = (tiles.queries + 2 * tiles.keys * tiles.stages) * row_bytes
+        if held_bytes < program_bytes and tiles.keys * head_dim <= KEYS_IN_REGISTERS:
+            return tiles
+    return AttentionTiles(16, 16, 1)
+
+
+@triton.jit
+def apply_rope_rows(place, row, count, gain, cosine, sine, stride, epsilon, D: tl.constexpr, NORM: tl.constexpr):
+    """One head's vectors of some tokens, `[tokens, D]` float32: RMS norm if asked, then rotary position by halves."""
+    index = tl.arange(0, D)[None, :]
+    partner = (index + D // 2) % D
+    row = row[:, None]
+    there = row < count
+    own = tl.load(place + row * stride + index, mask=there, other=0.0).to(tl.float32)
+    other = tl.load(place + row * stride + partner, mask=there, other=0.0).to(tl.float32)
+    if NORM:
+        scale = tl.rsqrt(tl.sum(own * own, 1) / D + epsilon)[:, None]
+        own = own * scale * tl.load(gain + index).to(tl.float32)
+        other = other * scale * tl.load(gain + partner).to(tl.float32)
+    other = tl.where(index < D // 2, -other, other)
+    cos = tl.load(cosine + row * D + index, mask=there, other=0.0).to(tl.float32)
+    return own * cos + other * tl.load(sine + row * D + index, mask=there, other=0.0).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["count"])
+def fill_cache_kernel(
+    qkv, cosine, sine, k_gain, keys, values, count, epsilon, cache_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, QK_NORM: tl.constexpr,
+):  # fmt: skip
+    """Keys with their rotary positions, and values, of BLOCK tokens of one head to the cache."""
+    head = tl.program_id(0)
+    stride: tl.constexpr = (HEADS + 2 * KV_HEADS) * D
+    row = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    index = tl.arange(0, D)[None, :]
+    inside = row[:, None] < count
+    cached = head.to(tl.int64) * cache_stride + row[:, None] * D + index
+    place = qkv + (HEADS + head) * D
+    key = apply_rope_rows(place, row, count, k_gain, cosine, sine, stride, epsilon, D, QK_NORM)
+    value = tl.load(place + KV_HEADS * D + row[:, None] * stride + index, mask=inside, other=0.0)
+    tl.store(keys + cached, key.to(keys.dtype.element_ty), mask=inside)
+    tl.store(values + cached, value, mask=inside)
+
+
+@triton.jit(do_not_specialize=["count"])
+def attention_rows_kernel(
+    qkv, cosine, sine, q_gain, k_gain, keys, values, out, count, scaling, epsilon, cache_stride,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, BLOCK_Q: tl.constexpr, BLOCK_KV: tl.constexpr,
+    STAGES: tl.constexpr, FILLED: tl.constexpr, WINDOW: tl.constexpr, QK_NORM: tl.constexpr,
+):  # fmt: skip
+    """Causal attention of BLOCK_Q tokens of one head over the prompt, which lies in the cache from position 0.
+
+    qkv `[count, HEADS + 2 * KV_HEADS, D]`, cosine and sine `[positions, D]`, out `[count, HEADS, D]`; keys, values
+    `[KV_HEADS, positions, D]`, stride `cache_stride` between heads. FILLED: `fill_cache_kernel` has left keys and
+    values there; else they are taken from qkv, and stored by the program whose tokens they are of. BLOCK_Q is a
+    multiple of BLOCK_KV.
+    """
+    head = tl.program_id(0)
+    start = (tl.num_programs(1) - 1 - tl.program_id(1)) * BLOCK_Q  # those with most to do begin first
+    kv_head = head // (HEADS // KV_HEADS)
+    cache_head = kv_head.to(tl.int64) * cache_stride
+    stride: tl.constexpr = (HEADS + 2 * KV_HEADS) * D
+    token = start + tl.arange(0, BLOCK_Q)
+    index = tl.arange(0, D)[None, :]
+    query = apply_rope_rows(qkv + head * D, token, count, q_gain, cosine, sine, stride, epsilon, D, QK_NORM)
+    query = query.to(keys.dtype.element_ty)
+    m_i = tl.full([BLOCK_Q], MASKED, tl.float32)
+    l_i = tl.zeros([BLOCK_Q], tl.float32)
+    acc = tl.zeros([BLOCK_Q, D], tl.float32)
+    first = 0
+    if WINDOW > 0:
+        first = tl.maximum(start - WINDOW + 1, 0) // BLOCK_KV * BLOCK_KV
+    for at in tl.range(first, tl.minimum(start + BLOCK_Q, count), BLOCK_KV, num_stages=STAGES):
+        other = at + tl.arange(0, BLOCK_KV)
+        inside = other[:, None] < count
+        cached = cache_head + other[:, None] * D + index
+        if FILLED:
+            key = tl.load(keys + cached, mask=inside, other=0.0)
+            value = tl.load(values + cached, mask=inside, other=0.0)
+        else:
+            place = qkv + (HEADS + kv_head) * D
+            key = apply_rope_rows(place, other, count, k_gain, cosine, sine, stride, epsilon, D, QK_NORM)
+            key = key.to(keys.dtype.element_ty)
+            value = tl.load(place + KV_HEADS * D + other[:, None] * stride + index, mask=inside, other=0.0)
+            if (at >= start) & (head % (HEADS // KV_HEADS) == 0):
+                tl.store(keys + cached, key, mask=inside)
+                tl.store(values + cached, value, mask=inside)
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * (scaling * LOG2_E)
+        seen = other[None, :] <= token[:, None]
+        if WINDOW > 0:
+            seen = seen & (other[None, :] > token[:, None] - WINDOW)
+        scores = tl.where(seen, scores, MASKED)
+        m_new = tl.maximum(m_i, tl.max(scores, 1))
+        p = tl.where(seen, tl.exp2(scores - m_new[:, None]), 0.0)
+        alpha = tl.exp2(m_i - m_new)
+        l_i = l_i * alpha + tl.sum(p, 1)
+        acc = tl.dot(p.to(value.dtype), value, acc * alpha[:, None], input_precision="ieee")
+        m_i = m_new
+    target = out + token[:, None] * (HEADS * D) + head * D + index
+    tl.store(target, (acc / l_i[:, None]).to(out.dtype.element_ty), mask=token[:, None] < count)
+
+
+def attention_rows(attention: Attention, qkv: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Store keys and values of a prompt from position 0 of the cache on, attend within it.
+
+    qkv `[count, (heads + 2 * kv_heads) * head_dim]` -> `[count, heads * head_dim]`; keys, values as in
+    `decode.attention_row`.
+    """
+    count, heads, head_dim = qkv.shape[0], attention.heads, keys.shape[3]
+    out = torch.empty(count, heads * head_dim, dtype=qkv.dtype, device=qkv.device)
+    cosine, sine = attention.rope_cos, attention.rope_sin
+    q_gain, k_gain = (qkv if gain is None else gain for gain in (attention.q_gain, attention.k_gain))
+    shape = {"HEADS": heads, "KV_HEADS": attention.kv_heads, "D": head_dim, "QK_NORM": attention.q_gain is not None}
+    fill_before = count > FILLED_INSIDE
+    if fill_before:
+        fill_cache_kernel[(attention.kv_heads, -(-count // FILL_BLOCK))](
+            qkv, cosine, sine, k_gain, keys, values, count, attention.epsilon, keys.stride(1), BLOCK=FILL_BLOCK,
+            num_warps=4, **shape,
+        )  # fmt: skip
+    tiles = attention_tiles(count, head_dim, qkv.element_size(), shared_memory_bytes(qkv.device))
+    attention_rows_kernel[(heads, -(-count // tiles.queries))](
+        qkv, cosine, sine, q_gain, k_gain, keys, values, out, count, attention.scaling, attention.epsilon,
+        keys.stride(1), BLOCK_Q=tiles.queries, BLOCK_KV=tiles.keys, STAGES=tiles.stages, FILLED=fill_before,
+        WINDOW=attention.window or 0, num_warps=4, **shape,
+    )  # fmt: skip
+    return out
