@@ -5,12 +5,10 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from fakes.sinks import OneByOne
 from firsttoken.approaches.base import Approach, approach_class, approach_names
-from firsttoken.measure.run_record import Facts
 from firsttoken.plan import Plan, Unsupported
 from unit.tiny_models import FAMILIES, build_tiny_model, prompt_ids, save_tiny_model
 
@@ -86,7 +84,6 @@ def test_tokens_and_logits(name: str, family: str, model_folder, tmp_path: Path)
             sink = OneByOne()
             approach.generate(prompt_ids(length), NEW_TOKENS, sink)
             assert sink.tokens == reference(family, length)[0]
-        msgspec.convert(approach.facts(), Facts)  # else the harness refuses the whole run's record
         path = tmp_path / "logits.safetensors"
         if approach.save_logits(prompt_ids(LENGTHS[0]), reference(family, LENGTHS[0])[0], path):
             found = load_file(path)["logits"]

@@ -10,71 +10,16 @@ those that it has. Sums are float32 and in a fixed order (no atomics).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 
-from firsttoken.compiled.device_limits import next_power, num_sms
+from firsttoken.compiled.tiles import CACHE_BLOCK, Attention, Linear, TileConfig, next_power, num_sms, split_counts
 
 MASKED = tl.constexpr(-1.0e30)  # the score of a position that is not seen; finite, so that differences are no NaN
-CACHE_BLOCK = 64  # cache positions that a program of the attention reads at once
-LARGEST_SPLITS = 16
 
 
 # ---------------------------------------------------------------- matrix times one row
-
-
-@dataclass(frozen=True)
-class Linear:
-    """A product with `weight` `[out_features, in_features]`, with what happens before and after it."""
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None = None
-    epsilon: float | None = None  # RMS norm of the input first, its gain folded into the weight
-    gain: torch.Tensor | None = None  # of that norm, where it is not folded
-    gated: bool = False  # gate above up in `weight`: silu(gate) * up
-    residual: bool = False  # the layer's input is added to the result
-
-    @property
-    def out_features(self) -> int:
-        return self.weight.shape[0] // 2 if self.gated else self.weight.shape[0]
-
-    @property
-    def in_features(self) -> int:
-        return self.weight.shape[1]
-
-    def key(self) -> str:
-        """What a tuned configuration depends on."""
-        parts = [name for name in ("gated", "residual") if getattr(self, name)]
-        parts += [name for name in ("bias", "epsilon", "gain") if getattr(self, name) is not None]
-        return f"{self.out_features}x{self.in_features} {self.weight.dtype} {'+'.join(parts) or 'plain'}"
-
-
-@dataclass(frozen=True)
-class TileConfig:
-    """Tiles of a matrix times a row: output rows at once, warps of a program, resident programs on each SM (0: one for
-    every group of rows)."""
-
-    rows: int
-    warps: int
-    programs: int
-
-
-def candidates(linear: Linear) -> list[TileConfig]:
-    """Configurations worth timing: between 32 and 64 weights a thread at once, so that enough loads are in flight."""
-    width = next_power(linear.in_features)
-    found = []
-    for warps, loads, programs in (
-        (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 3), (8, 64, 0),
-    ):  # fmt: skip
-        warps *= max(1, min(width // 4096, 2))  # a longer row needs more threads to hold it
-        rows = 32 * warps * loads // width // (2 if linear.gated else 1)
-        config = TileConfig(rows, warps, programs)
-        if 1 <= rows <= 16 and warps <= 32 and config not in found:
-            found.append(config)
-    return found or [TileConfig(1 if linear.gated else 2, min(16, max(4, width // 512)), 2)]
 
 
 @triton.jit
@@ -154,21 +99,6 @@ def linear_row(
 
 
 # ---------------------------------------------------------------- attention of one query
-
-
-@dataclass(frozen=True)
-class Attention:
-    """What a layer's attention needs beside its input and its cache."""
-
-    heads: int
-    kv_heads: int
-    scaling: float
-    rope_cos: torch.Tensor  # [positions, head_dim], in the model's dtype; all layers share it
-    rope_sin: torch.Tensor
-    window: int | None = None  # positions that a query sees
-    q_gain: torch.Tensor | None = None  # float32 [head_dim]: RMS norm of each query and key
-    k_gain: torch.Tensor | None = None
-    epsilon: float = 0.0
 
 
 @triton.jit
@@ -275,13 +205,6 @@ def combine_splits_kernel(
     parts = tl.load(place, mask=inside[:, None], other=0.0)
     acc = tl.sum(parts * alpha[:, None], 0) / l_i
     tl.store(out + head * D + index, acc.to(out.dtype.element_ty))
-
-
-def split_counts(bucket: int) -> tuple[int, int]:
-    """(parts that the bucket is split into, blocks of positions in each)."""
-    blocks = -(-bucket // CACHE_BLOCK)
-    tiles = -(-blocks // LARGEST_SPLITS)
-    return -(-blocks // tiles), tiles
 
 
 def attention_row(

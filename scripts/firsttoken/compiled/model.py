@@ -14,8 +14,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from firsttoken.compiled.decode import Attention, Linear, TileConfig, attention_row, linear_row
+from firsttoken.compiled.coverage import head_size
+from firsttoken.compiled.decode import attention_row, linear_row
 from firsttoken.compiled.prefill import attention_rows, linear_rows
+from firsttoken.compiled.tiles import Attention, Linear, TileConfig
 from firsttoken.compiled.tuning import Tuner
 
 KVCache = list[tuple[torch.Tensor, torch.Tensor]]  # keys, values of each layer, [1, kv_heads, positions, head_dim]
@@ -90,7 +92,7 @@ class Decoder:
         """Multiply the gains of each layer's two norms into the products behind them, in place."""
         for layer, layer_gains in zip(self.layers, gains, strict=True):
             for linear, gain in zip((layer.qkv, layer.gate_up), layer_gains, strict=True):
-                linear.weight.copy_((linear.weight.float() * gain.float()).to(linear.weight.dtype))
+                linear.weight.mul_(gain)
 
 
 def _products(layer: Layer) -> tuple[Linear, ...]:
@@ -98,32 +100,6 @@ def _products(layer: Layer) -> tuple[Linear, ...]:
 
 
 # ---------------------------------------------------------------- weights
-
-COVERED = ("llama", "mistral", "qwen2", "qwen3", "phi3")  # model types of transformers
-STATIC_ROPE = ("default", "linear", "llama3", "yarn")  # whose angles do not depend on the text's length
-LARGEST_INPUT = 32768  # columns of a weight: a program holds the whole input row in registers
-SMALLEST_HEAD = 16  # a tensor core's products are at least so deep
-
-
-def uncovered(config: Any, dtype: torch.dtype, device: torch.device) -> str:
-    """Why `Decoder` cannot compute the model of this config; "" where it can."""
-    text = config.get_text_config()
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    rope = getattr(text, "rope_parameters", None) or {}
-    sizes = (text.hidden_size, text.intermediate_size, text.num_attention_heads * head_dim)
-    if text.model_type not in COVERED:
-        return f"no decoder of ours for {text.model_type}"
-    if text.hidden_act != "silu":
-        return f"the gate's function is {text.hidden_act}, not silu"
-    if rope.get("rope_type", "default") not in STATIC_ROPE or rope.get("partial_rotary_factor", 1.0) != 1.0:
-        return f"rotary positions of type {rope.get('rope_type')}, partial {rope.get('partial_rotary_factor', 1.0)}"
-    if head_dim & (head_dim - 1) or head_dim < SMALLEST_HEAD:
-        return f"heads of {head_dim}, not a power of two from {SMALLEST_HEAD}"
-    if max(sizes) > LARGEST_INPUT or any(size * dtype.itemsize % 16 for size in sizes):
-        return f"products over {', '.join(map(str, sizes))} columns"
-    if dtype == torch.float32 and device.type == "cuda":
-        return "float32: no tensor cores that keep all of its digits"
-    return ""
 
 
 @torch.inference_mode()
@@ -134,8 +110,8 @@ def take_weights(model: Any, device: torch.device, positions: int) -> Decoder:
     views of it: the model, moved to the device, computes with the same memory.
     """
     text = model.config.get_text_config()
-    base, head_dim = model.model, getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    cosine, sine = _rope_table(base.rotary_emb, positions, model.dtype)
+    base = model.model
+    cosine, sine = (part.to(device) for part in _rope_table(base.rotary_emb, positions, model.dtype))
     epsilon = text.rms_norm_eps
     layer_types, window = getattr(text, "layer_types", None), getattr(text, "sliding_window", None)
     layers = []
@@ -146,7 +122,7 @@ def take_weights(model: Any, device: torch.device, positions: int) -> Decoder:
         q_gain, k_gain = (None if norm is None else norm.weight.to(device).float() for norm in norms)
         attention = Attention(
             heads=text.num_attention_heads, kv_heads=text.num_key_value_heads, scaling=attend.scaling,
-            rope_cos=cosine.to(device), rope_sin=sine.to(device), window=window if slides else None,
+            rope_cos=cosine, rope_sin=sine, window=window if slides else None,
             q_gain=q_gain, k_gain=k_gain, epsilon=epsilon,
         )  # fmt: skip
         if text.model_type == "phi3":
@@ -165,7 +141,7 @@ def take_weights(model: Any, device: torch.device, positions: int) -> Decoder:
     model.to(device)
     head = model.get_output_embeddings()  # may share its weight with the embedding, so that nothing is folded in
     last = Linear(head.weight.data, None if head.bias is None else head.bias.data, epsilon, base.norm.weight.float())
-    return Decoder(base.embed_tokens.weight.data, layers, last, head_dim)
+    return Decoder(base.embed_tokens.weight.data, layers, last, head_size(text))
 
 
 def norm_gains(model: Any) -> list[tuple[torch.Tensor, torch.Tensor]]:

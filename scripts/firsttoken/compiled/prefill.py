@@ -10,58 +10,31 @@ there is how few kernels lie between them. Sums are float32 and in a fixed order
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from torch.nn import functional
 
-from firsttoken.compiled.decode import MASKED, Attention, Linear
-from firsttoken.compiled.device_limits import next_power, num_sms, shared_memory_bytes
+from firsttoken.compiled.decode import MASKED
+from firsttoken.compiled.tiles import (
+    FEW_ROWS,
+    FILLED_INSIDE,
+    PRODUCT_DEPTH,
+    PRODUCT_WARPS,
+    Attention,
+    Linear,
+    attention_tiles,
+    next_power,
+    product_tiles,
+    shared_memory_bytes,
+)
 
 LOG2_E = tl.constexpr(1.4426950408889634)
-FEW_ROWS = 16  # up to so many tokens, which is what tensor cores take at once, a product is our kernel's
-# Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
-# every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
-# and 21.2 us with the cache filled before.
-FILLED_INSIDE = 32
 
 
 # ---------------------------------------------------------------- products
 
-PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
-PRODUCT_WARPS = 4
-LARGEST_BLOCK = 128  # rows of a weight
-# Of 125 tile configurations for the products of Llama-2 7B with 10 tokens that were timed on an H100, none was over 1 %
-# faster than two programs on each SM, each with half of its shared memory full of loads in flight.
-PROGRAMS_PER_SM = 2
 GATE_BLOCK = 1024
-
-
-@dataclass(frozen=True)
-class ProductTiles:
-    """Tiles of a product of a few rows; see `linear_rows_kernel`."""
-
-    share: int  # rows of the weight a program
-    block: int  # the power of two that holds them
-    stages: int  # blocks of columns in flight or in use
-
-    @property
-    def weight_first(self) -> bool:
-        return self.block >= 64
-
-
-def product_tiles(linear: Linear) -> ProductTiles:
-    """Equal shares for all programs, and as many loads in flight as the shared memory holds."""
-    device = linear.weight.device
-    programs = PROGRAMS_PER_SM * num_sms(device)
-    share = min(8 * -(-linear.out_features // (8 * programs)), LARGEST_BLOCK)
-    block = max(16, next_power(share))
-    weights = block * (2 if linear.gated else 1)
-    stage_bytes = (weights + FEW_ROWS) * PRODUCT_DEPTH * linear.weight.element_size()
-    stages = max(2, min(7, shared_memory_bytes(device, PROGRAMS_PER_SM) // stage_bytes))
-    return ProductTiles(share, block, stages)
 
 
 @triton.jit
@@ -197,34 +170,6 @@ def gate_rows(both: torch.Tensor) -> torch.Tensor:
 # ---------------------------------------------------------------- attention
 
 FILL_BLOCK = 8
-KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
-
-
-@dataclass(frozen=True)
-class AttentionTiles:
-    """Tokens of a program, keys that it reads at once, and blocks of keys in flight or in use."""
-
-    queries: int
-    keys: int
-    stages: int
-
-
-# Over a filled cache, the fastest first on an H100 (heads of 128, 65 to 500 tokens).
-FILLED_TILES = (
-    AttentionTiles(64, 64, 3), AttentionTiles(64, 64, 2), AttentionTiles(64, 32, 2), AttentionTiles(32, 32, 2),
-)  # fmt: skip
-
-
-def attention_tiles(count: int, head_dim: int, element_bytes: int, program_bytes: int) -> AttentionTiles:
-    """The first that fits a program: its shared memory (queries, and keys and values of each stage) and registers."""
-    block = max(16, next_power(count))
-    choices = FILLED_TILES if count > FILLED_INSIDE else (AttentionTiles(block, block, 1),)
-    row_bytes = head_dim * element_bytes
-    for tiles in choices:
-        held_bytes = (tiles.queries + 2 * tiles.keys * tiles.stages) * row_bytes
-        if held_bytes < program_bytes and tiles.keys * head_dim <= KEYS_IN_REGISTERS:
-            return tiles
-    return AttentionTiles(16, 16, 1)
 
 
 @triton.jit

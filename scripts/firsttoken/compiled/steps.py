@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from firsttoken.compiled.device_limits import triton_problem
+from firsttoken.compiled.coverage import triton_problem, uncovered
+from firsttoken.compiled.tiles import FEW_ROWS, FILLED_INSIDE
 from firsttoken.engine.base import EngineSpec
 from firsttoken.engine.buckets import bucket_for_position, kv_buckets
 from firsttoken.engine.compilation import compile_fixed, use_compile_cache
@@ -33,11 +34,7 @@ def load_compiled_steps(spec: EngineSpec, device: torch.device) -> DecoderSteps 
     cache, plan = use_compile_cache(spec.plan.compile_cache_dir), spec.plan
     dtype = getattr(torch, plan.dtype)
     model: Any = load_model(spec.model_dir, plan.dtype, "cpu", threads=plan.threads)
-    reason = triton_problem(device)
-    if not reason:
-        from firsttoken.compiled.model import uncovered
-
-        reason = uncovered(model.config, dtype, device)
+    reason = triton_problem(device) or uncovered(model.config, dtype, device)
     if not reason:
         return DecoderSteps(model, spec, device, Facts(compile_cache=cache))
     if device.type == "cpu":
@@ -168,8 +165,6 @@ class DecoderSteps:
 
 def check_lengths(prompt_lengths: Sequence[int], max_context: int, buckets: Sequence[int]) -> list[int]:
     """Prompt lengths with which every tile that a plan can meet is checked at its fewest and its most rows."""
-    from firsttoken.compiled.prefill import FEW_ROWS, FILLED_INSIDE
-
     longest, room = max(prompt_lengths), max(1, max_context - CHECK_STEPS)
     prefills = {1, FEW_ROWS, FEW_ROWS + 1, FILLED_INSIDE, FILLED_INSIDE + 1, longest}
     # The first and the last decode step of each bucket, whose positions are those behind the prompt.

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import triton
 
-from firsttoken.compiled.decode import Linear, TileConfig, candidates, linear_row
+from firsttoken.compiled.decode import linear_row
+from firsttoken.compiled.tiles import Linear, TileConfig, candidates
 
 FILE = "triton_tuning.json"
 LAUNCHES = 16  # at least so many products in one timed graph

@@ -46,6 +46,10 @@ class KVStorage:
 
         return KVStorage([stand_in(k, 0) for k in self.keys], [stand_in(v, 1) for v in self.values])
 
+    def copy(self) -> KVStorage:
+        """As many buffers again, empty."""
+        return KVStorage(*([torch.zeros_like(buffer) for buffer in buffers] for buffers in (self.keys, self.values)))
+
 
 class _View(Cache):
     """A `Cache` in transformers' eyes that does nothing but route `update` into fixed buffers."""

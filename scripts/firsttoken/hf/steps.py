@@ -129,6 +129,8 @@ class CapturedHfSteps(HfSteps):
         super().__init__(model, spec, device, facts)
         self._compiled_forward: Any = model
         if compiled:
+            # Buffers that layers share are another case to torch.compile, and would be compiled once more.
+            self._scratch = self.state.scratch(), self.storage.copy()
             from torch._dynamo import config
 
             config.recompile_limit = max(config.recompile_limit, COMPILATIONS_PER_FUNCTION)

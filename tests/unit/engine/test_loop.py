@@ -13,7 +13,7 @@ from unit.tiny_models import COMMON, FAMILIES, build_tiny_model, prompt_ids, sav
 
 torch = pytest.importorskip("torch")
 
-FORMS = [("eager", "native"), ("eager", "jit"), ("graph", "native"), ("graph", "jit")]
+FORMS = [("eager", "native"), ("eager", "jit"), ("graph", "native"), ("graph", "jit"), ("compiled", "captured")]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_models_with_mixed_layers(model_type: str, tmp_path: Path, monkeypatch: 
     graphs = GraphOptions(kv_buckets=(16, 24), prefill_buckets=(8, 16))
     engine = build_engine(make_spec(save_tiny_model(model_type, tmp_path / "model"), graphs=graphs))
     try:
-        assert engine.facts()["attention"] == ("eager" if model_type == "gemma2" else "sdpa")
+        assert engine.facts().attention == ("eager" if model_type == "gemma2" else "sdpa")
         for length in (5, 13):
             prompt = prompt_ids(length)
             tokens = run_request(engine, prompt, 14)

@@ -1,4 +1,4 @@
-"""The prefill kernels under Triton's interpreter, against float32 reference mathematics, and whole tiny models."""
+"""The prefill kernels under Triton's interpreter, against float32 reference mathematics."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ with pytest.MonkeyPatch.context() as patch:  # triton decides at its import
     patch.setenv("TRITON_INTERPRET", "1")
     import triton  # noqa: F401
 
-from fakes.prompt_math import ProductCase, PromptCase, check_prompt_attention, check_rows_product  # noqa: E402
+from fakes.prompt_math import ProductCase, PromptCase, check_attention_rows, check_linear_rows  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_product_of_rows(case: ProductCase) -> None:
     """Seen failing: a share one row too wide; up without its offset; no residual (`tests/planted_bugs.py`)."""
-    check_rows_product(case, torch.device("cpu"), torch.float32)
+    check_linear_rows(case, torch.device("cpu"), torch.float32)
 
 
 @pytest.mark.parametrize(
@@ -62,27 +62,4 @@ def test_product_of_rows(case: ProductCase) -> None:
 )
 def test_attention_of_a_prompt(case: PromptCase) -> None:
     """Seen failing: a window one too wide; its first block left out; keys stored by no program (`planted_bugs.py`)."""
-    check_prompt_attention(case, torch.device("cpu"), torch.float32)
-
-
-@pytest.mark.parametrize(("family", "length"), [("qwen3", 12), ("qwen3", 20)])
-def test_tokens_of_a_model_whose_layers_the_kernels_compute(family: str, length: int) -> None:
-    from firsttoken.compiled.compiled_regions import CompileOptions
-    from firsttoken.compiled.compiled_step import CompiledSteps, StepOptions
-    from firsttoken.compiled.triton_prompt_layers import PromptLayer
-    from firsttoken.hf.eager_decode import greedy_decode
-    from firsttoken.plan import Sampling
-    from unit.tiny_models import build_tiny_model, prompt_ids
-
-    plain = CompileOptions(regions="none", backend="eager")
-    steps = CompiledSteps(build_tiny_model(family), 32, Sampling(), 1, StepOptions(decode=plain, prefill=plain), "")
-    written = steps._prefill_form.written.prefill
-    assert any(isinstance(function, PromptLayer) for function in written.values())
-    with torch.inference_mode():
-        steps.buffers.stage(prompt_ids(length), length)
-        steps.prefill_step(length)()
-        tokens = [int(steps.buffers.token)]
-        for _ in range(4):
-            steps.decode_step(32)()
-            tokens.append(int(steps.buffers.token))
-    assert tokens == greedy_decode(build_tiny_model(family), prompt_ids(length), 5)[0]
+    check_attention_rows(case, torch.device("cpu"), torch.float32)

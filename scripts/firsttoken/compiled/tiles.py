@@ -1,0 +1,183 @@
+"""Which tiles the kernels get, and what that depends on in a device. Needs no triton.
+
+Products are described by `Linear`, attention by `Attention`; the kernels are in `decode` and `prefill`.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A product with `weight` `[out_features, in_features]`, with what happens before and after it."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    epsilon: float | None = None  # RMS norm of the input first, its gain folded into the weight
+    gain: torch.Tensor | None = None  # of that norm, where it is not folded
+    gated: bool = False  # gate above up in `weight`: silu(gate) * up
+    residual: bool = False  # the layer's input is added to the result
+
+    @property
+    def out_features(self) -> int:
+        return self.weight.shape[0] // 2 if self.gated else self.weight.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.weight.shape[1]
+
+    def key(self) -> str:
+        """What a tuned configuration depends on."""
+        parts = [name for name in ("gated", "residual") if getattr(self, name)]
+        parts += [name for name in ("bias", "epsilon", "gain") if getattr(self, name) is not None]
+        return f"{self.out_features}x{self.in_features} {self.weight.dtype} {'+'.join(parts) or 'plain'}"
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What a layer's attention needs beside its input and its cache."""
+
+    heads: int
+    kv_heads: int
+    scaling: float
+    rope_cos: torch.Tensor  # [positions, head_dim], in the model's dtype; all layers share it
+    rope_sin: torch.Tensor
+    window: int | None = None  # positions that a query sees
+    q_gain: torch.Tensor | None = None  # float32 [head_dim]: RMS norm of each query and key
+    k_gain: torch.Tensor | None = None
+    epsilon: float = 0.0
+
+
+# ---------------------------------------------------------------- the device
+
+
+@functools.cache
+def num_sms(device: torch.device) -> int:
+    """Streaming multiprocessors; few in the interpreter, so that its programs have several groups of rows each."""
+    return int(torch.cuda.get_device_properties(device).multi_processor_count) if device.type == "cuda" else 2
+
+
+@functools.cache
+def shared_memory_bytes(device: torch.device, programs: int = 1) -> int:
+    """Shared memory that a program may have where so many share an SM."""
+    if device.type != "cuda":
+        return 1 << 16
+    properties: Any = torch.cuda.get_device_properties(device)
+    # Less what a program takes beside its own, and the KiB that the largest program leaves to the device.
+    return int(properties.shared_memory_per_multiprocessor) // programs - 4096
+
+
+def next_power(count: int) -> int:
+    """The smallest power of two that is not less than `count`."""
+    return 1 << (count - 1).bit_length()
+
+
+# ---------------------------------------------------------------- decode
+
+CACHE_BLOCK = 64  # cache positions that a program of the attention reads at once
+LARGEST_SPLITS = 16
+
+
+@dataclass(frozen=True)
+class TileConfig:
+    """Tiles of a matrix times a row: output rows at once, warps of a program, resident programs on each SM (0: one for
+    every group of rows)."""
+
+    rows: int
+    warps: int
+    programs: int
+
+
+def candidates(linear: Linear) -> list[TileConfig]:
+    """Configurations worth timing: between 32 and 64 weights a thread at once, so that enough loads are in flight."""
+    width = next_power(linear.in_features)
+    found = []
+    for warps, loads, programs in (
+        (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 3), (8, 64, 0),
+    ):  # fmt: skip
+        warps *= max(1, min(width // 4096, 2))  # a longer row needs more threads to hold it
+        rows = 32 * warps * loads // width // (2 if linear.gated else 1)
+        config = TileConfig(rows, warps, programs)
+        if 1 <= rows <= 16 and warps <= 32 and config not in found:
+            found.append(config)
+    return found or [TileConfig(1 if linear.gated else 2, min(16, max(4, width // 512)), 2)]
+
+
+def split_counts(bucket: int) -> tuple[int, int]:
+    """(parts that the bucket is split into, blocks of positions in each)."""
+    blocks = -(-bucket // CACHE_BLOCK)
+    tiles = -(-blocks // LARGEST_SPLITS)
+    return -(-blocks // tiles), tiles
+
+
+# ---------------------------------------------------------------- prefill
+
+FEW_ROWS = 16  # up to so many tokens, which is what tensor cores take at once, a product is our kernel's
+# Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
+# every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
+# and 21.2 us with the cache filled before.
+FILLED_INSIDE = 32
+PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
+PRODUCT_WARPS = 4
+LARGEST_BLOCK = 128  # rows of a weight
+# Of 125 tile configurations for the products of Llama-2 7B with 10 tokens that were timed on an H100, none was over 1 %
+# faster than two programs on each SM, each with half of its shared memory full of loads in flight.
+PROGRAMS_PER_SM = 2
+KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
+
+
+@dataclass(frozen=True)
+class ProductTiles:
+    """Tiles of a product of a few rows; see `linear_rows_kernel`."""
+
+    share: int  # rows of the weight a program
+    block: int  # the power of two that holds them
+    stages: int  # blocks of columns in flight or in use
+
+    @property
+    def weight_first(self) -> bool:
+        return self.block >= 64
+
+
+def product_tiles(linear: Linear) -> ProductTiles:
+    """Equal shares for all programs, and as many loads in flight as the shared memory holds."""
+    device = linear.weight.device
+    programs = PROGRAMS_PER_SM * num_sms(device)
+    share = min(8 * -(-linear.out_features // (8 * programs)), LARGEST_BLOCK)
+    block = max(16, next_power(share))
+    weights = block * (2 if linear.gated else 1)
+    stage_bytes = (weights + FEW_ROWS) * PRODUCT_DEPTH * linear.weight.element_size()
+    stages = max(2, min(7, shared_memory_bytes(device, PROGRAMS_PER_SM) // stage_bytes))
+    return ProductTiles(share, block, stages)
+
+
+@dataclass(frozen=True)
+class AttentionTiles:
+    """Tokens of a program, keys that it reads at once, and blocks of keys in flight or in use."""
+
+    queries: int
+    keys: int
+    stages: int
+
+
+# Over a filled cache, the fastest first on an H100 (heads of 128, 65 to 500 tokens).
+FILLED_TILES = (
+    AttentionTiles(64, 64, 3), AttentionTiles(64, 64, 2), AttentionTiles(64, 32, 2), AttentionTiles(32, 32, 2),
+)  # fmt: skip
+
+
+def attention_tiles(count: int, head_dim: int, element_bytes: int, program_bytes: int) -> AttentionTiles:
+    """The first that fits a program: its shared memory (queries, and keys and values of each stage) and registers."""
+    block = max(16, next_power(count))
+    choices = FILLED_TILES if count > FILLED_INSIDE else (AttentionTiles(block, block, 1),)
+    row_bytes = head_dim * element_bytes
+    for tiles in choices:
+        held_bytes = (tiles.queries + 2 * tiles.keys * tiles.stages) * row_bytes
+        if held_bytes < program_bytes and tiles.keys * head_dim <= KEYS_IN_REGISTERS:
+            return tiles
+    return AttentionTiles(16, 16, 1)
