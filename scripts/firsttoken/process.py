@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NoReturn
@@ -48,6 +48,13 @@ class Launch(Record, frozen=True, kw_only=True):
     listener: int  # inherited descriptor, already listening: the owner can connect at once
     owner: int  # process id
     spawned_ns: int  # CLOCK_MONOTONIC before the process was started
+
+
+def package_environment() -> dict[str, str]:
+    """The environment for a Python process of ours: this very package is found first, from any working directory."""
+    package_root = str(Path(__file__).resolve().parents[1])
+    known = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
 
 
 # ---------------------------------------------------------------- the owner's side
@@ -136,16 +143,9 @@ def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,  # what libraries print there goes to our stderr as well: our stdout is not theirs
         stderr=subprocess.STDOUT,
         pass_fds=[listener],
-        env=_environment(os.environ),
+        env=package_environment(),
         start_new_session=True,
     )
-
-
-def _environment(base: Mapping[str, str]) -> dict[str, str]:
-    """The owner's environment, with this very package found first, from any working directory."""
-    package_root = str(Path(__file__).resolve().parents[1])
-    known = base.get("PYTHONPATH")
-    return {**base, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
 
 
 def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:

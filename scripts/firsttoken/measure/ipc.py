@@ -8,21 +8,20 @@ requests wait for each other in the generator's queue: the first token then incl
 from __future__ import annotations
 
 import gc
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import pairwise
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Literal, Protocol, Self, cast
 
 import msgspec
 import numpy as np
 
 from firsttoken.approaches.base import Approach, approach_class
+from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.plan import Plan, Record
+from firsttoken.process import package_environment
 
 Form = Literal["one_process", "two_processes"]
 Metric = Literal["first_token", "token_gap"]
@@ -131,18 +130,12 @@ def _run_clients(task: ClientTask, count: int) -> list[ClientSamples]:
 
 def _start_client() -> subprocess.Popen[bytes]:
     """A process that runs `serve_task` with this very package."""
-    package_root = str(Path(__file__).resolve().parents[2])
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "firsttoken.measure.ipc"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([package_root, *_inherited_path()])},
+        env=package_environment(),
     )
-
-
-def _inherited_path() -> list[str]:
-    known = os.environ.get("PYTHONPATH")
-    return [known] if known else []
 
 
 def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
@@ -161,19 +154,6 @@ def _hear(process: subprocess.Popen[bytes]) -> bytes:
 
 
 # ---------------------------------------------------------------- the client process
-
-
-class _Stamps:
-    """A sink that keeps times only."""
-
-    def __init__(self) -> None:
-        self.times_ns: list[int] = []
-
-    def push(self, token: int) -> None:
-        self.times_ns.append(perf_counter_ns())
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        self.times_ns += [perf_counter_ns()] * len(tokens)
 
 
 def serve_task() -> None:
@@ -201,15 +181,12 @@ def _open_approach(task: ClientTask) -> Approach:
 
 
 def _measure(approach: Approach, task: ClientTask, requests: int) -> ClientSamples:
-    samples = ClientSamples(first_token=[], token_gap=[])
-    prompt_ids = list(task.prompt_ids)
+    samples, sink = ClientSamples(first_token=[], token_gap=[]), StampingSink(TOKENS)
     for _ in range(requests):
-        sink = _Stamps()
-        started_ns = perf_counter_ns()
-        approach.generate(prompt_ids, TOKENS, sink)
-        times_ns = sink.times_ns
-        samples.first_token.append(times_ns[0] - started_ns)
-        samples.token_gap.extend(later - earlier for earlier, later in pairwise(times_ns))
+        started_ns = run_request(approach, task.prompt_ids, TOKENS, sink)
+        first_ns, *gaps_ns = sink.latencies_ns(started_ns).tolist()
+        samples.first_token.append(first_ns)
+        samples.token_gap.extend(gaps_ns)
     return samples
 
 

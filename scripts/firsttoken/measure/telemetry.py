@@ -8,16 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
-import firsttoken
 from firsttoken.measure.sampler import Readings, Sample, SamplerStart
 from firsttoken.plan import Device
+from firsttoken.process import package_environment
 
 INTERVAL_S = 0.1
 START_TIMEOUT_S = 60.0  # NVML takes seconds where the driver does not stay loaded
@@ -36,14 +35,12 @@ class Telemetry:
         # A file, not a pipe: nobody has to read while requests run. It has no name, so nothing is left on any way out.
         self._file = tempfile.TemporaryFile()  # noqa: SIM115
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
-        package_root = str(Path(firsttoken.__file__).parents[1])
-        python_path = os.pathsep.join(filter(None, [package_root, os.environ.get("PYTHONPATH", "")]))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "firsttoken.measure.sampler", device, gpu_uuid or "", str(INTERVAL_S)],
             stdin=subprocess.PIPE,
             stdout=self._file,
             stderr=self._errors,
-            env=os.environ | {"PYTHONPATH": python_path},
+            env=package_environment(),
         )
         self._readings: Readings | None = None
         try:
