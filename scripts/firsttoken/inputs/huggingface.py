@@ -30,17 +30,13 @@ def download_model(repo: str, revision: str, folder: Path) -> None:
     if info.sha != revision:
         raise ValueError(f"model.revision: {repo} answers {info.sha} for {revision}; give the full commit hash")
     files = {file.rfilename: file for file in info.siblings or ()}
-    try:
+    with _named(f"{repo} at {revision}"):
         check_names(files)
         small = small_files(files)
         for name in small + ([INDEX] if INDEX in files else []):
             _download_file(repo, revision, files[name], folder)
         index = (folder / INDEX).read_bytes() if INDEX in files else None
         weights = weight_files(files, index)
-    except _Line:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{repo} at {revision}: {error}") from error
     config = read_config(folder / "config.json")
     for name in weights:
         if name != INDEX:  # before the long download
@@ -52,6 +48,17 @@ def download_model(repo: str, revision: str, folder: Path) -> None:
 
 class _Line(ValueError):
     """An error that already says where."""
+
+
+@contextmanager
+def _named(place: str) -> Iterator[None]:
+    """Put the place before the message of a ValueError that does not name one."""
+    try:
+        yield
+    except _Line:
+        raise
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def access_problem(repo: str, revision: str) -> str | None:
@@ -94,12 +101,8 @@ def _first_dtypes(repo: str, revision: str) -> dict[str, str]:
     with hub_errors(repo, revision):
         info = HfApi().model_info(repo, revision=revision, timeout=PRE_CHECK_TIMEOUT_S)
     names = [file.rfilename for file in info.siblings or ()]
-    try:
+    with _named(f"{repo} at {revision}"):
         weights = weight_files(names, _get_small(repo, revision, INDEX) if INDEX in names else None)
-    except _Line:
-        raise
-    except ValueError as error:
-        raise ValueError(f"{repo} at {revision}: {error}") from error
     first = next(name for name in weights if name != INDEX)
     return _stored_dtypes(repo, revision, first, PRE_CHECK_TIMEOUT_S)
 
