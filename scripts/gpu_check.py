@@ -45,8 +45,8 @@ GATES = ("gates/floors", "gates/equality", "gates/status")
 MEASURED = tuple(f"results/gpu-check/{name}" for name in (*TABLES, *GATES))
 # Files of tests/gpu that may run at the same time, and those that watch what is free on the device.
 TOGETHER = (
-    ("test_compiled_graph.py", "test_triton_kernels.py", "test_triton_prompt.py"),
-    ("test_approaches.py", "test_equality.py", "test_sampling.py"),
+    ("test_compiled_graph.py", "test_decode.py", "test_prefill.py"),
+    ("test_approaches.py", "test_equality.py", "test_hardware.py", "test_sampling.py"),
 )
 ALONE = ("test_graph_memory.py",)
 COLUMNS = (

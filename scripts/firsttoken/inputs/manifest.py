@@ -9,12 +9,10 @@ from firsttoken.inputs.architecture import check_tensors
 from firsttoken.inputs.file_entries import file_entries
 from firsttoken.inputs.model_files import CONTEXT_FIELDS
 from firsttoken.inputs.weight_headers import check_stored, read_config, read_headers
-from firsttoken.plan import ModelManifest
+from firsttoken.plan import DTYPE_BYTES, ModelManifest
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
-
-DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:

@@ -11,10 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from firsttoken.plan import ModelManifest
+from firsttoken.plan import DTYPE_BYTES, ModelManifest
 from firsttoken.results import Floor
-
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def _work(manifest: ModelManifest, dtype: str) -> _Work:
     stored_item_bytes = max(1, round(manifest.weight_bytes / manifest.parameters))
     kv_values = manifest.kv_bytes_per_token / stored_item_bytes
     return _Work(
-        weight_bytes=manifest.read_bytes_per_token / stored_item_bytes * ITEM_BYTES[dtype],
-        kv_bytes_per_token=kv_values * ITEM_BYTES[dtype],
+        weight_bytes=manifest.read_bytes_per_token / stored_item_bytes * DTYPE_BYTES[dtype],
+        kv_bytes_per_token=kv_values * DTYPE_BYTES[dtype],
         head_flops=manifest.head_flops,
         # Two products (with K, with V) of 2 operations for each of the keys' values and for each of the values'
         # values; K and V are half of kv_values each. Grouped queries repeat this for each query head of a group:
