@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 
 from firsttoken.files import write_text
 from firsttoken.report.excerpts import code_styles
+from firsttoken.results import RunRecord
 
 ASSETS = ("page.css", "page.js")
 
@@ -24,6 +25,21 @@ class Template:
     name: str
     meta: Mapping[str, Any]
     body: str
+
+
+@dataclass(frozen=True)
+class PageInputs:
+    """Where the words, code and figures of the approaches' pages come from."""
+
+    templates: Path  # report/approaches
+    assets: Path  # report/assets
+    package: Path  # scripts/firsttoken
+    summary_csv: Path
+    latency_csv: Path
+    claims_csv: Path
+    answer_txt: Path
+    study: str
+    records: tuple[RunRecord, ...] = ()  # of all processes
 
 
 class Slots:
@@ -64,6 +80,11 @@ def page_names(templates: Path) -> list[str]:
     names = [path.name.removesuffix(".md.j2") for path in sorted(templates.glob("*.md.j2"))]
     pages = [read_template(templates, name) for name in names if name != "overview"]
     return [page.name for page in sorted(pages, key=lambda page: page.meta["place"])]
+
+
+def read_answer(answer_txt: Path) -> list[str]:
+    """The three sentences of `answer.txt`, which follow its last empty line; above it is a table for a terminal."""
+    return answer_txt.read_text(encoding="utf-8").strip().split("\n\n")[-1].splitlines()
 
 
 def render_markdown(template: Template, context: Mapping[str, Any], slots: Slots) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from firsttoken.report import documents
-from firsttoken.report.tables import html_table
+from firsttoken.report.table_page import html_table
 
 PIXELS_PER_POINT = 4 / 3
 MOST_ROWS = 60  # shown; the download has all

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from fakes.study_files import make_study
-from firsttoken.report.tables import html_table, render_table
+from firsttoken.report.table_page import html_table, render_table
 
 ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
 
