@@ -155,9 +155,7 @@ rule render_comparison:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=PAGE_ASSETS,
-        sources=sources(
-            "analysis/compare.py", "report/table_page.py", "study/job.py"
-        ),
+        sources=sources("analysis/compare.py", "report/table_page.py", "study/job.py"),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",
