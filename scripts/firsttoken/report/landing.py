@@ -20,7 +20,7 @@ COLUMNS = {  # heading -> width
     "TTFT, ms": 13,
     "P99 TTFT, ms": 13,
     "Next token, ms": 13,
-    "% of floor": 9,
+    "% of floor: TTFT, next": 9,
     "Speedup": 13,
     "Memory, GiB": 9,
     "Ready, s": 6,
@@ -78,7 +78,7 @@ def _warning(rows: Sequence[Row], environment: Environment) -> str:
 
 def _list_table(rows: Sequence[Row]) -> str:
     lines = [
-        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor / mean: TTFT, next token",
+        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor / mean.",
         "   :header-rows: 1",
         f"   :widths: {' '.join(str(width) for width in COLUMNS.values())}",
         "",
@@ -157,8 +157,9 @@ def _model(manifest: ModelManifest, dtype: str) -> str:
 def _method(workload: Mapping[str, Any]) -> str:
     lengths = ", ".join(str(length) for length in workload["prompt_lengths"])
     sampling = "greedy" if workload.get("sampling", "greedy") == "greedy" else "sampled"
+    processes = "1 fresh process" if workload["repeats"] == 1 else f"{workload['repeats']} fresh processes"
     return (
-        f"Each approach ran in {workload['repeats']} fresh processes. Each process ran {workload['requests']} warm "
+        f"Each approach ran in {processes}. Each process ran {workload['requests']} warm "
         f"requests for every prompt length ({lengths} tokens), one after another, at batch size 1. Each request "
         f"generated {workload['new_tokens']} {sampling} tokens; end-of-sequence was ignored. A token is timed when the "
         "client can read it. Intervals are 95 % intervals over processes."

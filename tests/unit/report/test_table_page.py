@@ -67,8 +67,8 @@ def test_columns_without_a_value_are_named_below_and_not_shown(tmp_path: Path) -
     render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
     html = (tmp_path / "t.html").read_text()
     head = html[html.index("<thead>") : html.index("</thead>")]
-    assert "Device over idle, GiB" not in head
-    assert re.search(r"Without a value in this study: [^<]*Device over idle, GiB", html)
+    assert "Device memory over idle, GiB" not in head
+    assert re.search(r"Without a value in this study: [^<]*Device memory over idle, GiB", html)
     assert head.index("Reason") > head.index("TTFT mean")
 
 
