@@ -14,17 +14,18 @@ from firsttoken.report import documents, formatting
 from firsttoken.report.table_page import Row, read_rows
 from firsttoken.results import Environment
 
-COLUMNS = {  # heading -> width
-    "Approach": 22,
-    "Status": 9,
-    "TTFT, ms": 13,
-    "P99 TTFT, ms": 13,
-    "Next token, ms": 13,
-    "% of floor: TTFT, next": 9,
-    "Speedup": 13,
-    "Memory, GiB": 9,
-    "Ready, s": 6,
-}
+COLUMNS = (  # heading, width
+    ("Approach", 20),
+    ("Status", 9),
+    ("TTFT, ms", 12),
+    ("% of floor", 6),
+    ("P99 TTFT, ms", 12),
+    ("Next token, ms", 12),
+    ("% of floor", 6),
+    ("Speedup", 12),
+    ("Memory, GiB", 8),
+    ("Ready, s", 6),
+)
 SHOWN = ("measured", "emulated")
 
 
@@ -80,10 +81,10 @@ def _list_table(rows: Sequence[Row]) -> str:
     lines = [
         ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor / mean.",
         "   :header-rows: 1",
-        f"   :widths: {' '.join(str(width) for width in COLUMNS.values())}",
+        f"   :widths: {' '.join(str(width) for _, width in COLUMNS)}",
         "",
     ]
-    for cells in [list(COLUMNS), *([text or formatting.NO_VALUE for text in _row(row)] for row in rows)]:
+    for cells in [[heading for heading, _ in COLUMNS], *map(_row, rows)]:
         lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(cells)]
     return "\n".join(lines)
 
@@ -93,15 +94,17 @@ def _row(row: Row) -> list[str]:
     what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}"
     if status not in SHOWN:
         return [what, status, *[formatting.NO_VALUE] * (len(COLUMNS) - 2)]
-    latencies = [_latency(row, column) for column in ("ttft_mean", "ttft_p99", "itl_request_mean")]
     on_device = pd.notna(row["device_over_idle_gib"])
     memory: float = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
     return [
         what,
         status,
-        *latencies,
-        f"{formatting.percent(row['ttft_share_of_floor'])}, {formatting.percent(row['itl_share_of_floor'])}",
-        formatting.with_interval(row, "speedup_ttft"),
+        _latency(row, "ttft_mean"),
+        formatting.percent(row["ttft_share_of_floor"]),
+        _latency(row, "ttft_p99"),
+        _latency(row, "itl_request_mean"),
+        formatting.percent(row["itl_share_of_floor"]),
+        _unbroken(formatting.with_interval(row, "speedup_ttft")),
         f"{formatting.number(memory)}{'' if on_device else ' (host)'}",
         formatting.number(row["ready_s"]),
     ]
@@ -111,7 +114,12 @@ def _latency(row: Row, column: str) -> str:
     """The value with its interval; where there is none, why: too few samples for a P99, say."""
     note = row.get(f"{column}_note")
     value = formatting.with_interval(row, column, "_ms")
-    return f"{value} ({note})" if value == formatting.NO_VALUE and isinstance(note, str) and note else value
+    return f"{value} ({note})" if value == formatting.NO_VALUE and isinstance(note, str) and note else _unbroken(value)
+
+
+def _unbroken(value: str) -> str:
+    """The interval on one line, below its value where the column is narrow."""
+    return value.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
