@@ -17,11 +17,11 @@ from firsttoken.report.table_page import Row, html_table, pick, read_rows
 from firsttoken.results import RunRecord
 
 OVERVIEW = "overview"
-SHOWN = ("measured", "emulated")
 STATUS_WORDS = {
     "measured": "measured in this study",
     "emulated": "emulated in this study. Without a CUDA device each graph replay was replaced by the eager step; the "
     "figures below are not CUDA graph figures",
+    "approximate": "measured in this study. It computes another function by design; its error is shown too",
     "unavailable": "unavailable in this study",
     "failed": "failed in this study, so its latencies are not shown",
 }
@@ -85,9 +85,9 @@ def measured(name: str, inputs: PageInputs) -> str:
     reason = f": {escape(str(row['reason']).rstrip('.'))}" if isinstance(row.get("reason"), str) else ""
     said = (
         f'<p><span class="badge {escape(status)}">{escape(status)}</span> {escape(name)}: '
-        f"{escape(STATUS_WORDS[status])}{reason if status not in SHOWN else ''}.</p>"
+        f"{escape(STATUS_WORDS[status])}{reason if status not in documents.SHOWN else ''}.</p>"
     )
-    if status not in SHOWN:
+    if status not in documents.SHOWN:
         return said
     lengths = pd.read_csv(inputs.latency_csv)
     lengths = pick(lengths[lengths["approach"] == name], BY_LENGTH)

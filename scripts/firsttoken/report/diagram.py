@@ -1,4 +1,4 @@
-"""An architecture as its page's front matter describes it, drawn as HTML: processes, threads, steps and links.
+"""Draws an architecture as HTML: processes, threads, steps and links, from the front matter of its page.
 
 The browser lays it out (`page.css`), so one drawing fits every width. Tried instead: graphviz needs a `dot` binary that
 pip does not bring, and Mermaid (43 MB to install) put the steps of a thread into one row of 2,500 pixels.
@@ -34,7 +34,7 @@ class Step(Described, frozen=True, kw_only=True):
 
 
 class Thread(Described, frozen=True, kw_only=True):
-    """`name` is the live thread's own; a thread without `steps` only stands by."""
+    """`name` is the live thread's own; a thread without `steps` is drawn as one line."""
 
     name: str
     role: str
@@ -60,7 +60,7 @@ class Link(Described, frozen=True, kw_only=True):
 
 
 class Diagram(Described, frozen=True, kw_only=True):
-    """What a page's front matter describes. `alt` says in words what the drawing shows."""
+    """The whole description. `alt` is the drawing in words."""
 
     alt: str
     processes: tuple[Process, ...]

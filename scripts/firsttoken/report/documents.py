@@ -16,11 +16,12 @@ from firsttoken.report.excerpts import code_styles
 from firsttoken.results import RunRecord
 
 ASSETS = ("page.css", "page.js")
+SHOWN = ("measured", "emulated", "approximate")  # statuses whose latencies are shown
 
 
 @dataclass(frozen=True)
 class Template:
-    """A page's Markdown template and what its front matter says."""
+    """A page's Markdown template and its front matter."""
 
     name: str
     meta: Mapping[str, Any]
@@ -43,7 +44,7 @@ class PageInputs:
 
 
 class Slots:
-    """HTML that must pass Markdown untouched: it is put in by a mark and filled in afterwards."""
+    """HTML that Markdown must not change: a mark stands for it until the Markdown is rendered."""
 
     def __init__(self) -> None:
         self._html: list[str] = []
@@ -100,7 +101,7 @@ def render_markdown(template: Template, context: Mapping[str, Any], slots: Slots
 def write_document(
     out_html: Path, *, assets: Path, title: str, description: str, body: str, navigation: str = ""
 ) -> None:
-    """Write one HTML file that needs nothing beside it. `assets` holds the style sheet, the script and the layout."""
+    """Write one self-contained HTML file. `assets` holds the style sheet, the script and the layout."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(assets), undefined=jinja2.StrictUndefined, autoescape=False
     )

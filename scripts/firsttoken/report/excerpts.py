@@ -1,4 +1,4 @@
-"""Functions from the source, found by name when a page is rendered: a renamed one fails the build, not the reader."""
+"""Excerpts of the source, found by name when a page is rendered; a name that is missing is an error."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _find(tree: ast.Module, name: str, qualified: str) -> Named:
 
 
 def code_styles() -> str:
-    """CSS of the highlighted code, light and dark; both keep a contrast that can be read."""
+    """CSS of the highlighted code, light and dark, both with enough contrast (WCAG AA)."""
     light = HtmlFormatter(style="default").get_style_defs(".code")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
     return f"{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"

@@ -26,7 +26,6 @@ COLUMNS = (  # heading, width
     ("Memory, GiB", 8),
     ("Ready, s", 6),
 )
-SHOWN = ("measured", "emulated")
 
 
 def write_landing(
@@ -92,7 +91,7 @@ def _list_table(rows: Sequence[Row]) -> str:
 def _row(row: Row) -> list[str]:
     status = str(row["status"])
     what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}"
-    if status not in SHOWN:
+    if status not in documents.SHOWN:
         return [what, status, *[formatting.NO_VALUE] * (len(COLUMNS) - 2)]
     on_device = pd.notna(row["device_over_idle_gib"])
     memory: float = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
@@ -124,7 +123,7 @@ def _unbroken(value: str) -> str:
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
     """A line for every approach that has no figures: its reason, which is too long for the table."""
-    without = [row for row in rows if row["status"] not in SHOWN and isinstance(row.get("reason"), str)]
+    without = [row for row in rows if row["status"] not in documents.SHOWN and isinstance(row.get("reason"), str)]
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
 
 

@@ -1,4 +1,4 @@
-"""A result table as a page: sorted by a click, downloaded as CSV, readable where it is wide.
+"""A result table as a page that sorts by column and downloads as CSV.
 
 Own HTML, since a value shares its cell with its interval and its note, and each page of Snakemake's report must work
 alone and offline. Tried instead: itables adds 0.97 MB to every page; great_tables sorts only with React from a network.
@@ -19,10 +19,10 @@ from firsttoken.report import documents, formatting
 
 Row = Mapping[str, Any]
 BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
-FRONT = ("verdict",)  # right behind the first column: what a reader came for
+FRONT = ("verdict",)  # right after the first column
 LAST = ("sentence", "source", "id", "reason")
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
-LONG, VERY_LONG = 40, 150  # letters: a cell with more gets room
+LONG, VERY_LONG = 40, 150  # characters; a longer cell gets a minimum width
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
     name: name.upper() for name in ("p90", "p95", "p99")
 }
@@ -110,14 +110,14 @@ def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def html_table(data: pd.DataFrame, name: str, *, raw: str | None = None) -> str:
     """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
     columns = [column for column in _columns(data) if column.name != "status"]
-    bearer = "approach" if "approach" in data.columns else columns[0].name  # its cell carries the status as a badge
+    badged = "approach" if "approach" in data.columns else columns[0].name  # its cell shows the status as a badge
     columns.sort(key=lambda column: LAST.index(column.name) + 1 if column.name in LAST else 0)
     columns[1:] = sorted(columns[1:], key=lambda column: column.name not in FRONT)
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(_title(column.name))}</button></th>'
         for column in columns
     )
-    rows = "".join(f"<tr>{_row(row, columns, bearer)}</tr>" for row in _rows(data))
+    rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in _rows(data))
     download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
     return (
         f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
@@ -160,14 +160,14 @@ def _title(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _row(row: Row, columns: Sequence[Column], bearer: str) -> str:
+def _row(row: Row, columns: Sequence[Column], badged: str) -> str:
     status = escape(str(row.get("status", "")))
     badge = f' <span class="badge {status}">{status}</span>' if status else ""
     cells = []
     for place, column in enumerate(columns):
         tag, scope = ("td", "") if place else ("th", ' scope="row"')
         attributes, content = _cell(row, column)
-        cells.append(f"<{tag}{scope}{attributes}>{content}{badge if column.name == bearer else ''}</{tag}>")
+        cells.append(f"<{tag}{scope}{attributes}>{content}{badge if column.name == badged else ''}</{tag}>")
     return "".join(cells)
 
 
