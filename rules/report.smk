@@ -76,6 +76,7 @@ rule render_approach_page:
         latency=table("latency_by_length"),
         claims=table("claims"),
         answer="results/{study}/tables/answer.txt",
+        records=raw("json", APPROACHES),
         excerpted=excerpted_files,
         package=sources("report/approach_page.py", "study/job.py"),
     output:
@@ -101,7 +102,7 @@ rule render_table:
     input:
         table=page_table,
         assets=PAGE_ASSETS,
-        sources=sources("report/tables.py", "study/job.py"),
+        sources=sources("report/table_page.py", "study/job.py"),
     output:
         page=report(
             "results/{study}/pages/{table}.html",
@@ -154,9 +155,7 @@ rule render_comparison:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=PAGE_ASSETS,
-        sources=sources(
-            "analysis/compare.py", "report/tables.py", "study/job.py"
-        ),
+        sources=sources("analysis/compare.py", "report/table_page.py", "study/job.py"),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",

@@ -1,8 +1,11 @@
-"""In: a template, the code and the tables. Out: the page of one approach, or the overview, as one HTML file."""
+"""In: a template, the code, the tables, the run records. Out: the page of one approach, or the overview."""
 
 from pathlib import Path
 
-from firsttoken.report.approach_page import PageInputs, render_page
+from firsttoken.files import read_json
+from firsttoken.report.approach_page import render_page
+from firsttoken.report.documents import PageInputs
+from firsttoken.results import RunRecord
 from firsttoken.study.job import job
 
 
@@ -22,5 +25,6 @@ if __name__ == "__main__":
             claims_csv=Path(snakemake.input.claims),
             answer_txt=Path(snakemake.input.answer),
             study=snakemake.wildcards.study,
+            records=tuple(read_json(path, RunRecord) for path in snakemake.input.records),
         )
         render_page(snakemake.wildcards.page, inputs, Path(snakemake.output.page))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firsttoken.analysis.compare import Comparison, in_words
 from firsttoken.files import read_json
-from firsttoken.report.tables import render_table
+from firsttoken.report.table_page import render_table
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

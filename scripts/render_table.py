@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from firsttoken.report.tables import render_table
+from firsttoken.report.table_page import render_table
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ import pytest
 
 from fakes.study_files import EMBEDDED, make_study
 from firsttoken.report import documents
-from firsttoken.report.approach_page import OVERVIEW, PageInputs, render_page
-from firsttoken.report.tables import render_table
+from firsttoken.report.approach_page import OVERVIEW, render_page
+from firsttoken.report.documents import PageInputs
+from firsttoken.report.table_page import render_table
 
 pytestmark = pytest.mark.browser
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,7 +10,8 @@ import pytest
 
 from fakes.study_files import make_study
 from firsttoken.analysis.figures.ttft_by_length import plot_ttft_by_length
-from firsttoken.report.approach_page import PageInputs, render_page
+from firsttoken.report.approach_page import render_page
+from firsttoken.report.documents import PageInputs
 from firsttoken.report.landing import write_landing
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -13,21 +13,38 @@ from markdown_it import MarkdownIt
 
 from firsttoken.files import write_text
 from firsttoken.report.excerpts import code_styles
+from firsttoken.results import RunRecord
 
 ASSETS = ("page.css", "page.js")
+SHOWN = ("measured", "emulated", "approximate")  # statuses whose latencies are shown
 
 
 @dataclass(frozen=True)
 class Template:
-    """A page's Markdown template and what its front matter says."""
+    """A page's Markdown template and its front matter."""
 
     name: str
     meta: Mapping[str, Any]
     body: str
 
 
+@dataclass(frozen=True)
+class PageInputs:
+    """Where the words, code and figures of the approaches' pages come from."""
+
+    templates: Path  # report/approaches
+    assets: Path  # report/assets
+    package: Path  # scripts/firsttoken
+    summary_csv: Path
+    latency_csv: Path
+    claims_csv: Path
+    answer_txt: Path
+    study: str
+    records: tuple[RunRecord, ...] = ()  # of all processes
+
+
 class Slots:
-    """HTML that must pass Markdown untouched: it is put in by a mark and filled in afterwards."""
+    """HTML that Markdown must not change: a mark stands for it until the Markdown is rendered."""
 
     def __init__(self) -> None:
         self._html: list[str] = []
@@ -66,6 +83,11 @@ def page_names(templates: Path) -> list[str]:
     return [page.name for page in sorted(pages, key=lambda page: page.meta["place"])]
 
 
+def read_answer(answer_txt: Path) -> list[str]:
+    """The three sentences of `answer.txt`, which follow its last empty line; above it is a table for a terminal."""
+    return answer_txt.read_text(encoding="utf-8").strip().split("\n\n")[-1].splitlines()
+
+
 def render_markdown(template: Template, context: Mapping[str, Any], slots: Slots) -> str:
     """The template's body as HTML. An unknown name in it is an error."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -79,7 +101,7 @@ def render_markdown(template: Template, context: Mapping[str, Any], slots: Slots
 def write_document(
     out_html: Path, *, assets: Path, title: str, description: str, body: str, navigation: str = ""
 ) -> None:
-    """Write one HTML file that needs nothing beside it. `assets` holds the style sheet, the script and the layout."""
+    """Write one self-contained HTML file. `assets` holds the style sheet, the script and the layout."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(assets), undefined=jinja2.StrictUndefined, autoescape=False
     )

@@ -1,4 +1,4 @@
-"""A figure as a page: its text can be selected, its words reach a screen reader, and its data lie below it."""
+"""A figure as a page: the SVG inlined, so that its text can be selected and read aloud, and its data below."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from firsttoken.report import documents
-from firsttoken.report.tables import html_table
+from firsttoken.report.table_page import html_table
 
 PIXELS_PER_POINT = 4 / 3
 MOST_ROWS = 60  # shown; the download has all
@@ -35,7 +35,7 @@ def render_figure(svg: Path, csv: Path, out_html: Path, title: str, *, assets: P
         body.append("<p>This figure has no data in this study.</p>")
     else:
         if len(data) > MOST_ROWS:
-            body.append(f"<p>The first {MOST_ROWS} of {len(data):,} rows; the download has all.</p>")
+            body.append(f"<p>The first {MOST_ROWS} of {len(data):,} rows. The download has all rows.</p>")
         body.append(html_table(data.head(MOST_ROWS), csv.stem, raw=raw))
     documents.write_document(
         out_html, assets=assets, title=f"{title} · firsttoken", description=caption, body="\n".join(body)

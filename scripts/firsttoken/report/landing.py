@@ -1,4 +1,4 @@
-"""The text that opens the report: the answer first, then the question, the results, machine, model and method."""
+"""The text that opens the report: the answer first, then the results, machine, model and method."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import pandas as pd
 
 from firsttoken.files import read_json, write_text
 from firsttoken.plan import ModelManifest
-from firsttoken.report import formatting as formatting
+from firsttoken.report import documents, formatting
+from firsttoken.report.table_page import Row, read_rows
 from firsttoken.results import Environment
 
-HEADER = (
-    "Approach",
-    "Status",
-    "TTFT, ms",
-    "P99 TTFT, ms",
-    "Next token, ms",
-    "Floor's share",
-    "Times as fast",
-    "Memory, GiB",
-    "Ready, s",
+COLUMNS = (  # heading, width
+    ("Approach", 20),
+    ("Status", 9),
+    ("TTFT, ms", 12),
+    ("% of floor", 6),
+    ("P99 TTFT, ms", 12),
+    ("Next token, ms", 12),
+    ("% of floor", 6),
+    ("Speedup", 12),
+    ("Memory, GiB", 8),
+    ("Ready, s", 6),
 )
-WIDTHS = "   :widths: 22 9 13 13 13 9 13 9 6"
-SHOWN = ("measured", "emulated")
 
 
 def write_landing(
@@ -40,21 +40,20 @@ def write_landing(
 ) -> None:
     """Write reStructuredText for `report/workflow.rst` to include; the verdict is the last paragraph of `answer_txt`.
 
-    Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning stands above everything.
+    Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning comes before everything.
     """
     environment = read_json(environment_json, Environment)
     manifest = read_json(manifest_json, ModelManifest)
-    summary = pd.read_csv(summary_csv)
-    rows = [{str(key): value for key, value in row.items()} for row in summary.to_dict("records")]
+    rows = read_rows(summary_csv)
     parts = [
         _warning(rows, environment),
-        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, formatting.verdict(answer_txt))),
+        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, documents.read_answer(answer_txt))),
         _list_table(rows),
         *_reasons(rows),
         _claims(pd.read_csv(claims_csv)),
-        f"**Machine.** {escape(formatting.machine(environment))}",
-        f"**Model.** {escape(formatting.model(manifest, dtype))}",
-        f"**Method.** {escape(formatting.method(workload, int(workload['repeats'])))}",
+        f"**Machine.** {escape(_machine(environment))}",
+        f"**Model.** {escape(_model(manifest, dtype))}",
+        f"**Method.** {escape(_method(workload))}",
     ]
     write_text(out_rst, "\n\n".join(part for part in parts if part) + "\n")
 
@@ -64,61 +63,67 @@ def escape(text: str) -> str:
     return "".join(f"\\{letter}" if letter in "\\*`_|<>" else letter for letter in text)
 
 
-def _warning(rows: Sequence[Mapping[str, Any]], environment: Environment) -> str:
+def _warning(rows: Sequence[Row], environment: Environment) -> str:
     emulated = [str(row["approach"]) for row in rows if row["status"] == "emulated"]
     if environment.device == "cuda" and not emulated:
         return ""
     said = "No GPU was used in this study. " if environment.device == "cpu" else ""
     if emulated:
         said += (
-            f"Emulated: {', '.join(emulated)}, which means that each replay of a CUDA graph was replaced by the same "
-            "step run eagerly. Those numbers exercise the pipeline; they say nothing about CUDA graphs."
+            f"Emulated: {', '.join(emulated)}. Each replay of a CUDA graph was replaced by the same step run eagerly. "
+            "These numbers test the pipeline and say nothing about CUDA graphs."
         )
     return f".. container:: warning\n\n   {escape(said.strip())}"
 
 
-def _list_table(rows: Sequence[Mapping[str, Any]]) -> str:
+def _list_table(rows: Sequence[Row]) -> str:
     lines = [
-        ".. list-table:: Means over prompt lengths (95 % interval); the floor's share of TTFT and of the next token",
+        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor / mean.",
         "   :header-rows: 1",
-        WIDTHS,
+        f"   :widths: {' '.join(str(width) for _, width in COLUMNS)}",
         "",
     ]
-    cells = [list(HEADER), *([text or formatting.NO_VALUE for text in _row(row)] for row in rows)]
-    for row_cells in cells:
-        lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(row_cells)]
+    for cells in [[heading for heading, _ in COLUMNS], *map(_row, rows)]:
+        lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(cells)]
     return "\n".join(lines)
 
 
-def _row(row: Mapping[str, Any]) -> list[str]:
+def _row(row: Row) -> list[str]:
     status = str(row["status"])
     what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}"
-    if status not in SHOWN:
-        return [what, status, *[formatting.NO_VALUE] * (len(HEADER) - 2)]
-    latencies = [_latency(row, column) for column in ("ttft_mean", "ttft_p99", "itl_request_mean")]
+    if status not in documents.SHOWN:
+        return [what, status, *[formatting.NO_VALUE] * (len(COLUMNS) - 2)]
     on_device = pd.notna(row["device_over_idle_gib"])
-    memory = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
+    memory: float = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
     return [
         what,
         status,
-        *latencies,
-        f"{formatting.percent(row['ttft_share_of_floor'])}, {formatting.percent(row['itl_share_of_floor'])}",
-        formatting.with_interval(row, "speedup_ttft"),
+        _latency(row, "ttft_mean"),
+        formatting.percent(row["ttft_share_of_floor"]),
+        _latency(row, "ttft_p99"),
+        _latency(row, "itl_request_mean"),
+        formatting.percent(row["itl_share_of_floor"]),
+        _unbroken(formatting.with_interval(row, "speedup_ttft")),
         f"{formatting.number(memory)}{'' if on_device else ' (host)'}",
         formatting.number(row["ready_s"]),
     ]
 
 
-def _latency(row: Mapping[str, Any], column: str) -> str:
+def _latency(row: Row, column: str) -> str:
     """The value with its interval; where there is none, why: too few samples for a P99, say."""
     note = row.get(f"{column}_note")
     value = formatting.with_interval(row, column, "_ms")
-    return f"{value} ({note})" if value == formatting.NO_VALUE and isinstance(note, str) and note else value
+    return f"{value} ({note})" if value == formatting.NO_VALUE and isinstance(note, str) and note else _unbroken(value)
 
 
-def _reasons(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _unbroken(value: str) -> str:
+    """The interval on one line, below its value where the column is narrow."""
+    return value.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
+
+
+def _reasons(rows: Sequence[Row]) -> list[str]:
     """A line for every approach that has no figures: its reason, which is too long for the table."""
-    without = [row for row in rows if row["status"] not in SHOWN and isinstance(row.get("reason"), str)]
+    without = [row for row in rows if row["status"] not in documents.SHOWN and isinstance(row.get("reason"), str)]
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
 
 
@@ -132,4 +137,37 @@ def _claims(claims: pd.DataFrame) -> str:
         "contradict the figures of their own source" if broken > 1 else "contradicts the figures of its own source"
     )
     source = f" {broken} {several}." if broken else ""
-    return f"**Published claims.** Of {len(claims)} claims put to the test here: {escape(verdicts)}.{source}"
+    return f"**Published claims.** {len(claims)} claims were tested: {escape(verdicts)}.{source}"
+
+
+def _machine(environment: Environment) -> str:
+    named = [name for name in ("torch", "transformers") if name in environment.packages]
+    packages = ", ".join(f"{name} {environment.packages[name]}" for name in named)
+    memory_gib = environment.memory_bytes / 2**30
+    host = f"{environment.cpu}, {environment.cores} cores, {memory_gib:.0f} GiB; {environment.os}"
+    python = f"Python {environment.python}, {packages}"
+    if environment.gpu is None:
+        threads = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
+        return f"No GPU; {host}; {threads} for the model; {python}."
+    gpu = f"{environment.gpu.name} ({environment.gpu.memory_bytes / 2**30:.0f} GiB, driver {environment.driver})"
+    used = "" if environment.device == "cuda" else ", not used by this study"
+    return f"{gpu}{used}; {host}; CUDA {environment.cuda}; {python}."
+
+
+def _model(manifest: ModelManifest, dtype: str) -> str:
+    random = "random weights (latency does not depend on their values)"
+    weights = random if manifest.weights == "random" else "trained weights"
+    size = f"{formatting.number(manifest.parameters / 1e6)} million parameters"
+    return f"{manifest.name}: {manifest.architecture}, {size}, {weights}, {dtype}; {manifest.origin}."
+
+
+def _method(workload: Mapping[str, Any]) -> str:
+    lengths = ", ".join(str(length) for length in workload["prompt_lengths"])
+    sampling = "greedy" if workload.get("sampling", "greedy") == "greedy" else "sampled"
+    processes = "1 fresh process" if workload["repeats"] == 1 else f"{workload['repeats']} fresh processes"
+    return (
+        f"Each approach ran in {processes}. Each process ran {workload['requests']} warm "
+        f"requests for every prompt length ({lengths} tokens), one after another, at batch size 1. Each request "
+        f"generated {workload['new_tokens']} {sampling} tokens; end-of-sequence was ignored. A token is timed when the "
+        "client can read it. Intervals are 95 % intervals over processes."
+    )

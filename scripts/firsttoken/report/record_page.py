@@ -11,9 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from firsttoken.report import documents
-from firsttoken.report import formatting as formatting
-from firsttoken.report.tables import html_table
+from firsttoken.report import documents, formatting
+from firsttoken.report.table_page import html_table
 
 MOST_SHOWN = 12  # values of a list; the record itself has all
 
@@ -55,13 +54,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, list):
         more = f", and {len(value) - MOST_SHOWN} more" if len(value) > MOST_SHOWN else ""
         return ", ".join(_shown(item) for item in value[:MOST_SHOWN]) + more
-    if isinstance(value, bool):
-        return "yes" if value else "no"
     if isinstance(value, float):
         return formatting.number(value, 5)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return formatting.NO_VALUE if value is None or value in ("", {}) else str(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return formatting.count(value)
+    return formatting.NO_VALUE if value in (None, "", {}) else formatting.text(value)
 
 
 def _words(name: str) -> str:

@@ -7,13 +7,17 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pytest
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
+from firsttoken.files import read_json
 from firsttoken.report import documents
-from firsttoken.report.approach_page import OVERVIEW, PageInputs, measured, render_page
+from firsttoken.report.approach_page import OVERVIEW, measured, render_page
+from firsttoken.report.documents import PageInputs
 from firsttoken.report.excerpts import SourceMissingError
+from firsttoken.results import RunRecord
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TEMPLATES = REPOSITORY / "report/approaches"
@@ -31,6 +35,7 @@ def inputs_for(folder: Path, statuses: dict[str, str]) -> PageInputs:
         claims_csv=study.claims,
         answer_txt=study.answer,
         study="a study",
+        records=tuple(read_json(path, RunRecord) for path in study.records),
     )
 
 
@@ -88,7 +93,7 @@ def test_an_excerpt_names_file_and_lines(inputs: PageInputs, tmp_path: Path) -> 
 
 def test_measured_says_what_became_of_the_approach(inputs: PageInputs, tmp_path: Path) -> None:
     assert "emulated" in measured("jit_cuda", inputs)
-    assert "are no CUDA-graph figures" in measured("jit_cuda", inputs)
+    assert "are not CUDA graph figures" in measured("jit_cuda", inputs)
     assert "emulated" not in measured("baseline", inputs)
     unavailable = measured("tensorrt_llm", inputs)
     assert "the reason why tensorrt_llm is unavailable" in unavailable and "<table" not in unavailable
@@ -100,12 +105,21 @@ def test_measured_says_what_became_of_the_approach(inputs: PageInputs, tmp_path:
     assert "Device memory" not in measured("baseline", inputs)
 
 
+def test_what_the_run_records_say_of_the_steps_is_shown(inputs: PageInputs) -> None:
+    told = tuple(msgspec.structs.replace(record, ahead=0, kernels="triton") for record in inputs.records)
+    html = measured("jit_cuda", replace(inputs, records=told))
+    assert "<dt>Kernels</dt><dd>triton</dd>" in html
+    assert "<dt>Decode steps queued ahead</dt><dd>0</dd>" in html
+    untold = tuple(msgspec.structs.replace(record, ahead=None, kernels="") for record in inputs.records)
+    assert "queued ahead" not in measured("jit_cuda", replace(inputs, records=untold))
+
+
 def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_path: Path) -> None:
     render_page(OVERVIEW, inputs, tmp_path / "overview.html")
     html = (tmp_path / "overview.html").read_text()
     results = html[html.index('data-name="results"') : html.index("Key insights")]
     assert results.count('<span class="badge emulated">emulated</span>') == 2
-    insights = html[html.index("Key insights") : html.index("Architectures side by side")]
+    insights = html[html.index("Key insights") : html.index("<h2>Architectures")]
     assert insights.count("<li>") == 2
     assert insights.count("It contradicts its own source.") == 1
     assert "Insight 1" in insights
@@ -119,7 +133,7 @@ def test_the_overview_gives_the_answer_before_anything_else(inputs: PageInputs, 
     html = (tmp_path / "overview.html").read_text()
     answer = html[html.index('<div class="answer">') :].split("</div>")[0]
     assert answer.count("<p>") == 3 and "<p>The &lt;first&gt; sentence.</p>" in answer
-    assert html.index('<div class="answer">') < html.index("<table") < html.index("<svg class")
+    assert html.index('<div class="answer">') < html.index("<table") < html.index('<figure class="diagram"')
 
 
 @pytest.mark.parametrize("name", APPROACHES)
@@ -140,7 +154,7 @@ def test_a_value_that_is_missing_keeps_its_reason(inputs: PageInputs, tmp_path: 
     latency = latency.assign(ttft_p99_ms=float("nan"), ttft_p99_low_ms=float("nan"), ttft_p99_high_ms=float("nan"))
     latency.assign(ttft_p99_note="n too small").to_csv(tmp_path / "latency.csv", index=False)
     html = measured("baseline", replace(inputs, latency_csv=tmp_path / "latency.csv"))
-    assert "P99 TTFT, ms" in html and "<small>n too small</small>" in html
+    assert "TTFT P99, ms" in html and "<small>n too small</small>" in html
     assert "P99 low" not in html and "P99 note" not in html
 
 

@@ -47,7 +47,7 @@ def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> Non
     row = html[html.index("<p><strong>jit_only</strong>") :]
     row = row[: row.index("</tr>")]
     assert "failed" in row
-    assert row.count("–") == 7
+    assert row.count("–") == 8
     assert "<strong>jit_only</strong> failed: the reason why jit_only is failed" in html
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from fakes.study_files import make_study
-from firsttoken.report.tables import html_table, render_table
+from firsttoken.report.table_page import html_table, render_table
 
 ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
 
@@ -67,8 +67,8 @@ def test_columns_without_a_value_are_named_below_and_not_shown(tmp_path: Path) -
     render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
     html = (tmp_path / "t.html").read_text()
     head = html[html.index("<thead>") : html.index("</thead>")]
-    assert "Device over idle, GiB" not in head
-    assert re.search(r"Without a value in this study: [^<]*Device over idle, GiB", html)
+    assert "Device memory over idle, GiB" not in head
+    assert re.search(r"Without a value in this study: [^<]*Device memory over idle, GiB", html)
     assert head.index("Reason") > head.index("TTFT mean")
 
 

@@ -1,0 +1,201 @@
+"""A result table as a page that sorts by column and downloads as CSV.
+
+Own HTML, since a value shares its cell with its interval and its note, and each page of Snakemake's report must work
+alone and offline. Tried instead: itables adds 0.97 MB to every page; great_tables sorts only with React from a network.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from firsttoken.report import documents, formatting
+
+Row = Mapping[str, Any]
+BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
+FRONT = ("verdict",)  # right after the first column
+LAST = ("sentence", "source", "id", "reason")
+WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
+LONG, VERY_LONG = 40, 150  # characters; a longer cell gets a minimum width
+WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
+    name: name.upper() for name in ("p90", "p95", "p99")
+}
+UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB"}
+TITLES = {
+    "n": "Samples",
+    "processes": "Processes each",
+    "n_processes": "Fresh processes",
+    "n_tainted": "Tainted requests",
+    "itl_request_mean_ms": "Request mean ITL, ms",
+    "itl_request_mean_mean_ms": "Request mean ITL, ms",
+    "speedup_ttft": "Speedup, TTFT",
+    "speedup_itl": "Speedup, ITL",
+    "device_over_idle_gib": "Device memory over idle, GiB",
+    "host_peak_gib": "Host memory, GiB",
+    "ready_s": "Ready after, s",
+    "ttft_share_of_floor": "TTFT, % of floor",
+    "itl_share_of_floor": "ITL, % of floor",
+    "rms_error": "RMS error / spread",
+    "rms_bound": "RMS bound",
+    "kl_error": "sqrt(2 KL) / spread",
+    "kl_bound": "KL bound",
+    "slope_error": "Slope's distance from 1",
+    "slope_bound": "Slope bound",
+    "kl_max": "Largest KL divergence, nats",
+    "largest_gap": "Largest gap of another token, nats",
+    "gap_bound": "Gap bound, nats",
+    "n_a": "Processes of a",
+    "n_b": "Processes of b",
+    "energy_j_per_token": "Energy, J per token",
+    "static": "Forward pass (static work)",
+    "dynamic": "Padding, positions, sampling (dynamic work)",
+    "process_layout": "Processes",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the page: a value with, where the table has them, its interval, its note and its pooled form."""
+
+    name: str
+    interval: tuple[str, ...] = ()  # low, high
+    within: tuple[str, ...] = ()  # of the pooled samples: value, low, high
+    note: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """All columns of the table that this one's cells show."""
+        return [self.name, *self.interval, *self.within, *self.note]
+
+
+def read_rows(csv: Path) -> list[dict[str, Any]]:
+    """The rows of a table, by column name."""
+    return _rows(pd.read_csv(csv))
+
+
+def render_table(csv: Path, out_html: Path, title: str, *, assets: Path, description: str = "") -> None:
+    """Write `csv` as a sortable page. A value, its interval and its note share a cell; a button saves the CSV."""
+    data = pd.read_csv(csv)
+    data = data.drop(columns="title", errors="ignore")  # of an approach, whose name is in the row
+    body = [f"<h1>{escape(title)}</h1>"]
+    if description:
+        body.append(f"<p>{escape(description)}</p>")
+    if data.empty:
+        body.append("<p>This table has no rows in this study.</p>")
+    else:
+        empty = [column for column in _columns(data) if data[column.name].isna().all()]
+        shown = data.drop(columns=[name for column in empty for name in column.names])
+        body.append(html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8")))
+        named = [_title(column.name) for column in empty if column.name not in LAST]
+        if named:
+            body.append(f"<p>Without a value in this study: {escape('; '.join(named))}.</p>")
+    documents.write_document(
+        out_html, assets=assets, title=title, description=description or title, body="\n".join(body)
+    )
+
+
+def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """The named columns with what belongs to them; left out are those with neither a value nor a note."""
+    found = {column.name: column.names for column in _columns(data)}
+    wanted = [found[name] for name in names if name in found]
+    return data[[name for group in wanted if data[group].notna().any(axis=None) for name in group]]
+
+
+def html_table(data: pd.DataFrame, name: str, *, raw: str | None = None) -> str:
+    """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
+    columns = [column for column in _columns(data) if column.name != "status"]
+    badged = "approach" if "approach" in data.columns else columns[0].name  # its cell shows the status as a badge
+    columns.sort(key=lambda column: LAST.index(column.name) + 1 if column.name in LAST else 0)
+    columns[1:] = sorted(columns[1:], key=lambda column: column.name not in FRONT)
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(_title(column.name))}</button></th>'
+        for column in columns
+    )
+    rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in _rows(data))
+    download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
+    return (
+        f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(name)} table"><table class="sortable"><thead><tr>{head}</tr></thead>'
+        f'<tbody>{rows}</tbody></table></div><button type="button" class="download">Download {escape(name)}.csv'
+        '</button> <span class="hint">Click a heading to sort.</span>'
+        f'<script type="application/json">{download}</script></div>'
+    )
+
+
+def _rows(data: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
+
+
+def _columns(data: pd.DataFrame) -> list[Column]:
+    """Columns of the page: intervals and notes go into the cell of the value that they belong to."""
+    names = [str(name) for name in data.columns]
+    taken: set[str] = set()
+    columns = []
+    for place, name in enumerate(names):
+        if name in taken:
+            continue
+        stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
+        follow = names[place + 1 : place + 3] == ["low", "high"]
+        interval = ("low", "high") if follow else (f"{stem}_low{unit}", f"{stem}_high{unit}")
+        within = (f"{stem}_within{unit}", f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
+        groups = [group if set(group) <= set(names) else () for group in (interval, within, (f"{stem}_note",))]
+        columns.append(Column(name, *groups))
+        taken |= set(columns[-1].names)
+    return columns
+
+
+def _title(name: str) -> str:
+    """What a column is called on a page: `ttft_mean_ms` is `TTFT mean, ms`."""
+    if name in TITLES:
+        return TITLES[name]
+    unit = next((unit for unit in UNITS if name.endswith(unit)), "")
+    words = [WORDS.get(word, word) for word in name.removesuffix(unit).split("_") if word != "n"]
+    text = " ".join(words) + (f", {UNITS[unit]}" if unit else "")
+    return text[:1].upper() + text[1:]
+
+
+def _row(row: Row, columns: Sequence[Column], badged: str) -> str:
+    status = escape(str(row.get("status", "")))
+    badge = f' <span class="badge {status}">{status}</span>' if status else ""
+    cells = []
+    for place, column in enumerate(columns):
+        tag, scope = ("td", "") if place else ("th", ' scope="row"')
+        attributes, content = _cell(row, column)
+        cells.append(f"<{tag}{scope}{attributes}>{content}{badge if column.name == badged else ''}</{tag}>")
+    return "".join(cells)
+
+
+def _cell(row: Row, column: Column) -> tuple[str, str]:
+    """Attributes and content of a cell; numbers carry the value that they are sorted by."""
+    value = row[column.name]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        text = escape(formatting.text(value))
+        if column.name in BADGES:
+            return "", f'<span class="badge {text.replace(" ", "-")}">{text}</span>' if text else ""
+        size = "words long" if len(text) > VERY_LONG else "words" if len(text) > LONG else ""
+        return f' class="{size}"' if size else "", text
+    if column.name == "prompt_length" and not value > 0:  # a row about all lengths has 0 there, or nothing
+        return ' class="number" data-value="0"', "all"
+    under = [formatting.interval(*(row[name] for name in column.interval))] if column.interval else []
+    if not any(under):
+        under = [formatting.text(row[name]) for name in column.note]
+    if column.within:
+        pooled, low, high = (row[name] for name in column.within)
+        found = formatting.interval(low, high)
+        under.append(f"within these processes {formatting.number(pooled)} ({found})" if found else "")
+    extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
+    return f' class="number" data-value="{value!r}"', _shown(value, column.name) + extra
+
+
+def _shown(value: float, name: str) -> str:
+    if name.endswith("_share_of_floor"):
+        return formatting.percent(value)
+    if isinstance(value, int) or name in WHOLE:
+        return formatting.count(value)
+    return formatting.number(value, 4 if abs(value) >= 1000 else 3)
