@@ -5,34 +5,52 @@ Makes: results/{study}/samples.parquet, tables/*.csv, results/compare/{a}_vs_{b}
 """
 
 
-rule pool_samples:
+rule pool_runs:
     input:
         samples=raw("parquet"),
         records=raw("json"),
-        sources=sources("analysis/samples.py", "study/job.py"),
+        tokens=raw("tokens.json"),
+        sources=sources("pooled_runs.py", "study/job.py"),
     output:
         samples="results/{study}/samples.parquet",
+        records="results/{study}/records.parquet",
     log:
-        "results/{study}/logs/pool_samples.log",
+        "results/{study}/logs/pool_runs.log",
     conda:
         "../envs/base.yaml"
     message:
-        "Pooling the samples of all processes"
+        "Pooling the samples and records of all runs"
     script:
-        "../scripts/pool_samples.py"
+        "../scripts/pool_runs.py"
+
+
+# Reads the logits, which are too large to ship; what comes behind it needs its table only.
+rule compare_with_reference:
+    input:
+        records="results/{study}/records.parquet",
+        logits=raw("logits", APPROACHES),
+        reference="results/{study}/reference.safetensors",
+        sources=sources("analysis/equality_positions.py", "study/job.py"),
+    output:
+        positions="results/{study}/tables/equality_positions.csv",
+    log:
+        "results/{study}/logs/compare_with_reference.log",
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Comparing every approach's tokens and logits with the reference"
+    script:
+        "../scripts/compare_with_reference.py"
 
 
 rule check_equivalence:
     input:
-        tokens=raw("tokens.json", APPROACHES),
-        records=raw("json", APPROACHES),
-        logits=raw("logits", APPROACHES),
-        reference="results/{study}/reference.safetensors",
+        positions="results/{study}/tables/equality_positions.csv",
+        records="results/{study}/records.parquet",
         bounds="config/equality_bounds.csv",
         sources=sources("analysis/equivalence.py", "study/job.py"),
     output:
         equivalence="results/{study}/tables/equivalence.csv",
-        positions="results/{study}/tables/equality_positions.csv",
     log:
         "results/{study}/logs/check_equivalence.log",
     conda:
@@ -41,7 +59,7 @@ rule check_equivalence:
         dtype=STUDY.config["model"]["dtype"],
         sampling=sampling_method(),
     message:
-        "Comparing every approach's tokens and logits with the reference"
+        "Judging whether every approach computes the same function"
     script:
         "../scripts/check_equivalence.py"
 
@@ -49,10 +67,10 @@ rule check_equivalence:
 rule summarise_latency:
     input:
         samples="results/{study}/samples.parquet",
-        records=raw("json"),
+        records="results/{study}/records.parquet",
         equivalence="results/{study}/tables/equivalence.csv",
         ceilings="results/{study}/ceilings.json",
-        sources=sources("analysis/tables.py", "study/job.py"),
+        sources=sources("analysis/latency_tables.py", "study/job.py"),
     output:
         summary="results/{study}/tables/summary.csv",
         by_length="results/{study}/tables/latency_by_length.csv",
@@ -99,6 +117,7 @@ rule estimate_effects:
     input:
         summary=table("summary"),
         processes=table("process_statistics"),
+        records="results/{study}/records.parquet",
         sources=sources("analysis/effects.py", "study/job.py"),
     output:
         effects="results/{study}/tables/effects.csv",
@@ -107,7 +126,7 @@ rule estimate_effects:
     conda:
         "../envs/base.yaml"
     message:
-        "Separating the effects of graphs, JIT and the second process"
+        "Separating the effects of graphs, JIT, late reading and the second process"
     script:
         "../scripts/estimate_effects.py"
 
@@ -118,7 +137,7 @@ rule write_checklist:
         by_length=table("latency_by_length"),
         processes=table("process_statistics"),
         instrument=table("instrument"),
-        records=raw("json"),
+        records="results/{study}/records.parquet",
         environment="results/{study}/environment.json",
         ceilings="results/{study}/ceilings.json",
         sources=sources("analysis/checklist.py", "study/job.py"),
@@ -161,6 +180,7 @@ rule compare_studies:
     input:
         a="results/{a}/provenance.json",
         b="results/{b}/provenance.json",
+        bounds="config/equality_bounds.csv",
         sources=sources("analysis/compare.py", "study/job.py"),
     output:
         table="results/compare/{a}_vs_{b}/comparison.csv",

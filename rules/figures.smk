@@ -103,7 +103,7 @@ rule plot_run_order:
 rule plot_setup_time:
     input:
         **figure_inputs("setup_time"),
-        records=raw("json", APPROACHES),
+        records="results/{study}/records.parquet",
     output:
         **figure_outputs("setup_time"),
     log:
@@ -141,7 +141,7 @@ rule plot_break_even:
 rule plot_memory:
     input:
         **figure_inputs("memory"),
-        records=raw("json", APPROACHES),
+        records="results/{study}/records.parquet",
     output:
         **figure_outputs("memory", category="Memory"),
     log:

@@ -46,7 +46,7 @@ TABLE_PAGES = {  # table -> category and title in the report
         if "ipc" in EXPERIMENTS
         else {}
     ),
-    "effects": ("Claims", "Effects of graphs, JIT and the second process"),
+    "effects": ("Claims", "Effects of graphs, JIT, late reading and the second process"),
     "claims": ("Claims", "Published claims, judged"),
     "equivalence": ("Claims", "Equality with the reference"),
 }
@@ -114,7 +114,8 @@ def evidence_files():
     """What a study's provenance is about: everything that it makes."""
     results = f"results/{STUDY.name}"
     return [
-        *raw("json"),
+        f"{results}/samples.parquet",
+        f"{results}/records.parquet",
         f"{results}/config.yaml",
         f"{results}/environment.json",
         f"{results}/ceilings.json",

@@ -4,7 +4,7 @@ clients."""
 import msgspec
 import pandas as pd
 
-from firsttoken.analysis.schemas import write_table
+from firsttoken.experiment_tables import write_experiment
 from firsttoken.measure.device_lock import device_lock
 from firsttoken.measure.environment import visible_gpu
 from firsttoken.measure.ipc import measure_ipc
@@ -18,4 +18,4 @@ if __name__ == "__main__":
         gpu = visible_gpu()[0] if plan.device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu"):
             rows = measure_ipc(plan)
-        write_table(pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "ipc", snakemake.output.table)
+        write_experiment(pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "ipc", snakemake.output.table)

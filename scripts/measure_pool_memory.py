@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pandas as pd
 
-from firsttoken.analysis.schemas import write_table
 from firsttoken.approaches.base import approach_class
+from firsttoken.experiment_tables import write_experiment
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.inputs.prompts import make_prompts
 from firsttoken.measure.device_lock import device_lock
@@ -30,4 +30,6 @@ if __name__ == "__main__":
             rows = measure_pool_memory(
                 approach_class(APPROACH), model, plan, [prompt.token_ids for prompt in prompts], log.info, used_bytes
             )
-        write_table(pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "pool_memory", snakemake.output.table)
+        write_experiment(
+            pd.DataFrame([msgspec.to_builtins(row) for row in rows]), "pool_memory", snakemake.output.table
+        )

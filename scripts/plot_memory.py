@@ -9,7 +9,7 @@ from firsttoken.study.job import job
 if __name__ == "__main__":
     with job(snakemake):
         plot_memory(
-            records=[Path(path) for path in snakemake.input.records],
+            records=Path(snakemake.input.records),
             summary_csv=Path(snakemake.input.summary),
             out_svg=Path(snakemake.output.figure),
             out_csv=Path(snakemake.output.data),

@@ -15,9 +15,9 @@ import pandas as pd
 from scipy import stats
 
 from firsttoken import files
-from firsttoken.analysis.samples import read_records
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import MIN_PROCESSES
+from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Ceilings, Environment, RunRecord
 
 Finding = tuple[str, str]  # yes, partly or no; evidence
@@ -40,7 +40,7 @@ class StudyFiles:
 
     @property
     def shown(self) -> pd.DataFrame:
-        return self.summary[self.summary["status"].isin(["measured", "emulated"])]
+        return self.summary[self.summary["status"].isin(RAN)]
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def write_checklist(
     latency_by_length: Path | str,
     process_statistics: Path | str,
     instrument: Path | str,
-    record_paths: Sequence[Path | str],
+    records: Path | str,
     environment: Path | str,
     ceilings: Path | str,
     figures: Sequence[str],
@@ -64,7 +64,7 @@ def write_checklist(
         read_table(latency_by_length, "latency_by_length"),
         read_table(process_statistics, "process_statistics"),
         read_table(instrument, "instrument"),
-        read_records(record_paths),
+        read_records(records),
         files.read_json(environment, Environment),
         files.read_json(ceilings, Ceilings),
         figures,
@@ -176,7 +176,7 @@ def _setup(study: StudyFiles) -> Finding:
 
 def _not_interleaved(records: Sequence[RunRecord]) -> str:
     """Which run of a later repeat began before one of an earlier repeat, or "": drift would fall on some alone."""
-    ran = [record for record in records if record.status in ("measured", "emulated")]
+    ran = [record for record in records if record.status in RAN]
     ran.sort(key=lambda run: (run.started_at, run.repeat))
     for before, after in pairwise(ran):
         if after.repeat < before.repeat:
@@ -193,7 +193,7 @@ def _timing(study: StudyFiles) -> Finding:
 
 
 def _bounds(study: StudyFiles) -> Finding:
-    shown = study.cells[study.cells["status"].isin(["measured", "emulated"])]
+    shown = study.cells[study.cells["status"].isin(RAN)]
     with_floor = int(shown["ttft_share_of_floor"].notna().sum())
     text = f"{with_floor} of {len(shown)} cells show the share of the floor from measured ceilings"
     if not with_floor:

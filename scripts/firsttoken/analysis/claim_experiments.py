@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from firsttoken.analysis.published import Claim
-from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import NOTHING, Estimate
+from firsttoken.experiment_tables import read_experiment
 
 _GROWS_BYTES = 2**20  # an unbounded pool that grows by less has not been put to the test
 
@@ -40,7 +40,7 @@ class Experiments:
         cls, pool_memory: Path | str | None, pool_misses: Path | str | None, ipc: Path | str | None
     ) -> Experiments:
         paths = {"pool_memory": pool_memory, "pool_misses": pool_misses, "ipc": ipc}
-        return cls(**{name: read_table(path, name) for name, path in paths.items() if path is not None})
+        return cls(**{name: read_experiment(path, name) for name, path in paths.items() if path is not None})
 
 
 def judge_experiment(claim: Claim, experiments: Experiments) -> Finding:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
-from firsttoken.analysis.samples import INSTRUMENT
-from firsttoken.analysis.schemas import read_table
+from firsttoken.pooled_runs import INSTRUMENT, RAN
 from firsttoken.results import RunRecord, Status
 
 GIB = 2**30
@@ -28,15 +26,18 @@ class Entry:
 
     @property
     def shows_latency(self) -> bool:
-        return self.status in ("measured", "emulated")
+        return self.status in RAN
 
 
-def study_entries(records: Sequence[RunRecord], equivalence: Path | str, approach_order: Sequence[str]) -> list[Entry]:
+def study_entries(
+    records: Sequence[RunRecord], equivalence: pd.DataFrame, approach_order: Sequence[str]
+) -> list[Entry]:
     """The approaches that the study ran, in the given order and then by name; the instrument is none of them."""
-    table = read_table(equivalence, "equivalence")
     verdicts = {
         str(name): (str(verdict), str(reason))
-        for name, verdict, reason in zip(table["approach"], table["verdict"], table["reason"], strict=True)
+        for name, verdict, reason in zip(
+            equivalence["approach"], equivalence["verdict"], equivalence["reason"], strict=True
+        )
     }
     names = sorted({record.approach for record in records} - set(INSTRUMENT))
     order = [name for name in approach_order if name in names] + [name for name in names if name not in approach_order]
@@ -57,6 +58,12 @@ def _entry(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> Ent
         different = f"computes another function: {why}"
         return Entry(name, records, "failed", f"{reason}; {different}" if status == "failed" else different, equal)
     return Entry(name, records, status, reason, equal)
+
+
+def shown_statistics(statistics: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
+    """The rows of process_statistics of approaches whose latencies are shown, and their memory."""
+    shown = [entry.name for entry in entries if entry.shows_latency]
+    return pd.concat([statistics[statistics["approach"].isin(shown)], memory_statistics(entries)], ignore_index=True)
 
 
 def memory_statistics(entries: Sequence[Entry]) -> pd.DataFrame:

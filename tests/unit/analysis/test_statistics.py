@@ -12,8 +12,8 @@ from scipy import stats
 
 from firsttoken.analysis import statistics as s
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.samples import pool_samples, process_statistics, read_requests
-from fixtures_samples import NEW_TOKENS, Known, make_study
+from firsttoken.analysis.requests import process_statistics, read_requests
+from fixtures_samples import NEW_TOKENS, Known, make_study, pool
 
 POSITIVE = st.floats(1e-3, 1e4)
 
@@ -224,7 +224,7 @@ def test_a_million_samples_are_summarised_in_under_five_seconds(tmp_path: Path) 
     known = {name: Known(20.0) for name in ("baseline", "cuda_graph", "jit_only", "jit_cuda", "compiled_graph")}
     lengths = (10, 50, 100, 200, 500)
     study = make_study(tmp_path, known, lengths, requests=1000, repeats=10, gpu=None)
-    pool_samples(study.raw("*.parquet"), study.records, study.samples)
+    pool(study)
     began = time.process_time()
     requests = read_requests(study.samples)
     table = process_statistics(requests)

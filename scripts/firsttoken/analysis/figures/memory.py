@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from firsttoken.analysis.figures import palette, style
-from firsttoken.files import read_json
+from firsttoken.pooled_runs import read_records
 from firsttoken.results import RunRecord
 
 TITLE = "Peak memory"
@@ -26,10 +26,10 @@ QUANTITIES = {  # field of MemoryRecord -> panel title
 }
 
 
-def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
-    """Draw the peaks in the run records `raw/{approach}/{repeat}.json`; a quantity that no run has gets no panel."""
+def plot_memory(records: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
+    """Draw the peaks in the run records; a quantity that no run has gets no panel."""
     entries = palette.read_entries(summary_csv, order)
-    data = _peaks([read_json(path, RunRecord) for path in records], entries)
+    data = _peaks(read_records(records), entries)
     if data.empty:
         style.save_message("No run has recorded its memory.", data, out_svg, out_csv, title=TITLE)
         return

@@ -1,28 +1,19 @@
-"""Raw samples: pooled over processes where that is honest, and reduced to one statistic a process."""
+"""Pooled samples, split into the three metrics and reduced to one statistic a process."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from firsttoken import files
 from firsttoken.analysis.schemas import METRICS
 from firsttoken.analysis.statistics import QUANTILES, STATISTICS, Floats, grouped_statistics, smallest_pooled_n
-from firsttoken.results import RunRecord
+from firsttoken.pooled_runs import read_samples
 
-INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 _KEYS = ["approach", "repeat", "prompt_length"]
 _COLUMNS = [*_KEYS, "request", "token_index", "latency_ns", "tainted"]
-_RAN = ("measured", "emulated")
-# What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
-_SAME_CODE = ("code_sha256", "versions", "status", "attention", "tf32", "kernels", "threads")
-Path_ = Path | str
 
 
 class Requests(NamedTuple):
@@ -33,59 +24,9 @@ class Requests(NamedTuple):
     groups: dict[str, np.ndarray]
 
 
-def read_records(paths: Iterable[Path_]) -> list[RunRecord]:
-    """Run records, by approach and repeat."""
-    return sorted(
-        (files.read_json(path, RunRecord) for path in paths), key=lambda record: (record.approach, record.repeat)
-    )
-
-
-def pool_samples(parquet_paths: Sequence[Path_], record_paths: Sequence[Path_], out_parquet: Path_) -> None:
-    """Write the samples of all processes into one parquet file.
-
-    Raises ValueError where repeats differ in machine, model, code or versions: they are not repeats then.
-    """
-    check_poolable(read_records(record_paths))
-    with files.atomic_path(out_parquet) as temporary:
-        tables = [pq.read_table(path) for path in parquet_paths]
-        pooled = pa.concat_tables(tables, promote_options="permissive")
-        pq.write_table(pooled, temporary, compression="zstd")
-
-
-def check_poolable(records: Sequence[RunRecord]) -> None:
-    """Raise ValueError, one line, if these processes were not repeats of the same experiment."""
-    ran = [record for record in records if record.status in _RAN]
-    problems = [_differing(ran, "the study", what) for what in ("fingerprint", "model_hash", "device", "dtype")]
-    for approach in sorted({record.approach for record in ran}):
-        repeats = [record for record in ran if record.approach == approach]
-        problems += [_differing(repeats, approach, what) for what in _SAME_CODE]
-    found = [problem for problem in problems if problem]
-    if found:
-        raise ValueError(f"repeats cannot be pooled: {'; '.join(found)}; run the differing ones again")
-
-
-def _differing(records: Sequence[RunRecord], whose: str, what: str) -> str:
-    """ "" if all agree, else who differs from whom."""
-    if not records:
-        return ""
-    first = records[0]
-    for other in records[1:]:
-        if getattr(other, what) != getattr(first, what):
-            return (
-                f"{whose}: {what} of {other.approach}/{other.repeat} ({_short(getattr(other, what))}) is not that of "
-                f"{first.approach}/{first.repeat} ({_short(getattr(first, what))})"
-            )
-    return ""
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def read_requests(samples: Path_) -> Requests:
+def read_requests(samples: Path | str) -> Requests:
     """Split pooled samples into the three metrics; a request with a tainted token is left out whole, and counted."""
-    frame = pq.read_table(samples, columns=_COLUMNS).to_pandas()
+    frame = read_samples(samples, _COLUMNS)
     if frame.empty:
         cells = pd.DataFrame({name: [] for name in [*_KEYS, "requests", "tainted"]})
         empty = {metric: np.empty(0) for metric in METRICS}

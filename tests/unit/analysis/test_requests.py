@@ -1,19 +1,17 @@
-"""Pooling, its refusals, and the split of samples into metrics."""
+"""The split of pooled samples into metrics."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.samples import check_poolable, pool_samples, process_statistics, read_records, read_requests
-from fixtures_samples import Known, Study, make_study
-
-
-def pooled(study: Study) -> Study:
-    pool_samples(study.raw("*.parquet"), study.records, study.samples)
-    return study
+from firsttoken.analysis.requests import process_statistics, read_requests
+from firsttoken.pooled_runs import write_pooled
+from firsttoken.sample_schema import SAMPLES_SCHEMA
+from fixtures_samples import Known, make_study, pool
 
 
 def plain_samples(frame: pd.DataFrame, metric: str) -> pd.Series:
@@ -32,12 +30,12 @@ def plain_samples(frame: pd.DataFrame, metric: str) -> pd.Series:
 
 
 def test_metrics_are_their_definitions_and_taint_leaves_out_whole_requests(tmp_path: Path) -> None:
-    study = pooled(make_study(tmp_path, {"baseline": Known(tainted=0.2), "jit_only": Known()}, requests=20, repeats=2))
+    study = pool(make_study(tmp_path, {"baseline": Known(tainted=0.2), "jit_only": Known()}, requests=20, repeats=2))
     frame = pd.read_parquet(study.samples)
     # One token of an otherwise clean request is enough to leave it out.
     clean = frame[(frame["approach"] == "jit_only") & (frame["repeat"] == 1) & (frame["request"] == 3)]
     frame.loc[clean.index[2], "tainted"] = True
-    frame.to_parquet(study.samples, index=False)
+    write_pooled(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), study.samples)
     requests = read_requests(study.samples)
     table = process_statistics(requests)
     for metric in ("ttft", "itl_token_gap", "itl_request_mean"):
@@ -54,70 +52,24 @@ def test_metrics_are_their_definitions_and_taint_leaves_out_whole_requests(tmp_p
 
 def test_a_quantile_that_the_data_do_not_carry_is_missing(tmp_path: Path) -> None:
     few = process_statistics(
-        read_requests(pooled(make_study(tmp_path / "a", {"baseline": Known()}, requests=70)).samples)
+        read_requests(pool(make_study(tmp_path / "a", {"baseline": Known()}, requests=70)).samples)
     )
     p99 = few[(few["metric"] == "ttft") & (few["statistic"] == "p99")]["value"]
     assert p99.isna().all(), "5 x 70 = 350 pooled samples are fewer than the 368 of P99"
-    large = pooled(make_study(tmp_path / "b", {"baseline": Known()}))
+    large = pool(make_study(tmp_path / "b", {"baseline": Known()}))
     enough = process_statistics(read_requests(large.samples))
     p99 = enough[(enough["metric"] == "ttft") & (enough["statistic"] == "p99")]["value"]
     assert p99.notna().all(), "5 x 80 = 400 carry it"
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"fingerprint": "other"}, "fingerprint"),
-        ({"model_hash": "other"}, "model_hash"),
-        ({"dtype": "bfloat16"}, "dtype"),
-    ],
-)
-def test_different_machines_or_models_are_not_pooled(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    study = make_study(tmp_path, {"baseline": Known(), "jit_only": Known(record=change)}, requests=2, repeats=2)
-    with pytest.raises(ValueError, match=f"cannot be pooled.*{message}.*jit_only/1") as error:
-        pooled(study)
-    assert "\n" not in str(error.value)
-    assert not study.samples.exists()
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"code_sha256": "other"},
-        {"versions": {"torch": "2.11.0"}},
-        {"attention": "eager"},
-        {"tf32": True},
-        {"kernels": "inductor"},
-        {"threads": 7},
-    ],
-)
-def test_repeats_of_other_code_or_versions_are_not_pooled(tmp_path: Path, change: dict[str, object]) -> None:
-    study = make_study(tmp_path, {"baseline": Known()}, requests=2, repeats=1)
-    records = read_records(study.records)
-    other = make_study(tmp_path / "other", {"baseline": Known(record=change | {"repeat": 2})}, requests=2, repeats=1)
-    with pytest.raises(ValueError, match=f"baseline: {next(iter(change))}"):
-        check_poolable([*records, *read_records(other.records)])
-
-
-def test_approaches_may_have_other_code_and_versions_and_may_not_run(tmp_path: Path) -> None:
-    """The engine of another environment is no other machine."""
-    approaches = {
-        "baseline": Known(),
-        "tensorrt_llm": Known(record={"versions": {"torch": "2.9.0"}}),
-        "jit_cuda": Known(status="unavailable", reason="no", record={"fingerprint": ""}),
-    }
-    study = pooled(make_study(tmp_path, approaches, requests=2, repeats=2))
-    assert set(pd.read_parquet(study.samples)["approach"]) == {"baseline", "tensorrt_llm"}
-
-
 def test_a_study_without_samples_is_empty(tmp_path: Path) -> None:
     approaches = {"jit_cuda": Known(status="unavailable", reason="no")}
-    requests = read_requests(pooled(make_study(tmp_path, approaches, repeats=1)).samples)
+    requests = read_requests(pool(make_study(tmp_path, approaches, repeats=1)).samples)
     assert process_statistics(requests).empty
 
 
 def test_a_process_without_a_length_does_not_count_over_lengths(tmp_path: Path) -> None:
-    study = pooled(make_study(tmp_path, {"baseline": Known()}, repeats=6))
+    study = pool(make_study(tmp_path, {"baseline": Known()}, repeats=6))
     table = process_statistics(read_requests(study.samples))
     lost = (table["repeat"] == 3) & (table["prompt_length"] == 100) & (table["metric"] == "ttft")
     table.loc[lost, "value"] = np.nan

@@ -10,18 +10,11 @@ import pandas as pd
 
 from firsttoken import files
 from firsttoken.analysis.complexity import source_lines
-from firsttoken.analysis.entries import GIB, Entry, memory_statistics, study_entries
+from firsttoken.analysis.entries import GIB, Entry, shown_statistics, study_entries
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.samples import (
-    INSTRUMENT,
-    Requests,
-    over_repeats,
-    process_statistics,
-    read_records,
-    read_requests,
-)
-from firsttoken.analysis.schemas import FLOORS, METRICS, write_table
+from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
+from firsttoken.analysis.schemas import FLOORS, METRICS, read_table, write_table
 from firsttoken.analysis.statistics import (
     ALL_TAINTED,
     NOTHING,
@@ -30,6 +23,7 @@ from firsttoken.analysis.statistics import (
     Estimate,
     order_statistic_interval,
 )
+from firsttoken.pooled_runs import INSTRUMENT, RAN, read_records
 from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
@@ -39,7 +33,7 @@ Row = dict[str, object]
 
 def summarise_latency(
     samples: Path | str,
-    records: Sequence[Path | str],
+    records: Path | str,
     equivalence: Path | str,
     ceilings: Path | str,
     source_files_by_approach: Mapping[str, Sequence[Path | str]],
@@ -55,11 +49,8 @@ def summarise_latency(
     requests = read_requests(samples)
     statistics = process_statistics(requests)
     instrument = statistics["approach"].isin(INSTRUMENT)
-    entries = study_entries(all_records, equivalence, approach_order)
-    shown = {entry.name for entry in entries if entry.shows_latency}
-    processes = pd.concat(
-        [statistics[~instrument & statistics["approach"].isin(shown)], memory_statistics(entries)], ignore_index=True
-    )
+    entries = study_entries(all_records, read_table(equivalence, "equivalence"), approach_order)
+    processes = shown_statistics(statistics, entries)
     table = ProcessTable(processes)
     floors = files.read_json(ceilings, Ceilings).floors
     by_length = latency_by_length(entries, requests, table, floors)
@@ -134,7 +125,7 @@ def _statistic(estimate: Estimate, ordered: np.ndarray, metric: str, statistic: 
 
 def _note(row: Row, estimate: Estimate) -> str:
     """Why there is no interval or no value, where the approach has requests."""
-    if row["status"] not in ("measured", "emulated"):
+    if row["status"] not in RAN:
         return ""
     return ALL_TAINTED if row["n_tainted"] and not row["n_requests"] else estimate.note
 
