@@ -12,7 +12,7 @@ from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
 from firsttoken.approaches.base import approach_class, approach_names
-from firsttoken.study.sources import _module_files, package_sources
+from firsttoken.study.sources import module_files, package_sources
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -77,7 +77,7 @@ def imported(script: Path) -> Iterator[str]:
     for node in ast.parse(script.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            for file in (file for name in names for file in _module_files(SCRIPTS, name)):
+            for file in (file for name in names for file in module_files(SCRIPTS, name)):
                 yield str(file.relative_to(SCRIPTS / "firsttoken"))
 
 
