@@ -98,9 +98,7 @@ def _manifest_entries(folder: Path) -> list[tuple[str, str]] | None:
     for entry in files:
         found = (folder / entry.path).stat().st_size
         if found != entry.bytes:
-            raise ValueError(
-                f"{folder / entry.path}: {found} bytes, but its manifest says {entry.bytes}; remake it"
-            )
+            raise ValueError(f"{folder / entry.path}: {found} bytes, but its manifest says {entry.bytes}; remake it")
     return [(entry.path, entry.sha256) for entry in files]
 
 
