@@ -28,7 +28,7 @@ from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, 
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stages that make no table, figure or page; and rules of the others whose outputs ship.
-MEASURING = ("common", "model", "engine", "benchmark", "measure")
+MEASURING = ("common", "model", "measure")
 MADE_BEFORE_SHIPPING = ("pool_runs", "compare_with_reference", "record_config", "write_provenance")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1"]
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from firsttoken import csv_tables
 from firsttoken.analysis import schemas
+from firsttoken.analysis.figures.base import FigureInputs
 from firsttoken.experiment_tables import EXPERIMENTS
 from firsttoken.files import write_json, write_text
 from firsttoken.plan import ModelManifest
@@ -54,6 +55,15 @@ class StudyFiles:
     records: Path
     environment: Path
     manifest: Path
+
+    def figure_inputs(self, figure: str) -> FigureInputs:
+        """What the rule `plot` hands over for this figure."""
+        files = {
+            "ttft_by_length": [self.latency], "speedup": [self.latency], "latency_ecdf": [self.samples],
+            "token_time": [self.samples], "run_order": [self.samples], "setup_time": [self.records],
+            "memory": [self.records], "break_even": [], "pool_memory": [self.pool], "pool_misses": [self.misses],
+        }  # fmt: skip
+        return FigureInputs(files=files[figure], summary=self.summary, order=self.order, new_tokens=4)
 
 
 def make_study(

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 from firsttoken.pooled_runs import read_records
 from firsttoken.results import RunRecord
 
@@ -25,10 +26,10 @@ PARTS = {
 LEAST_LABELLED_SHARE = 0.07  # of the axis: narrower parts have no room for their number
 
 
-def plot_setup_time(records: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw the set-up times in the run records: medians over processes, stacked, with the cold TTFT as a diamond."""
-    entries = palette.read_entries(summary_csv, order)
-    data = _medians(read_records(records), entries)
+    entries = palette.read_entries(inputs.summary, inputs.order)
+    data = _medians(read_records(inputs.files[0]), entries)
     if data.empty:
         style.save_message("No run has recorded its set-up times.", data, out_svg, out_csv, title=TITLE)
         return

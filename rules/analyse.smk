@@ -1,8 +1,14 @@
-"""What the samples mean: pooled samples, equality, tables, verdicts, comparison; and the gates, which alone may fail.
+"""What the samples mean: pooled samples, equality, tables, verdicts, figures, comparison; and the gates.
 
-Needs: the raw files of benchmark.smk, reference.safetensors, ceilings.json, environment.json, config/published.yaml.
-Makes: results/{study}/samples.parquet, tables/*.csv, results/compare/{a}_vs_{b}/, results/{study}/gates/*.
+Needs: the raw files, ceilings.json and environment.json of measure.smk, reference.safetensors, config/published.yaml.
+Makes: results/{study}/samples.parquet, records.parquet, tables/*.csv, figures/*, gates/*, results/compare/{a}_vs_{b}/.
 """
+
+GATES = {  # gate -> the table that it reads
+    "floors": "latency_by_length",
+    "equality": "equivalence",
+    "status": "summary",
+}
 
 
 rule pool_runs:
@@ -10,7 +16,7 @@ rule pool_runs:
         samples=raw("parquet"),
         records=raw("json"),
         tokens=raw("tokens.json"),
-        sources=sources("pooled_runs.py", "study/job.py"),
+        sources=sources("pooled_runs.py"),
     output:
         samples="results/{study}/samples.parquet",
         records="results/{study}/records.parquet",
@@ -30,7 +36,7 @@ rule compare_with_reference:
         records="results/{study}/records.parquet",
         logits=raw("logits", APPROACHES),
         reference="results/{study}/reference.safetensors",
-        sources=sources("analysis/equality_positions.py", "study/job.py"),
+        sources=sources("analysis/equality_positions.py"),
     output:
         positions="results/{study}/tables/equality_positions.csv",
     log:
@@ -48,7 +54,7 @@ rule check_equivalence:
         positions="results/{study}/tables/equality_positions.csv",
         records="results/{study}/records.parquet",
         bounds="config/equality_bounds.csv",
-        sources=sources("analysis/equivalence.py", "study/job.py"),
+        sources=sources("analysis/equivalence.py"),
     output:
         equivalence="results/{study}/tables/equivalence.csv",
     log:
@@ -57,7 +63,7 @@ rule check_equivalence:
         "../envs/base.yaml"
     params:
         dtype=STUDY.config["model"]["dtype"],
-        sampling=sampling_method(),
+        sampling="greedy" if WORKLOAD["sampling"] == "greedy" else "sample",
     message:
         "Judging whether every approach computes the same function"
     script:
@@ -68,9 +74,9 @@ rule summarise_latency:
     input:
         samples="results/{study}/samples.parquet",
         records="results/{study}/records.parquet",
-        equivalence="results/{study}/tables/equivalence.csv",
+        equivalence=table("equivalence"),
         ceilings="results/{study}/ceilings.json",
-        sources=sources("analysis/latency_tables.py", "study/job.py"),
+        sources=sources("analysis/latency_tables.py"),
     output:
         summary="results/{study}/tables/summary.csv",
         by_length="results/{study}/tables/latency_by_length.csv",
@@ -82,8 +88,8 @@ rule summarise_latency:
         "../envs/base.yaml"
     params:
         order=APPROACHES,
-        controls=CONTROLS,
-        source_files=SOURCE_FILES,
+        controls=[name for name in APPROACHES if approach_class(name).control],
+        source_files={name: approach_files(name) for name in APPROACHES},
     message:
         "Summarising the latencies"
     script:
@@ -92,13 +98,13 @@ rule summarise_latency:
 
 rule judge_claims:
     input:
+        **{name: table(name) for name in EXPERIMENTS},
         published=STUDY.config["claims"]["file"],
         summary=table("summary"),
         processes=table("process_statistics"),
         environment="results/{study}/environment.json",
         manifest=MODEL_MANIFEST,
-        experiments=experiment_files(),
-        sources=sources("analysis/claims.py", "study/job.py"),
+        sources=sources("analysis/claims.py"),
     output:
         claims="results/{study}/tables/claims.csv",
     log:
@@ -118,7 +124,7 @@ rule estimate_effects:
         summary=table("summary"),
         processes=table("process_statistics"),
         records="results/{study}/records.parquet",
-        sources=sources("analysis/effects.py", "study/job.py"),
+        sources=sources("analysis/effects.py"),
     output:
         effects="results/{study}/tables/effects.csv",
     log:
@@ -140,7 +146,7 @@ rule write_checklist:
         records="results/{study}/records.parquet",
         environment="results/{study}/environment.json",
         ceilings="results/{study}/ceilings.json",
-        sources=sources("analysis/checklist.py", "study/job.py"),
+        sources=sources("analysis/checklist.py"),
     output:
         checklist="results/{study}/tables/checklist.csv",
     log:
@@ -148,7 +154,7 @@ rule write_checklist:
     conda:
         "../envs/base.yaml"
     params:
-        figures=FIGURES,
+        figures=lambda wildcards: list(FIGURES),
     message:
         "Checking the study against the rules of honest benchmarking"
     script:
@@ -162,7 +168,7 @@ rule write_answer:
         processes=table("process_statistics"),
         environment="results/{study}/environment.json",
         manifest=MODEL_MANIFEST,
-        sources=sources("analysis/answer.py", "study/job.py"),
+        sources=sources("analysis/answer.py"),
     output:
         answer="results/{study}/tables/answer.txt",
     log:
@@ -175,13 +181,13 @@ rule write_answer:
         "../scripts/write_answer.py"
 
 
-# Of two finished studies; neither is run from here.
+# Of two finished studies; this runs neither of them.
 rule compare_studies:
     input:
         a="results/{a}/provenance.json",
         b="results/{b}/provenance.json",
         bounds="config/equality_bounds.csv",
-        sources=sources("analysis/compare.py", "study/job.py"),
+        sources=sources("analysis/compare.py"),
     output:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
@@ -197,62 +203,31 @@ rule compare_studies:
         "../scripts/compare_studies.py"
 
 
-# The gates run last: each ends the run with one line that names all offences, and by then the evidence lies on disk.
+# The gates run last, when all results are on disk; each ends the run with one line that names every offence.
 # `ancient`: they wait for the provenance, but a new one is no reason to judge the same table again.
-
-
-rule gate_floors:
+rule gate_study:
     input:
-        table=table("latency_by_length"),
+        table=lambda wildcards: table(GATES[wildcards.gate]),
         evidence=ancient("results/{study}/provenance.json"),
-        sources=sources("analysis/gates.py", "study/job.py"),
+        sources=sources("analysis/gates.py"),
     output:
-        passed="results/{study}/gates/floors",
+        passed="results/{study}/gates/{gate}",
     log:
-        "results/{study}/gates/floors.log",
-    priority: -1
-    conda:
-        "../envs/base.yaml"
-    message:
-        "Gate: no median below its physical floor"
-    script:
-        "../scripts/gate.py"
-
-
-rule gate_equality:
-    input:
-        table=table("equivalence"),
-        evidence=ancient("results/{study}/provenance.json"),
-        sources=sources("analysis/gates.py", "study/job.py"),
-    output:
-        passed="results/{study}/gates/equality",
-    log:
-        "results/{study}/gates/equality.log",
-    priority: -1
-    conda:
-        "../envs/base.yaml"
-    message:
-        "Gate: every approach computes the same function"
-    script:
-        "../scripts/gate.py"
-
-
-rule gate_status:
-    input:
-        table=table("summary"),
-        evidence=ancient("results/{study}/provenance.json"),
-        sources=sources("analysis/gates.py", "study/job.py"),
-    output:
-        passed="results/{study}/gates/status",
-    log:
-        "results/{study}/gates/status.log",
+        "results/{study}/gates/{gate}.log",
+    wildcard_constraints:
+        gate="|".join(GATES),
     priority: -1
     conda:
         "../envs/base.yaml"
     params:
-        on_unavailable=STUDY.config["on_unavailable"],
+        gate="{gate}",
+        options=lambda wildcards: (
+            {"on_unavailable": STUDY.config["on_unavailable"]}
+            if wildcards.gate == "status"
+            else {}
+        ),
     message:
-        "Gate: no approach failed"
+        "Gate: {wildcards.gate}"
     script:
         "../scripts/gate.py"
 
@@ -260,7 +235,7 @@ rule gate_status:
 rule gate_regression:
     input:
         table="results/compare/{a}_vs_{b}/comparison.json",
-        sources=sources("analysis/gates.py", "study/job.py"),
+        sources=sources("analysis/gates.py"),
     output:
         passed="results/compare/{a}_vs_{b}/no_regression",
     log:
@@ -268,6 +243,9 @@ rule gate_regression:
     priority: -1
     conda:
         "../envs/base.yaml"
+    params:
+        gate="regression",
+        options={},
     message:
         "Gate: {wildcards.b} is not slower than {wildcards.a}"
     script:
