@@ -18,7 +18,6 @@ from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.latency_tables import summarise_latency
 from firsttoken.pooled_runs import pool_runs
 from firsttoken.results import (
-    Answer,
     Availability,
     Ceilings,
     Environment,
@@ -29,6 +28,7 @@ from firsttoken.results import (
     RunRecord,
     Status,
     TelemetrySummary,
+    TokenSequence,
     TokensRecord,
 )
 from firsttoken.sample_schema import SAMPLES_SCHEMA
@@ -300,7 +300,7 @@ def _tokens(study: Study, name: str, known: Known, repeat: int, lengths: Sequenc
                 PromptTokens(
                     prompt_length=length,
                     prompt_index=index,
-                    answers=(Answer(tokens=tuple(tokens), requests=5),),
+                    answers=(TokenSequence(tokens=tuple(tokens), requests=5),),
                     logits_file=logits_file,
                 )
             )

@@ -16,7 +16,7 @@ import pandas as pd
 import yaml
 
 from firsttoken import files
-from firsttoken.analysis.entries import shown_statistics, study_entries
+from firsttoken.analysis.approach_results import approach_results, shown_statistics
 from firsttoken.analysis.equivalence import judge_study
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import process_statistics, read_requests
@@ -118,10 +118,10 @@ def _read_side(study: Path, bounds: Path | str) -> Side:
     positions = study / "tables" / "equality_positions.csv"
     method = "greedy" if sampling == "greedy" else "sample"
     equivalence = judge_study(positions, records, bounds, records[0].dtype, method)
-    entries = study_entries(records, equivalence, config.get("approaches", []))
+    results = approach_results(records, equivalence, config.get("approaches", []))
     statistics = process_statistics(read_requests(study / "samples.parquet"))
-    statuses: dict[str, str] = {entry.name: entry.status for entry in entries}
-    return Side(facts, statuses, ProcessTable(shown_statistics(statistics, entries)))
+    statuses: dict[str, str] = {result.name: result.status for result in results}
+    return Side(facts, statuses, ProcessTable(shown_statistics(statistics, results)))
 
 
 class Cell(NamedTuple):

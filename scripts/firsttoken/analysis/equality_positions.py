@@ -97,7 +97,7 @@ def compare_positions(
             key = (prompt.prompt_length, prompt.prompt_index)
             if key not in reference.prompts:
                 continue
-            answers[key].update({answer.tokens: answer.requests for answer in prompt.answers})
+            answers[key].update({each.tokens: each.requests for each in prompt.answers})
             if prompt.logits_file is not None:
                 logits.setdefault(key, logits_folders[run.repeat] / prompt.logits_file)
     rows: list[dict[str, object]] = []

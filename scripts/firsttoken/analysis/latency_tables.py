@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
+from firsttoken.analysis.approach_results import GIB, ApproachResult, approach_results, shown_statistics
 from firsttoken.analysis.complexity import source_lines
-from firsttoken.analysis.entries import GIB, Entry, shown_statistics, study_entries
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
@@ -49,20 +49,20 @@ def summarise_latency(
     requests = read_requests(samples)
     statistics = process_statistics(requests)
     instrument = statistics["approach"].isin(INSTRUMENT)
-    entries = study_entries(all_records, read_table(equivalence, "equivalence"), approach_order)
-    processes = shown_statistics(statistics, entries)
+    results = approach_results(all_records, read_table(equivalence, "equivalence"), approach_order)
+    processes = shown_statistics(statistics, results)
     table = ProcessTable(processes)
     floors = files.read_json(ceilings, Ceilings).floors
-    by_length = latency_by_length(entries, requests, table, floors)
+    by_length = latency_by_length(results, requests, table, floors)
     lines = {name: source_lines(paths) for name, paths in source_files_by_approach.items()}
     write_table(processes, "process_statistics", out_process_statistics)
     write_table(by_length, "latency_by_length", out_latency_by_length)
-    write_table(summary(entries, requests, table, floors, lines, controls), "summary", out_summary)
+    write_table(summary(results, requests, table, floors, lines, controls), "summary", out_summary)
     write_table(instrument_table(statistics[instrument], all_records), "instrument", out_instrument)
 
 
 def latency_by_length(
-    entries: Sequence[Entry], requests: Requests, table: ProcessTable, floors: Sequence[Floor]
+    results: Sequence[ApproachResult], requests: Requests, table: ProcessTable, floors: Sequence[Floor]
 ) -> pd.DataFrame:
     """A row an approach and prompt length; the rows of approaches without latencies are empty but for their status."""
     lengths = sorted(
@@ -71,20 +71,20 @@ def latency_by_length(
     pooled = {metric: _pooled(requests, metric) for metric in METRICS}
     floor_of = {floor.prompt_length: floor for floor in floors}
     rows = []
-    for entry in entries:
+    for result in results:
         for length in lengths:
-            row: Row = {"approach": entry.name, "title": entry.records[0].title, "status": entry.status}
-            row |= {"prompt_length": length} | _counts(entry, requests, length)
-            row["n_gaps"] = len(pooled["itl_token_gap"].get((entry.name, length), ())) if entry.shows_latency else 0
+            row: Row = {"approach": result.name, "title": result.records[0].title, "status": result.status}
+            row |= {"prompt_length": length} | _counts(result, requests, length)
+            row["n_gaps"] = len(pooled["itl_token_gap"].get((result.name, length), ())) if result.shows_latency else 0
             for metric in METRICS:
-                values = pooled[metric].get((entry.name, length), np.empty(0)) if entry.shows_latency else np.empty(0)
+                values = pooled[metric].get((result.name, length), np.empty(0)) if result.shows_latency else np.empty(0)
                 for statistic in STATISTICS:
-                    estimate = table.estimate(entry.name, metric, statistic, [length])
+                    estimate = table.estimate(result.name, metric, statistic, [length])
                     row |= _statistic(estimate, values, metric, statistic)
                     row[f"{metric}_{statistic}_note"] = _note(row, estimate)
             here = [floor_of[length]] if length in floor_of else []
             row |= _floor(here, row["ttft_median_ms"], row["itl_request_mean_median_ms"])
-            row |= with_interval("speedup_ttft", table.ratio(BASELINE, entry.name, "ttft", "mean", [length]))
+            row |= with_interval("speedup_ttft", table.ratio(BASELINE, result.name, "ttft", "mean", [length]))
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -99,14 +99,14 @@ def _pooled(requests: Requests, metric: str) -> dict[tuple[str, int], np.ndarray
     return {key: values[bounds[place] : bounds[place + 1]] for place, key in enumerate(keys)}
 
 
-def _counts(entry: Entry, requests: Requests, length: int | None) -> Row:
-    cells = requests.cells[requests.cells["approach"] == entry.name]
+def _counts(result: ApproachResult, requests: Requests, length: int | None) -> Row:
+    cells = requests.cells[requests.cells["approach"] == result.name]
     if length is not None:
         cells = cells[cells["prompt_length"] == length]
     kept = cells[cells["requests"] > 0]
     return {
-        "n_processes": int(kept["repeat"].nunique()) if entry.shows_latency else 0,
-        "n_requests": int(cells["requests"].sum()) if entry.shows_latency else 0,
+        "n_processes": int(kept["repeat"].nunique()) if result.shows_latency else 0,
+        "n_requests": int(cells["requests"].sum()) if result.shows_latency else 0,
         "n_tainted": int(cells["tainted"].sum()),
     }
 
@@ -140,7 +140,7 @@ def _floor(floors: Sequence[Floor], ttft_ms: object, itl_ms: object) -> Row:
 
 
 def summary(
-    entries: Sequence[Entry],
+    results: Sequence[ApproachResult],
     requests: Requests,
     table: ProcessTable,
     floors: Sequence[Floor],
@@ -149,12 +149,12 @@ def summary(
 ) -> pd.DataFrame:
     """A row an approach: means over prompt lengths of the per-length values, and what the approach costs."""
     rows = []
-    for entry in entries:
-        first = entry.records[0]
-        row: Row = {"approach": entry.name, "title": first.title, "status": entry.status, "reason": entry.reason}
-        row |= {"control": entry.name in controls, "processes": first.processes} | _counts(entry, requests, None)
+    for result in results:
+        first = result.records[0]
+        row: Row = {"approach": result.name, "title": first.title, "status": result.status, "reason": result.reason}
+        row |= {"control": result.name in controls, "processes": first.processes} | _counts(result, requests, None)
         row["taint_reasons"] = "; ".join(
-            sorted({reason for record in entry.records for reason in record.telemetry.taint_reasons})
+            sorted({reason for record in result.records for reason in record.telemetry.taint_reasons})
         )
         for name, metric, statistic in (
             ("ttft_mean", "ttft", "mean"),
@@ -162,21 +162,23 @@ def summary(
             ("itl_request_mean", "itl_request_mean", "mean"),
             ("itl_p99", "itl_token_gap", "p99"),
         ):
-            estimate = table.estimate(entry.name, metric, statistic, table.lengths) if entry.shows_latency else NOTHING
+            estimate = (
+                table.estimate(result.name, metric, statistic, table.lengths) if result.shows_latency else NOTHING
+            )
             row |= with_interval(name, estimate, "_ms") | {f"{name}_note": _note(row, estimate)}
         over = [floor for floor in floors if floor.prompt_length in table.lengths]
         row |= _floor(over, row["ttft_mean_ms"], row["itl_request_mean_ms"])
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
-            row |= with_interval(name, table.ratio(BASELINE, entry.name, metric, "mean", table.lengths))
-        row |= _cost(entry)
-        row |= {"source_lines": lines.get(entry.name, pd.NA), "equivalence": entry.equivalence}
+            row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
+        row |= _cost(result)
+        row |= {"source_lines": lines.get(result.name, pd.NA), "equivalence": result.equivalence}
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _cost(entry: Entry) -> Row:
+def _cost(result: ApproachResult) -> Row:
     """Medians over the processes that ran; NaN where nothing was measured."""
-    ran = [record for record in entry.records if entry.shows_latency]
+    ran = [record for record in result.records if result.shows_latency]
 
     def median(values: list[float | None]) -> float:
         known = [value for value in values if value is not None]

@@ -86,7 +86,7 @@ TABLES: dict[str, Columns] = {
         "over_one_process_first_token_us": number(),
         "over_one_process_gap_us": number(),
     },
-    # A row a position of the reference's texts: the evidence that the verdicts of `equivalence` are made from.
+    # A row a position of the reference's texts, from which the verdicts of `equivalence` are made.
     "equality_positions": {
         "approach": text(),
         "layers": count(),  # of the model: the bounds depend on its depth

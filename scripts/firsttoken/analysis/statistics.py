@@ -63,7 +63,7 @@ def grouped_statistics(values: Floats, groups: NDArray[np.int64], n_groups: int)
     counts = np.bincount(groups, minlength=n_groups).astype(np.int64)
     result = np.full((n_groups, len(STATISTICS)), np.nan)
     smallest = {probability: smallest_n(probability) for probability in QUANTILES.values()}
-    parts = np.split(values[np.argsort(groups, kind="stable")], np.cumsum(counts)[:-1])
+    parts = np.split(values[np.argsort(groups, kind="stable")], np.cumsum(counts))[:-1]
     for row, part in zip(result, parts, strict=True):
         if len(part):
             row[0] = part.mean()

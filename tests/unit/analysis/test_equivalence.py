@@ -13,7 +13,7 @@ from firsttoken import files
 from firsttoken.analysis.equality_bounds import GAP_FACTOR, read_limits
 from firsttoken.analysis.equivalence import judge_all
 from firsttoken.analysis.schemas import read_table
-from firsttoken.results import Answer, PromptTokens, TokensRecord
+from firsttoken.results import PromptTokens, TokenSequence, TokensRecord
 from fixtures_samples import BOUNDS, NEAR_TIE, NEW_TOKENS, VOCABULARY, Known, Study, compare, make_study, pool
 
 Change = Callable[[PromptTokens], PromptTokens]
@@ -45,7 +45,7 @@ def answering(*answers: tuple[int | None, ...], index: int = 0) -> Change:
             return prompt
         known = prompt.answers[0].tokens
         given = [tuple(old if new is None else new for old, new in zip(known, each, strict=False)) for each in answers]
-        return msgspec.structs.replace(prompt, answers=tuple(Answer(tokens=each, requests=1) for each in given))
+        return msgspec.structs.replace(prompt, answers=tuple(TokenSequence(tokens=each, requests=1) for each in given))
 
     return change
 

@@ -15,7 +15,7 @@ _STATUS_ORDER: tuple[Status, ...] = ("failed", "unavailable", "emulated", "measu
 
 
 @dataclass(frozen=True)
-class Entry:
+class ApproachResult:
     """One approach of a study: its records, what became of it, and why."""
 
     name: str
@@ -29,25 +29,21 @@ class Entry:
         return self.status in RAN
 
 
-def study_entries(
+def approach_results(
     records: Sequence[RunRecord], equivalence: pd.DataFrame, approach_order: Sequence[str]
-) -> list[Entry]:
+) -> list[ApproachResult]:
     """The approaches that the study ran, in the given order and then by name; the instrument is none of them."""
-    verdicts = {
-        str(name): (str(verdict), str(reason))
-        for name, verdict, reason in zip(
-            equivalence["approach"], equivalence["verdict"], equivalence["reason"], strict=True
-        )
-    }
-    names = sorted({record.approach for record in records} - set(INSTRUMENT))
-    order = [name for name in approach_order if name in names] + [name for name in names if name not in approach_order]
-    return [
-        _entry(name, [record for record in records if record.approach == name], verdicts.get(name, ("not checked", "")))
-        for name in order
-    ]
+    rows = zip(equivalence["approach"], equivalence["verdict"], equivalence["reason"], strict=True)
+    verdicts = {str(name): (str(verdict), str(reason)) for name, verdict, reason in rows}
+    by_approach: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.approach not in INSTRUMENT:
+            by_approach.setdefault(record.approach, []).append(record)
+    ordered = [*(name for name in approach_order if name in by_approach), *sorted(set(by_approach) - {*approach_order})]
+    return [_result(name, by_approach[name], verdicts.get(name, ("not checked", ""))) for name in ordered]
 
 
-def _entry(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> Entry:
+def _result(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> ApproachResult:
     status = next(status for status in _STATUS_ORDER if any(record.status == status for record in records))
     concerned = [record for record in records if record.status == status]
     reason = concerned[0].reason
@@ -56,21 +52,23 @@ def _entry(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> Ent
     equal, why = verdict
     if equal == "different":
         different = f"computes another function: {why}"
-        return Entry(name, records, "failed", f"{reason}; {different}" if status == "failed" else different, equal)
-    return Entry(name, records, status, reason, equal)
+        return ApproachResult(
+            name, records, "failed", f"{reason}; {different}" if status == "failed" else different, equal
+        )
+    return ApproachResult(name, records, status, reason, equal)
 
 
-def shown_statistics(statistics: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
+def shown_statistics(statistics: pd.DataFrame, results: Sequence[ApproachResult]) -> pd.DataFrame:
     """The rows of process_statistics of approaches whose latencies are shown, and their memory."""
-    shown = [entry.name for entry in entries if entry.shows_latency]
-    return pd.concat([statistics[statistics["approach"].isin(shown)], memory_statistics(entries)], ignore_index=True)
+    shown = [result.name for result in results if result.shows_latency]
+    return pd.concat([statistics[statistics["approach"].isin(shown)], memory_statistics(results)], ignore_index=True)
 
 
-def memory_statistics(entries: Sequence[Entry]) -> pd.DataFrame:
+def memory_statistics(results: Sequence[ApproachResult]) -> pd.DataFrame:
     """Peak memory of each process in GiB, in the layout of process_statistics with prompt length 0."""
     rows: list[dict[str, object]] = []
-    for entry in entries:
-        for record in entry.records if entry.shows_latency else []:
+    for result in results:
+        for record in result.records if result.shows_latency else []:
             memory = record.memory
             peaks = {
                 "device_over_idle": memory.device_over_idle_bytes,
@@ -78,7 +76,7 @@ def memory_statistics(entries: Sequence[Entry]) -> pd.DataFrame:
                 "host_peak": memory.host_peak_bytes,
             }
             rows += [
-                {"approach": entry.name, "repeat": record.repeat, "prompt_length": 0, "metric": "memory"}
+                {"approach": result.name, "repeat": record.repeat, "prompt_length": 0, "metric": "memory"}
                 | {"statistic": name, "value": peak / GIB, "n": 1}
                 for name, peak in peaks.items()
                 if peak is not None
