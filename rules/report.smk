@@ -16,11 +16,10 @@ FIGURES = {  # figure -> its category and title in the report
     "pool_memory": ("Memory", "Pool memory over prompt lengths"),
     "pool_misses": ("Latency", "TTFT at lengths not captured beforehand"),
 }
-FIGURE_FILES = {  # figure -> what it is drawn from, beside the summary; lists, since Snakemake unpacks a single file
-    **dict.fromkeys(["ttft_by_length", "speedup"], [table("latency_by_length")]),
-    **dict.fromkeys(
-        ["latency_ecdf", "token_time", "run_order"], [f"{RESULTS}/samples.parquet"]
-    ),
+BY_LENGTH, SAMPLES = [table("latency_by_length")], [f"{RESULTS}/samples.parquet"]
+FIGURE_FILES = {  # figure -> what it is drawn from, beside the summary
+    **dict.fromkeys(["ttft_by_length", "speedup"], BY_LENGTH),
+    **dict.fromkeys(["latency_ecdf", "token_time", "run_order"], SAMPLES),
     **dict.fromkeys(["setup_time", "memory"], [f"{RESULTS}/records.parquet"]),
     "break_even": [],
     **{name: [table(name)] for name in EXPERIMENTS},
