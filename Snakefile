@@ -17,24 +17,21 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/outputs.smk"
 include: "rules/model.smk"
-include: "rules/engine.smk"
-include: "rules/benchmark.smk"
-include: "rules/analysis.smk"
-include: "rules/figures.smk"
+include: "rules/measure.smk"
+include: "rules/analyse.smk"
 include: "rules/report.smk"
 
 
-# Everything that the study makes, then the gates: they alone may fail a study, and by then all evidence lies on disk.
+# Everything that the study makes, then the gates. Only a gate fails a study, after all results are written.
 rule all:
     default_target: True
     input:
-        study_outputs(),
-        gate_outputs(),
+        STUDY_OUTPUTS,
+        GATES_PASSED,
 
 
-# The same without the gates: what the report needs, also after a gate has failed.
+# The same without the gates: the report is also made when a gate has failed.
 rule evidence:
     input:
-        study_outputs(),
+        STUDY_OUTPUTS,

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
 
 from firsttoken.analysis.processes import ProcessTable  # noqa: E402
-from firsttoken.analysis.samples import process_statistics, read_requests  # noqa: E402
+from firsttoken.analysis.requests import process_statistics, read_requests  # noqa: E402
 from fixtures_samples import NEW_TOKENS, Known, analyse, make_study  # noqa: E402
 
 APPROACHES = ("baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph")

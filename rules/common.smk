@@ -1,7 +1,7 @@
-"""From the config to the study: checked values, paths, the sources behind each rule.
+"""The study: the checked config, the paths and the functions that the other rule files use.
 
-Needs: config/config.yaml (and what --configfile lays over it), config/config.schema.yaml.
-Makes: STUDY, the grid and the functions that the other rule files use. Ends with one line when the config is wrong.
+Needs: config/config.yaml (and what --configfile lays over it), config/config.schema.yaml, envs/containers.yaml.
+Makes: STUDY and the names below. Ends with one line where the config is wrong.
 """
 
 import os
@@ -9,6 +9,8 @@ import re
 import sys
 from pathlib import Path
 from random import Random
+
+import yaml
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
@@ -29,11 +31,17 @@ from firsttoken.study.config import (
 )
 from firsttoken.study.sources import not_chosen, package_sources
 
-ROOT = Path(
-    os.path.relpath(workflow.basedir)
-)  # relative, so that what is recorded holds in any clone
-INSTRUMENT = ["null", "null_2p"]  # measured in every study: the harness's own price
-ENGINE_APPROACHES = [name for name in approach_names() if approach_class(name).engine]
+# Relative, so that recorded paths hold in any clone.
+ROOT = Path(os.path.relpath(workflow.basedir))
+INSTRUMENT = ["null", "null_2p"]  # measured in every study: the overhead of the harness
+CONTAINERS = yaml.safe_load((ROOT / "envs" / "containers.yaml").read_text())
+# How the rules' environments are deployed, e.g. ["conda"]; empty: all run in the environment that runs Snakemake.
+DEPLOYMENT = sorted(map(str, workflow.deployment_settings.deployment_method))
+if (
+    "apptainer" in DEPLOYMENT
+):  # Snakemake starts containers without the GPU; this is apptainer's --nv
+    os.environ.setdefault("APPTAINER_NV", "1")
+    os.environ.setdefault("SINGULARITY_NV", "1")
 
 
 def checked_study():
@@ -65,156 +73,160 @@ def checked_study():
         sys.exit(f"firsttoken: {error}")
 
 
-def deployment_methods():
-    """How the rules' environments are deployed, e.g. ["conda"]; empty: the environment that runs Snakemake."""
-    return sorted(
-        str(method) for method in workflow.deployment_settings.deployment_method
-    )
-
-
 def availability(name, study):
-    """Whether an approach can run in this study. An engine's packages come with the deployment, where there is one."""
+    """Whether an approach can run in this study. On a GPU, Snakemake may deploy the packages that are not here."""
     approach = approach_class(name)
-    if approach.engine and study.device == "cuda":
-        return approach.deployed(deployment_methods())
+    if approach.environment != "base" and study.device == "cuda":
+        return approach.deployed(DEPLOYMENT)
     return approach.availability(study.device)
 
 
 STUDY = checked_study()
+RESULTS = f"results/{STUDY.name}"
+WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
+EXPERIMENTS = STUDY.config["experiments"]
 MODEL_DIR = f"results/models/{STUDY.model_id}"
-MODEL_MANIFEST = f"results/models/{STUDY.model_id}.json"
+MODEL_MANIFEST = f"{MODEL_DIR}.json"
+ENGINE_DIR = f"{RESULTS}/engine"
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]
-MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, deployment_methods())
+MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, DEPLOYMENT)
 FINGERPRINT = fingerprint(MACHINE)
 AVAILABILITY = {name: availability(name, STUDY) for name in [*APPROACHES, *INSTRUMENT]}
-EXPERIMENTS = STUDY.config["experiments"]
-PAIRS = [f"{pair['a']}_vs_{pair['b']}" for pair in STUDY.config["compare"]]
 
 
 wildcard_constraints:
     study=re.escape(STUDY.name),
-    approach="|".join([*APPROACHES, *INSTRUMENT]),
+    approach="|".join(AVAILABILITY),
     repeat=r"\d+",
 
 
-def sources(*modules, without=()):
-    """The package's files behind some of its modules, for a rule to take as inputs, found through their imports."""
-    return sorted(
-        {
-            path
-            for module in modules
-            for path in package_sources(ROOT / "scripts", module, without)
-        }
-    )
+def package_files(*modules, without=()):
+    """The package's files behind some of its modules, found through their imports."""
+    files = (package_sources(ROOT / "scripts", module, without) for module in modules)
+    return sorted(set().union(*files))
 
 
-def approach_sources(wildcards):
-    """What a benchmark run of one approach is made of."""
-    harness = sources("measure/harness.py", "measure/environment.py", "hardware.py")
-    return sorted({*approach_files(wildcards.approach), *harness})
+def sources(*modules):
+    """The package's files behind a rule's script, for the rule to take as inputs."""
+    return package_files(*modules, "study/job.py")
+
+
+# What surrounds every measurement: the device's lock, the check of the model's files, the log. `ancient`: an edit
+# there changes no number, so it is no reason to measure again.
+DEVICE_JOB = ancient(sources("device_job.py"))
 
 
 def approach_files(name):
-    """What an approach itself is made of, the harness left out: its size is its complexity."""
+    """The package's files behind an approach, the harness left out: their size is the approach's complexity."""
     approach = approach_class(name)
-    if not hasattr(approach, "forward"):  # not one of those that share the runtime
-        return sources(f"approaches/{name}.py")
+    if not hasattr(approach, "forward"):  # it uses none of our engines
+        return package_files(f"approaches/{name}.py")
     skipped = not_chosen(approach.forward, approach.dynamic_operations)
-    return sources(f"approaches/{name}.py", without=skipped)
+    return package_files(f"approaches/{name}.py", without=skipped)
 
 
-def sampling_method():
-    """`greedy` or `sample`."""
-    return "greedy" if STUDY.config["workload"]["sampling"] == "greedy" else "sample"
+def run_sources(wildcards):
+    """The package's files behind one benchmark run; the digest over them decides which runs are pooled."""
+    harness = package_files("measure/harness.py", "hardware.py")
+    return sorted({*approach_files(wildcards.approach), *harness})
 
 
-def engine_input(wildcards):
-    """The engine's folder and manifest, where the approach needs them and can run."""
-    if AVAILABILITY[wildcards.approach].status == "unavailable":
-        return []
-    return [f"results/{STUDY.name}/engine", f"results/{STUDY.name}/engine.json"]
+def run_plan(wildcards):
+    """What one benchmark run is asked to do."""
+    engine = approach_class(wildcards.approach).environment == "tensorrt_llm"
+    return STUDY.plan(
+        compile_cache_dir=compile_cache_dir(wildcards.approach),
+        engine_dir=ENGINE_DIR if engine else "",
+    )
 
 
 def compile_cache_dir(approach):
-    """A private folder of compiled code for each approach of the study: set-up times are compared, so none may begin
-    with what another has compiled.
-    """
-    return f"results/{STUDY.name}/.cache/{approach}"
+    """A folder of compiled code for each approach: set-up times are compared, so none may use another's."""
+    return f"{RESULTS}/.cache/{approach}"
 
 
-def run_params(wildcards):
-    """Everything of the config that decides what one benchmark run does."""
-    workload = STUDY.config["workload"]
-    engine_dir = (
-        f"results/{STUDY.name}/engine"
-        if wildcards.approach in ENGINE_APPROACHES
-        else ""
-    )
+def engine_files(wildcards):
+    """TensorRT-LLM's engine and its manifest, for the approaches that run it."""
+    needed = approach_class(wildcards.approach).environment == "tensorrt_llm"
+    if not needed or AVAILABILITY[wildcards.approach].status == "unavailable":
+        return []
+    return [ENGINE_DIR, f"{ENGINE_DIR}.json"]
+
+
+def reference_file(wildcards):
+    """The reference's texts, for the approaches that give logits for them: those of our own environment."""
+    environment = approach_class(wildcards.approach).environment
+    return f"{RESULTS}/reference.safetensors" if environment == "base" else []
+
+
+def experiment_model(wildcards):
+    """The model's files and the corpus, for the experiments that run the model."""
+    if not EXPERIMENT_LENGTHS[wildcards.experiment]:
+        return {}
     return {
-        "plan": STUDY.plan(
-            compile_cache_dir=compile_cache_dir(wildcards.approach),
-            engine_dir=engine_dir,
-        ),
-        "requests": workload["requests"],
-        "pause_ms": workload["pause_ms"],
-        # Weights do not change from process to process: the first one's logits are enough.
-        "logit_prompts_per_length": (
-            STUDY.config["equivalence"]["prompts_per_length"]
-            if wildcards.repeat == "1"
-            else 0
-        ),
-        "model_hash": STUDY.model_id,
-        "fingerprint": FINGERPRINT,
-        "expected_gpu": EXPECTED_GPU,
-        "availability": AVAILABILITY[wildcards.approach].status,
+        "model": MODEL_DIR,
+        "manifest": MODEL_MANIFEST,
+        "model_check": f"{RESULTS}/model_check.json",
+        "corpus": "config/corpus.txt",
     }
 
 
+def environment_file(wildcards):
+    """The conda environment of an approach, relative to this file."""
+    return f"../envs/{approach_class(wildcards.approach).environment}.yaml"
+
+
+def environment_container(wildcards):
+    """The container of an approach; None where its environment has none."""
+    return CONTAINERS.get(approach_class(wildcards.approach).environment)
+
+
 def run_priority(wildcards):
-    """Repeat 1 of every approach before repeat 2 of any, so that drift of the machine falls on all alike; within a
-    repeat in an order of its own, so that none always runs behind the same other one.
+    """Repeat 1 of every approach before repeat 2 of any, so that drift of the machine affects all alike; within a
+    repeat in a random order, so that no approach always runs after the same other one.
     """
-    names, repeat = [*APPROACHES, *INSTRUMENT], int(wildcards.repeat)
-    order = Random(f"{STUDY.config['workload']['seed']} {repeat}").sample(
-        names, len(names)
-    )
+    names, repeat = list(AVAILABILITY), int(wildcards.repeat)
+    order = Random(f"{WORKLOAD['seed']} {repeat}").sample(names, len(names))
     return max(1, 15_000 - repeat * len(names) - order.index(wildcards.approach))
 
 
-def raw(suffix, approaches=None):
+def raw(suffix, approaches=tuple(AVAILABILITY)):
     """One raw file of every run: `raw("parquet")`."""
     return expand(
-        f"results/{STUDY.name}/raw/{{approach}}/{{repeat}}.{suffix}",
-        approach=[*APPROACHES, *INSTRUMENT] if approaches is None else approaches,
+        f"{RESULTS}/raw/{{approach}}/{{repeat}}.{suffix}",
+        approach=approaches,
         repeat=STUDY.repeats,
     )
 
 
-CONTROLS = [name for name in APPROACHES if approach_class(name).control]
-SOURCE_FILES = {name: approach_files(name) for name in APPROACHES}
-
-
 def table(name):
-    """One of the study's tables, e.g. `table("summary")`."""
-    return f"results/{STUDY.name}/tables/{name}.csv"
+    """A table of the study or of one of its experiments: `table("summary")`, `table("ipc")`."""
+    folder = "experiments" if name in EXPERIMENTS else "tables"
+    return f"{RESULTS}/{folder}/{name}.csv"
 
 
 def spread_lengths(number):
-    """Prompt lengths that no config names: `number` of them, evenly spread up to the longest prompt of the study."""
-    longest = max(STUDY.config["workload"]["prompt_lengths"])
-    step = max(1, longest // number)
-    return [step * (place + 1) - 1 for place in range(number) if step * (place + 1) > 1]
-
-
-def experiment_files():
-    """The tables of the further measurements that the config asks for."""
-    return [f"results/{STUDY.name}/experiments/{name}.csv" for name in EXPERIMENTS]
+    """Up to `number` prompt lengths that the config does not name, evenly spread up to its longest prompt."""
+    step = max(1, max(WORKLOAD["prompt_lengths"]) // number)
+    return [step * place - 1 for place in range(1, number + 1) if step * place > 1]
 
 
 def compare_threshold(wildcards):
-    """From which share on a slowdown of b is a regression."""
+    """The slowdown of b, as a share, from which on it is a regression."""
     for pair in STUDY.config["compare"]:
         if (pair["a"], pair["b"]) == (wildcards.a, wildcards.b):
             return pair.get("threshold", 0.05)
     return 0.05
+
+
+def figure_caption(wildcards):
+    """A figure's caption, for its page and the report. As a parameter, so that an edit draws this figure alone."""
+    return (ROOT / "report" / "captions" / f"{wildcards.figure}.rst").read_text()
+
+
+def excerpted_files(templates):
+    """The package's files whose functions the templates show: an edit renders the pages again, or fails them."""
+    text = "".join(Path(template).read_text() for template in templates)
+    names = re.findall(r'source\("([^":]+):', text)
+    return sorted({str(ROOT / "scripts" / "firsttoken" / name) for name in names})

@@ -9,7 +9,7 @@ rule fetch_model:
     input:
         corpus="config/corpus.txt",
         originals=local_inputs(STUDY.model),
-        sources=sources("inputs/fetch.py", "study/job.py"),
+        sources=sources("inputs/fetch.py"),
     output:
         model=directory(MODEL_DIR),
         manifest=MODEL_MANIFEST,
@@ -25,16 +25,15 @@ rule fetch_model:
         "../scripts/fetch_model.py"
 
 
-# Once a study and machine. Also writes .cache/model_stat.json, which belongs to the machine and is no evidence.
-# To hash again is no reason to measure again: of the same files model_check.json gets the same bytes, and Snakemake
-# compares small inputs by checksum. It is not `ancient` for what measures: when an ancient file is made again,
-# Snakemake 9.27 overlooks every other reason to run the jobs behind it. The sources are, here and where
-# they are compared with: they change no number.
+# Once for each study and machine. It also writes .cache/model_stat.json, which belongs to the machine and is no result.
+# The rules that measure take model_check.json as an input: the same files give the same bytes, and Snakemake compares
+# small inputs by checksum, so hashing again reruns nothing. It must not be `ancient` there: when an ancient file is made
+# again, Snakemake 9.27 overlooks every other reason to run the jobs that take it.
 rule check_model:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
-        sources=ancient(sources("inputs/model_check.py", "study/job.py")),
+        sources=ancient(sources("inputs/model_check.py")),
     output:
         check="results/{study}/model_check.json",
     log:
@@ -43,10 +42,10 @@ rule check_model:
     conda:
         "../envs/base.yaml"
     resources:
-        gpu=1,  # it measures nothing, but would disturb who does
+        gpu=1,  # it measures nothing, but would disturb a measurement
     params:
-        # On a machine of another kind all is measured again, maybe with a copy of the model. One of the same kind has
-        # the same fingerprint: there the inodes tell, and the measuring process says what to do.
+        # A machine of another kind measures all again, perhaps with a copy of the model. On another machine of the same
+        # kind the fingerprint is the same; there the inodes differ, and the measuring job says what to do.
         fingerprint=FINGERPRINT,
     message:
         "Hashing the model's files"
@@ -59,7 +58,7 @@ rule make_prompts:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         corpus="config/corpus.txt",
-        sources=sources("inputs/prompts.py", "study/job.py"),
+        sources=sources("inputs/prompts.py"),
     output:
         prompts="results/{study}/prompts.json",
     log:
@@ -67,40 +66,35 @@ rule make_prompts:
     conda:
         "../envs/base.yaml"
     params:
-        lengths=STUDY.config["workload"]["prompt_lengths"],
-        per_length=STUDY.config["workload"]["prompts_per_length"],
-        seed=STUDY.config["workload"]["seed"],
+        lengths=WORKLOAD["prompt_lengths"],
+        per_length=WORKLOAD["prompts_per_length"],
+        seed=WORKLOAD["seed"],
     message:
         "Cutting prompts of real text"
     script:
         "../scripts/make_prompts.py"
 
 
-# The yardstick of every equality check: float32, eager, greedy.
+# What every approach is compared with: float32, eager, greedy.
 rule make_reference:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
         prompts="results/{study}/prompts.json",
-        sources=sources(
-            "hf/reference.py",
-            "hardware.py",
-            "study/job.py",
-        ),
-        check_sources=ancient(sources("inputs/model_check.py")),
+        sources=sources("hf/reference.py", "hardware.py"),
+        device_job=DEVICE_JOB,
     output:
         reference="results/{study}/reference.safetensors",
     log:
         "results/{study}/logs/make_reference.log",
-    # Before any run: else those that do not need it would all come before those that do.
-    priority: 20_000
+    priority: 20_000  # before any run: else those that do not need it would all come first
     conda:
         "../envs/base.yaml"
     resources:
         gpu=1,
     params:
-        new_tokens=STUDY.config["workload"]["new_tokens"],
+        new_tokens=WORKLOAD["new_tokens"],
         logit_prompts_per_length=STUDY.config["equivalence"]["prompts_per_length"],
         device=STUDY.device,
         threads=STUDY.config["threads"],

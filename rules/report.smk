@@ -1,90 +1,143 @@
-"""What a reader opens besides the figures: pages and tables; the config as run and the provenance of all.
+"""What a reader opens: figures, pages of tables and approaches, the first page, the provenance.
 
-Needs: the tables of analysis.smk, the records of benchmark.smk.
-Makes: results/{study}/approaches/*.html, pages/*.html, config.yaml, provenance.json.
+Needs: the tables and samples of analyse.smk, the records of measure.smk, report/.
+Makes: results/{study}/figures/*, approaches/*.html, pages/*.html, provenance.json; the lists of targets.
 """
 
+FIGURES = {  # figure -> its category and title in the report
+    "ttft_by_length": ("Latency", "TTFT by prompt length"),
+    "latency_ecdf": ("Latency", "Distribution of latencies"),
+    "speedup": ("Latency", "Speedup over baseline"),
+    "token_time": ("Latency", "Where a token's time goes"),
+    "run_order": ("Latency", "Samples over run order"),
+    "setup_time": ("Latency", "Time until ready"),
+    "break_even": ("Latency", "Break-even"),
+    "memory": ("Memory", "Peak memory"),
+    "pool_memory": ("Memory", "Pool memory over prompt lengths"),
+    "pool_misses": ("Latency", "TTFT at lengths not captured beforehand"),
+}
+BY_LENGTH, SAMPLES = [table("latency_by_length")], [f"{RESULTS}/samples.parquet"]
+FIGURE_FILES = {  # figure -> what it is drawn from, beside the summary
+    **dict.fromkeys(["ttft_by_length", "speedup"], BY_LENGTH),
+    **dict.fromkeys(["latency_ecdf", "token_time", "run_order"], SAMPLES),
+    **dict.fromkeys(["setup_time", "memory"], [f"{RESULTS}/records.parquet"]),
+    "break_even": [],
+    **{name: [table(name)] for name in EXPERIMENTS},
+}
+TABLES = {  # table -> its category and title in the report
+    "summary": ("Summary", "Summary"),
+    "checklist": ("Summary", "Twelve rules of honest benchmarking"),
+    "latency_by_length": ("Latency", "Every statistic by prompt length"),
+    "instrument": ("Latency", "The price of measuring"),
+    "ipc": ("Latency", "The price of two processes"),
+    "effects": (
+        "Claims",
+        "Effects of graphs, JIT, late reading and the second process",
+    ),
+    "claims": ("Claims", "Published claims, judged"),
+    "equivalence": ("Claims", "Equality with the reference"),
+    "environment": ("Environment", "Machine and packages"),
+    "ceilings": ("Environment", "Ceilings and floors"),
+}
+RECORDS = {  # record -> its file; it is shown as a table
+    "environment": f"{RESULTS}/environment.json",
+    "ceilings": f"{RESULTS}/ceilings.json",
+}
+for name in EXPERIMENT_MODULES:
+    if name not in EXPERIMENTS:
+        FIGURES.pop(name, None)
+        TABLES.pop(name, None)
+PAGES = (
+    "overview baseline cuda_graph jit_only jit_cuda tensorrt_llm compiled_graph".split()
+)
+TEMPLATES = [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
+ASSETS = [
+    str(ROOT / "report" / "assets" / name)
+    for name in ("layout.html.j2", "page.css", "page.js")
+]
+# Everything that a study makes, its provenance left out.
+EVIDENCE = [
+    f"{RESULTS}/samples.parquet",
+    f"{RESULTS}/records.parquet",
+    *RECORDS.values(),
+    *(table(name) for name in TABLES if name not in RECORDS),
+    *map(table, EXPERIMENTS),
+    f"{RESULTS}/tables/answer.txt",
+    f"{RESULTS}/tables/landing.rst",
+    f"{RESULTS}/config.yaml",
+    *(f"{RESULTS}/figures/{name}.html" for name in FIGURES),
+    *(f"{RESULTS}/pages/{name}.html" for name in TABLES),
+    *(f"{RESULTS}/approaches/{name}.html" for name in PAGES),
+]
+# The comparisons need the provenance, since this study may be one of the pair.
+COMPARED = [
+    f"results/compare/{pair['a']}_vs_{pair['b']}" for pair in STUDY.config["compare"]
+]
+STUDY_OUTPUTS = [
+    *EVIDENCE,
+    f"{RESULTS}/provenance.json",
+    *(f"{folder}/comparison.html" for folder in COMPARED),
+]
+GATES_PASSED = [
+    *(f"{RESULTS}/gates/{gate}" for gate in GATES),
+    *(f"{folder}/no_regression" for folder in COMPARED),
+]
 
-rule record_config:
+
+rule plot:
     input:
-        sources=sources("study/job.py"),
+        files=lambda wildcards: FIGURE_FILES[wildcards.figure],
+        summary=table("summary"),
+        assets=ASSETS,
+        sources=lambda wildcards: sources(
+            f"analysis/figures/{wildcards.figure}.py", "report/figure_page.py"
+        ),
     output:
-        config="results/{study}/config.yaml",
-    log:
-        "results/{study}/logs/record_config.log",
-    conda:
-        "../envs/base.yaml"
-    params:
-        config=STUDY.config,
-    message:
-        "Writing down the config as run"
-    script:
-        "../scripts/record_config.py"
-
-
-rule write_provenance:
-    input:
-        results=lambda wildcards: evidence_files(),
-        sources=sources("study/provenance.py", "study/job.py"),
-    output:
-        provenance=report(
-            "results/{study}/provenance.json",
-            caption="../report/captions/provenance.rst",
-            category="Environment",
-            labels={"item": "Provenance of every file"},
+        figure="results/{study}/figures/{figure}.svg",
+        data="results/{study}/figures/{figure}.csv",
+        page=report(
+            "results/{study}/figures/{figure}.html",
+            caption="../report/captions/figure.rst",
+            category=lambda wildcards: FIGURES[wildcards.figure][0],
+            labels=lambda wildcards: {"item": FIGURES[wildcards.figure][1]},
         ),
     log:
-        "results/{study}/logs/write_provenance.log",
+        "results/{study}/logs/plot.{figure}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
     conda:
         "../envs/base.yaml"
     params:
-        model_trace=MODEL_MANIFEST.removesuffix(".json") + ".trace.json",
+        order=APPROACHES,
+        new_tokens=WORKLOAD["new_tokens"],
+        title=lambda wildcards: FIGURES[wildcards.figure][1],
+        caption=figure_caption,
     message:
-        "Collecting the provenance"
+        "Drawing {wildcards.figure}"
     script:
-        "../scripts/write_provenance.py"
-
-
-rule write_landing:
-    input:
-        answer="results/{study}/tables/answer.txt",
-        summary=table("summary"),
-        claims=table("claims"),
-        environment="results/{study}/environment.json",
-        manifest=MODEL_MANIFEST,
-        sources=sources("report/landing.py", "study/job.py"),
-    output:
-        landing="results/{study}/tables/landing.rst",
-    log:
-        "results/{study}/logs/write_landing.log",
-    conda:
-        "../envs/base.yaml"
-    params:
-        workload=STUDY.config["workload"],
-        dtype=STUDY.config["model"]["dtype"],
-    message:
-        "Writing the report's first page"
-    script:
-        "../scripts/write_landing.py"
+        "../scripts/plot.py"
 
 
 rule render_approach_page:
     input:
-        templates=page_templates,
-        assets=PAGE_ASSETS,
+        templates=TEMPLATES,  # all: the overview shows all pages' drawings, and every page links to all
+        assets=ASSETS,
         summary=table("summary"),
         latency=table("latency_by_length"),
         claims=table("claims"),
         answer="results/{study}/tables/answer.txt",
-        records=raw("json", APPROACHES),
-        excerpted=excerpted_files,
-        package=sources("report/approach_page.py", "study/job.py"),
+        records="results/{study}/records.parquet",
+        excerpted=excerpted_files(TEMPLATES),
+        package=sources("report/approach_page.py"),
     output:
         page=report(
             "results/{study}/approaches/{page}.html",
             caption="../report/captions/approach_page.rst",
             category="Approaches",
-            labels=lambda wildcards: {"item": page_label(wildcards.page)},
+            # Numbered, since the report sorts its menu by the alphabet.
+            labels=lambda wildcards: {
+                "item": f"{PAGES.index(wildcards.page) + 1} {wildcards.page}"
+            },
         ),
     log:
         "results/{study}/logs/render_approach_page.{page}.log",
@@ -100,62 +153,36 @@ rule render_approach_page:
 
 rule render_table:
     input:
-        table=page_table,
-        assets=PAGE_ASSETS,
-        sources=sources("report/table_page.py", "study/job.py"),
+        table=lambda wildcards: RECORDS.get(wildcards.table, table(wildcards.table)),
+        assets=ASSETS,
+        sources=sources("report/table_page.py", "report/record_page.py"),
     output:
         page=report(
             "results/{study}/pages/{table}.html",
             caption="../report/captions/table.rst",
-            category=lambda wildcards: TABLE_PAGES[wildcards.table][0],
-            labels=lambda wildcards: {"item": TABLE_PAGES[wildcards.table][1]},
+            category=lambda wildcards: TABLES[wildcards.table][0],
+            labels=lambda wildcards: {"item": TABLES[wildcards.table][1]},
         ),
     log:
         "results/{study}/logs/render_table.{table}.log",
     wildcard_constraints:
-        table="|".join(TABLE_PAGES),
+        table="|".join(TABLES),
     conda:
         "../envs/base.yaml"
     params:
-        title=lambda wildcards: TABLE_PAGES[wildcards.table][1],
+        title=lambda wildcards: TABLES[wildcards.table][1],
     message:
         "Rendering the table {wildcards.table}"
     script:
         "../scripts/render_table.py"
 
 
-rule render_record:
-    input:
-        record="results/{study}/{record}.json",
-        assets=PAGE_ASSETS,
-        sources=sources("report/record_page.py", "study/job.py"),
-    output:
-        page=report(
-            "results/{study}/pages/{record}.html",
-            caption="../report/captions/record.rst",
-            category="Environment",
-            labels=lambda wildcards: {"item": RECORD_PAGES[wildcards.record]},
-        ),
-    log:
-        "results/{study}/logs/render_record.{record}.log",
-    wildcard_constraints:
-        record="|".join(RECORD_PAGES),
-    conda:
-        "../envs/base.yaml"
-    params:
-        title=lambda wildcards: RECORD_PAGES[wildcards.record],
-    message:
-        "Rendering the record {wildcards.record}"
-    script:
-        "../scripts/render_record.py"
-
-
 rule render_comparison:
     input:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
-        assets=PAGE_ASSETS,
-        sources=sources("analysis/compare.py", "report/table_page.py", "study/job.py"),
+        assets=ASSETS,
+        sources=sources("analysis/compare.py", "report/table_page.py"),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",
@@ -171,3 +198,49 @@ rule render_comparison:
         "Rendering the comparison of {wildcards.b} with {wildcards.a}"
     script:
         "../scripts/render_comparison.py"
+
+
+rule write_landing:
+    input:
+        answer="results/{study}/tables/answer.txt",
+        summary=table("summary"),
+        claims=table("claims"),
+        environment="results/{study}/environment.json",
+        manifest=MODEL_MANIFEST,
+        sources=sources("report/landing.py"),
+    output:
+        landing="results/{study}/tables/landing.rst",
+    log:
+        "results/{study}/logs/write_landing.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        workload=WORKLOAD,
+        dtype=STUDY.config["model"]["dtype"],
+    message:
+        "Writing the report's first page"
+    script:
+        "../scripts/write_landing.py"
+
+
+rule write_provenance:
+    input:
+        results=EVIDENCE,
+        sources=sources("study/provenance.py"),
+    output:
+        provenance=report(
+            "results/{study}/provenance.json",
+            caption="../report/captions/provenance.rst",
+            category="Environment",
+            labels={"item": "Provenance of every file"},
+        ),
+    log:
+        "results/{study}/logs/write_provenance.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        model_trace=f"{MODEL_DIR}.trace.json",
+    message:
+        "Collecting the provenance"
+    script:
+        "../scripts/write_provenance.py"

@@ -10,6 +10,7 @@ if __name__ == "__main__":
         compare_studies(
             a=Path(snakemake.input.a).parent,
             b=Path(snakemake.input.b).parent,
+            bounds=snakemake.input.bounds,
             threshold=snakemake.params.threshold,
             out_csv=snakemake.output.table,
             out_json=snakemake.output.verdict,

@@ -1,9 +1,14 @@
-"""In: the summary and the per-process statistics. Out: effects.csv: what graphs, JIT and the second process each cost
-or save."""
+"""In: the summary, the per-process statistics and the run records. Out: effects.csv: what graphs, JIT, late reading and
+the second process each cost or save."""
 
 from firsttoken.analysis.effects import estimate_effects
 from firsttoken.study.job import job
 
 if __name__ == "__main__":
     with job(snakemake):
-        estimate_effects(snakemake.input.summary, snakemake.input.processes, snakemake.output.effects)
+        estimate_effects(
+            summary=snakemake.input.summary,
+            process_statistics=snakemake.input.processes,
+            records=snakemake.input.records,
+            out_csv=snakemake.output.effects,
+        )

@@ -1,13 +1,10 @@
 """In: the published claims, this study's tables and experiments. Out: claims.csv, a verdict a claim."""
 
-from pathlib import Path
-
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.study.job import job
 
 if __name__ == "__main__":
     with job(snakemake):
-        experiments = {Path(path).stem: path for path in snakemake.input.get("experiments", [])}
         judge_claims(
             published=snakemake.input.published,
             summary=snakemake.input.summary,
@@ -16,7 +13,7 @@ if __name__ == "__main__":
             manifest=snakemake.input.manifest,
             dtype=snakemake.params.dtype,
             out_csv=snakemake.output.claims,
-            pool_memory=experiments.get("pool_memory"),
-            pool_misses=experiments.get("pool_misses"),
-            ipc=experiments.get("ipc"),
+            pool_memory=snakemake.input.get("pool_memory"),
+            pool_misses=snakemake.input.get("pool_misses"),
+            ipc=snakemake.input.get("ipc"),
         )

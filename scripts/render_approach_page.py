@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from firsttoken.files import read_json
+from firsttoken.pooled_runs import read_records
 from firsttoken.report.approach_page import render_page
 from firsttoken.report.documents import PageInputs
-from firsttoken.results import RunRecord
 from firsttoken.study.job import job
 
 
@@ -25,6 +24,6 @@ if __name__ == "__main__":
             claims_csv=Path(snakemake.input.claims),
             answer_txt=Path(snakemake.input.answer),
             study=snakemake.wildcards.study,
-            records=tuple(read_json(path, RunRecord) for path in snakemake.input.records),
+            records=tuple(read_records(snakemake.input.records)),
         )
         render_page(snakemake.wildcards.page, inputs, Path(snakemake.output.page))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,8 +24,12 @@ import yaml
 
 from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
+from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
 
 ROOT = Path(__file__).resolve().parent.parent
+# Stages that make no table, figure or page; and rules of the others whose outputs ship.
+MEASURING = ("common", "model", "measure")
+MADE_BEFORE_SHIPPING = ("pool_runs", "compare_with_reference", "record_config", "write_provenance")
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1"]
 
 
@@ -65,15 +70,16 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
 
 
 def report_of_finished(folder: Path, report: Path | None) -> int:
-    """The report of a study that is complete on disk, shipped ones included: nothing is run again, no weights are
-    needed.
+    """The report of a study that is complete on disk, or of a shipped one, whose tables, figures and pages are made
+    first. Nothing is measured again, and no weights are needed.
 
     The project is mirrored by links in a temporary folder in which the study lies where it was made, so that Snakemake
-    finds each file by its own name.
+    finds each file by its own name. What is made of a shipped study lies there too; the report alone is kept.
     """
     folder = folder if (folder / "provenance.json").exists() else ROOT / "results" / folder
     if not (folder / "provenance.json").exists():
         raise ValueError(f"{folder}: no finished study (it has no provenance.json)")
+    provenance = read_provenance(folder / "provenance.json")
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     gpu = environment["gpu"]["name"] if environment["gpu"] else ""
@@ -83,15 +89,45 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     with tempfile.TemporaryDirectory(prefix="firsttoken-report-") as mirror:
         for name in ("Snakefile", "rules", "scripts", "config", "report", "envs", "profiles"):
             (Path(mirror) / name).symlink_to(ROOT / name)
-        (Path(mirror) / "results").mkdir()
-        (Path(mirror) / "results" / config["study"]).symlink_to(folder.absolute())
+        results = Path(mirror) / "results" / config["study"]
         shipped = Path(mirror) / "shipped.yaml"
         shipped.write_text(yaml.safe_dump(config), encoding="utf-8")
-        command = [*SNAKEMAKE[:3], "evidence", "--configfile", str(shipped), "--report", str(report), "--quiet", "all"]
-        status = run(command, folder=Path(mirror))
-    if status == 0:
-        print_summary(folder, report)
+        command = [*SNAKEMAKE[:3], "evidence", "--configfile", str(shipped)]
+        status = 0
+        if (folder / "tables" / "answer.txt").exists():
+            results.parent.mkdir()
+            results.symlink_to(folder.absolute())
+        else:
+            link_data(folder.absolute(), results, provenance)
+            making = ["--cores", str(os.cpu_count() or 1), "--rerun-triggers", "mtime", "--quiet", "rules"]
+            status = run([*command, *making, "--allowed-rules", *analysis_rules()], folder=Path(mirror))
+        status = status or run([*command, "--report", str(report), "--quiet", "all"], folder=Path(mirror))
+        if status == 0:
+            print_summary(results, report)
     return status
+
+
+def link_data(folder: Path, results: Path, provenance: Provenance) -> None:
+    """Links to a shipped study's files, so that what is made of them does not lie among them; the model's manifest
+    where it was."""
+    for path in folder.rglob("*"):
+        link = results / path.relative_to(folder)
+        if path.is_file() and path.name != SHIPPED_MANIFEST:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    for output in (path for job in provenance.jobs for path in job.outputs if MANIFEST.match(path)):
+        manifest = results.parents[1] / output
+        manifest.parent.mkdir(exist_ok=True)
+        manifest.symlink_to(folder / SHIPPED_MANIFEST)
+
+
+def analysis_rules() -> list[str]:
+    """The rules that make tables, figures and pages of a shipped study's files, which they leave as they are."""
+    names = []
+    for path in sorted((ROOT / "rules").glob("*.smk")):
+        if path.stem not in MEASURING:
+            names += re.findall(r"^rule (\w+):", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [name for name in names if name not in MADE_BEFORE_SHIPPING]
 
 
 def compare(a: str, b: str, rest: list[str]) -> int:

@@ -1,7 +1,7 @@
 """In: pooled samples, run records, equality, ceilings. Out: the tables of latencies, by process, by length and in
 sum."""
 
-from firsttoken.analysis.tables import summarise_latency
+from firsttoken.analysis.latency_tables import summarise_latency
 from firsttoken.study.job import job
 
 if __name__ == "__main__":

@@ -18,15 +18,19 @@ def main(study: str) -> int:
     if not provenance.exists():
         print(f"firsttoken: {provenance}: no such file; name a finished study, e.g. embedded", file=sys.stderr)
         return 2
-    verdict = verify(provenance, ROOT)
+    try:
+        verdict = verify(provenance, ROOT)
+    except ValueError as error:
+        print(f"firsttoken: {error}", file=sys.stderr)
+        return 2
     for line in (*verdict.changed, *verdict.missing, *verdict.earlier):
         print(line)
     for line in verdict.not_shipped:
-        print(f"{line} (weights are not shipped with a study)")
+        print(f"{line} (weights and logits do not ship with a study)")
     print(
         f"{provenance}: {verdict.checked} files checked, {len(verdict.changed)} changed, "
         f"{len(verdict.missing)} missing, {len(verdict.earlier)} of earlier commits, "
-        f"{len(verdict.not_shipped)} not shipped"
+        f"{verdict.pooled} raw files in records.parquet by their hash, {len(verdict.not_shipped)} not shipped"
     )
     return 0 if verdict.sound else 1
 

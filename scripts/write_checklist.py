@@ -11,7 +11,7 @@ if __name__ == "__main__":
             latency_by_length=snakemake.input.by_length,
             process_statistics=snakemake.input.processes,
             instrument=snakemake.input.instrument,
-            record_paths=snakemake.input.records,
+            records=snakemake.input.records,
             environment=snakemake.input.environment,
             ceilings=snakemake.input.ceilings,
             figures=snakemake.params.figures,

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from safetensors.numpy import save_file
 
 from firsttoken import files
+from firsttoken.analysis.equality_positions import compare_with_reference
 from firsttoken.analysis.equivalence import check_equivalence
-from firsttoken.analysis.samples import pool_samples
-from firsttoken.analysis.tables import summarise_latency
+from firsttoken.analysis.latency_tables import summarise_latency
+from firsttoken.pooled_runs import pool_runs
 from firsttoken.results import (
-    Answer,
     Availability,
     Ceilings,
     Environment,
@@ -26,8 +28,10 @@ from firsttoken.results import (
     RunRecord,
     Status,
     TelemetrySummary,
+    TokenSequence,
     TokensRecord,
 )
+from firsttoken.sample_schema import SAMPLES_SCHEMA
 
 BOUNDS = Path(__file__).resolve().parents[1] / "config" / "equality_bounds.csv"
 VOCABULARY = 32
@@ -67,6 +71,10 @@ class Study:
     def samples(self) -> Path:
         return self.root / "samples.parquet"
 
+    @property
+    def records(self) -> Path:
+        return self.root / "records.parquet"
+
     def table(self, name: str) -> Path:
         return self.root / "tables" / f"{name}.csv"
 
@@ -74,7 +82,7 @@ class Study:
         return sorted((self.root / "raw").glob(f"*/{pattern}"))
 
     @property
-    def records(self) -> list[Path]:
+    def record_files(self) -> list[Path]:
         return [path for path in self.raw("*.json") if not path.name.endswith(".tokens.json")]
 
 
@@ -145,18 +153,8 @@ def environment(approaches: Mapping[str, Known], gpu: Gpu | None) -> Environment
 
 def analyse(study: Study, order: Sequence[str] = ORDER) -> Study:
     """Everything up to the summary, through the same functions as the rules."""
-    pool_samples(study.raw("*.parquet"), study.records, study.samples)
-    check_equivalence(
-        study.raw("*.tokens.json"),
-        study.records,
-        study.raw("*.logits"),
-        study.root / "reference.safetensors",
-        BOUNDS,
-        "float32",
-        "greedy",
-        study.table("equality_positions"),
-        study.table("equivalence"),
-    )
+    pool(study)
+    compare(study)
     summarise_latency(
         study.samples,
         study.records,
@@ -170,6 +168,22 @@ def analyse(study: Study, order: Sequence[str] = ORDER) -> Study:
         study.table("process_statistics"),
         study.table("instrument"),
     )
+    return study
+
+
+def pool(study: Study) -> Study:
+    """samples.parquet and records.parquet."""
+    records = study.record_files
+    samples, tokens = ([path.with_suffix(suffix) for path in records] for suffix in (".parquet", ".tokens.json"))
+    pool_runs(samples, records, tokens, study.samples, study.records)
+    return study
+
+
+def compare(study: Study, dtype: str = "float32", sampling: str = "greedy") -> Study:
+    """equality_positions.csv and equivalence.csv."""
+    positions = study.table("equality_positions")
+    compare_with_reference(study.records, study.raw("*.logits"), study.root / "reference.safetensors", positions)
+    check_equivalence(positions, study.records, BOUNDS, dtype, sampling, study.table("equivalence"))
     return study
 
 
@@ -207,7 +221,7 @@ def _run(
     folder.mkdir(parents=True, exist_ok=True)
     ran = known.status in ("measured", "emulated")
     frame = _samples(name, known, repeat, lengths, requests if ran else 0, rng)
-    frame.to_parquet(folder / f"{repeat}.parquet", index=False)
+    pq.write_table(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), folder / f"{repeat}.parquet")
     gib = int(known.memory_gib * 2**30)
     fields: dict[str, object] = {
         "approach": name,
@@ -261,9 +275,7 @@ def _samples(
         "latency_ns": latency.astype(np.int64),
         "tainted": np.repeat(rng.random(n) < known.tainted, NEW_TOKENS),
     }
-    frame = pd.DataFrame(columns)
-    frame["device_ns"] = pd.array([pd.NA] * len(frame), dtype="Int64")
-    return frame
+    return pd.DataFrame(columns).reindex(columns=SAMPLES_SCHEMA.names)
 
 
 def _tokens(study: Study, name: str, known: Known, repeat: int, lengths: Sequence[int], ran: bool) -> TokensRecord:
@@ -288,7 +300,7 @@ def _tokens(study: Study, name: str, known: Known, repeat: int, lengths: Sequenc
                 PromptTokens(
                     prompt_length=length,
                     prompt_index=index,
-                    answers=(Answer(tokens=tuple(tokens), requests=5),),
+                    answers=(TokenSequence(tokens=tuple(tokens), requests=5),),
                     logits_file=logits_file,
                 )
             )

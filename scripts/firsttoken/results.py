@@ -198,7 +198,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     duration_s: float = 0.0
 
 
-class Answer(Record, frozen=True, kw_only=True):
+class TokenSequence(Record, frozen=True, kw_only=True):
     """One sequence of tokens, and how many requests of a prompt gave it."""
 
     tokens: tuple[int, ...]
@@ -208,7 +208,7 @@ class Answer(Record, frozen=True, kw_only=True):
 class PromptTokens(Record, frozen=True, kw_only=True):
     prompt_length: int
     prompt_index: int
-    answers: tuple[Answer, ...]  # each distinct sequence, the first request's first; one under greedy
+    answers: tuple[TokenSequence, ...]  # each distinct sequence, the first request's first; one under greedy
     logits_file: str | None = None  # relative to the run's logits folder; None: not offered
 
 

@@ -8,10 +8,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
+from firsttoken import csv_tables
 from firsttoken.analysis import schemas
+from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.experiment_tables import EXPERIMENTS
 from firsttoken.files import write_json, write_text
 from firsttoken.plan import ModelManifest
+from firsttoken.pooled_runs import RECORDS_SCHEMA, write_pooled
 from firsttoken.results import Availability, Environment, Gpu, MemoryRecord, RunRecord, SetupTimes, Status
 
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm"]
@@ -47,9 +52,18 @@ class StudyFiles:
     pool: Path
     misses: Path
     answer: Path
-    records: list[Path]
+    records: Path
     environment: Path
     manifest: Path
+
+    def figure_inputs(self, figure: str) -> FigureInputs:
+        """What the rule `plot` hands over for this figure."""
+        files = {
+            "ttft_by_length": [self.latency], "speedup": [self.latency], "latency_ecdf": [self.samples],
+            "token_time": [self.samples], "run_order": [self.samples], "setup_time": [self.records],
+            "memory": [self.records], "break_even": [], "pool_memory": [self.pool], "pool_misses": [self.misses],
+        }  # fmt: skip
+        return FigureInputs(files=files[figure], summary=self.summary, order=self.order, new_tokens=4)
 
 
 def make_study(
@@ -80,7 +94,7 @@ def make_study(
         pool=folder / "pool_memory.csv",
         misses=folder / "pool_misses.csv",
         answer=folder / "tables/answer.txt",
-        records=[folder / f"raw/{name}/{repeat}.json" for name in statuses for repeat in range(1, repeats + 1)],
+        records=folder / "records.parquet",
         environment=folder / "environment.json",
         manifest=folder / "model.json",
     )
@@ -95,22 +109,30 @@ def make_study(
     _write(_claims(), "claims", files.claims)
     _write(_pool(gpu), "pool_memory", files.pool)
     _write(_misses(rng), "pool_misses", files.misses)
-    for path in files.records:
-        name, repeat = path.parent.name, int(path.stem)
-        write_json(path, _record(rng, name, repeat, msgspec.convert(statuses[name], Status), gpu))
+    records = [
+        _record(rng, name, repeat, msgspec.convert(status, Status), gpu)
+        for name, status in statuses.items()
+        for repeat in range(1, repeats + 1)
+    ]
+    rows = [
+        dict.fromkeys(RECORDS_SCHEMA.names, "")
+        | {"approach": run.approach, "repeat": run.repeat, "record_json": msgspec.json.encode(run).decode()}
+        for run in records
+    ]
+    write_pooled(pa.Table.from_pylist(rows, schema=RECORDS_SCHEMA), files.records)
     return files
 
 
 def _write(frame: pd.DataFrame, name: str, path: Path) -> None:
     """Fill what this module leaves out with empty cells or zeros, and write with the study's own check."""
-    columns = schemas.TABLES[name]
+    columns = (schemas.TABLES | EXPERIMENTS)[name]
     frame = frame.reindex(columns=list(columns))
     for column, kind in columns.items():
         if str(kind.dtype).startswith("str"):
             frame[column] = frame[column].astype(object).fillna("")
         elif str(kind.dtype).startswith("int"):
             frame[column] = frame[column].fillna(0)
-    schemas.write_table(frame, name, path)
+    csv_tables.write_table(frame, name, columns, path)
 
 
 def _no_samples() -> pd.DataFrame:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.study_files import make_study
-from firsttoken.analysis.figures.ttft_by_length import plot_ttft_by_length
+from firsttoken.analysis.figures.base import figure_plot
 from firsttoken.report.approach_page import render_page
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.landing import write_landing
@@ -51,7 +51,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder, with a space in its name, in which a toy workflow has run on a synthetic study."""
     folder = tmp_path_factory.mktemp("toy report")
     study = make_study(folder / "study")
-    plot_ttft_by_length(study.latency, study.summary, folder / "ttft.svg", folder / "ttft.csv", study.order)
+    figure_plot("ttft_by_length")(study.figure_inputs("ttft_by_length"), folder / "ttft.svg", folder / "ttft.csv")
     landing = folder / "results/toy/tables/landing.rst"
     answer = folder / "answer.txt"
     answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))

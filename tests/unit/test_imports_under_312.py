@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 NAMES = ("numpy", "pyarrow", "msgspec", "psutil", "nvidia-ml-py")
 IMPORTED_AS = {"nvidia-ml-py": "pynvml"}
-ENGINES = [name for name in approach_names() if approach_class(name).engine]
+ENGINES = [name for name in approach_names() if approach_class(name).environment == "tensorrt_llm"]
 RULE_SCRIPTS = [SCRIPTS / "build_trtllm_engine.py", SCRIPTS / "benchmark_approach.py"]
 
 

@@ -1,49 +1,120 @@
-"""A rule's `sources` cover all that its script imports from the package: else an edit there would rerun nothing."""
+"""The inputs of each job cover what its script imports from the package: else an edit there would rerun nothing."""
 
 from __future__ import annotations
 
 import ast
-import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
-from firsttoken.study.sources import _imported_names, _module_files, package_sources
+from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.study.sources import module_files, package_sources
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
-PACKAGE = SCRIPTS / "firsttoken"
-RULES = {
-    name: body
-    for file in sorted((ROOT / "rules").glob("*.smk"))
-    for name, body in re.findall(r"^rule (\w+):\n(.*?)(?=^rule |\Z)", file.read_text(encoding="utf-8"), re.S | re.M)
+EXPERIMENTS = {
+    "ipc": "measure/ipc.py",
+    "pool_memory": "measure/experiments.py",
+    "pool_misses": "measure/experiments.py",
 }
-OUTPUTS = (ROOT / "rules" / "outputs.smk").read_text(encoding="utf-8")
-FIGURE_INPUTS = OUTPUTS[OUTPUTS.index("def figure_inputs(") : OUTPUTS.index("def figure_outputs(")]
-# A run is made of its approach and the harness: an edit of the glue around every job must not undo measurements.
-OF_A_RUN = ("approaches/null.py", "measure/harness.py", "measure/environment.py", "hardware.py")
-GLUE = {PACKAGE / name for name in ("study/job.py", "study/trace.py", "process.py")}
 
 
-def behind(script: Path) -> set[Path]:
-    """The package's files that a script depends on, `__init__.py` left out: those hold nothing but docstrings."""
-    tree = ast.parse(script.read_text(encoding="utf-8"))
-    modules = {file for name in _imported_names(tree) for file in _module_files(SCRIPTS, name)}
-    found = {Path(path) for file in modules for path in package_sources(SCRIPTS, str(file.relative_to(PACKAGE)))}
-    return {path for path in found if path.name != "__init__.py"}
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow; of the rules that this study does not use, the rule with its plain inputs."""
+
+    rule: str
+    script: str
+    wildcards: dict[str, str]
+    inputs: set[str]
+    conda: str = ""
+    container: str | None = None
+
+    @property
+    def package(self) -> set[str]:
+        """The package's files among the inputs, relative to the package, without the empty `__init__.py`."""
+        files = {path.partition("scripts/firsttoken/")[2] for path in self.inputs}
+        return {name for name in files if name and not name.endswith("__init__.py")}
 
 
-@pytest.mark.parametrize("rule", RULES)
-def test_sources_cover_the_scripts_imports(rule: str) -> None:
-    body = RULES[rule]
-    figure = re.search(r'figure_inputs\("(\w+)"\)', body)
-    body += FIGURE_INPUTS.replace("{name}", figure.group(1)) if figure else ""
-    script = re.search(r'script:\s*"\.\./scripts/(\w+\.py)"', body)
-    assert script, f"rule {rule} has no script"
-    of_a_run = "sources=approach_sources" in body
-    named = [*OF_A_RUN] if of_a_run else []
-    for call in re.findall(r"sources\(([^)]*)\)", body):
-        named += re.findall(r'"([\w/]+\.py)"', call)
-    covered = {Path(path) for module in named for path in package_sources(SCRIPTS, module)}
-    missing = behind(SCRIPTS / script.group(1)) - covered - (GLUE if of_a_run else set())
-    assert not missing, f"rule {rule} does not take {sorted(path.name for path in missing)} as inputs"
+@pytest.fixture(scope="module")
+def jobs() -> list[Job]:
+    """Those of the default study, with all approaches and experiments."""
+    names = [name for name in approach_names() if not name.startswith("null")]
+    config = {"approaches": names, "experiments": list(EXPERIMENTS)}
+    with pytest.MonkeyPatch.context() as patch, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+        patch.chdir(ROOT)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        loaded = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(config=config),
+            snakefile=ROOT / "Snakefile",
+        )
+        loaded.dag().summary()
+        workflow = loaded._workflow
+        made = [
+            Job(
+                rule=job.rule.name,
+                script=Path(job.rule.script).name,
+                wildcards=dict(job.wildcards.items()),
+                inputs=set(map(str, job.input)),
+                conda=Path(str(job.conda_env_spec.file.get_path_or_uri(secret_free=True))).name,
+                container=job.container_img_url,
+            )
+            for job in workflow.dag.jobs
+            if job.rule.script
+        ]
+        unused = [rule for rule in workflow.rules if rule.script and rule.name not in {job.rule for job in made}]
+        return made + [Job(rule.name, Path(rule.script).name, {}, set(map(str, rule.input))) for rule in unused]
+
+
+def imported(script: Path) -> Iterator[str]:
+    """The package's modules that a script imports when it starts."""
+    for node in ast.parse(script.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            for file in (file for name in names for file in module_files(SCRIPTS, name)):
+                yield str(file.relative_to(SCRIPTS / "firsttoken"))
+
+
+def chosen_by_wildcards(job: Job) -> list[str]:
+    """The modules that a script imports by the name of its figure or experiment."""
+    if job.rule == "plot":
+        return [f"analysis/figures/{job.wildcards['figure']}.py"]
+    return [EXPERIMENTS[job.wildcards["experiment"]]] if job.rule == "measure_experiment" else []
+
+
+def test_the_inputs_cover_what_the_script_imports(jobs: list[Job]) -> None:
+    assert {"plot", "measure_experiment", "benchmark_approach", "build_trtllm_engine"} <= {job.rule for job in jobs}
+    for job in jobs:
+        modules = {*imported(SCRIPTS / job.script), *chosen_by_wildcards(job)}
+        needed = {Path(path) for module in modules for path in package_sources(SCRIPTS, module)}
+        names = {str(path.relative_to(SCRIPTS / "firsttoken")) for path in needed if path.name != "__init__.py"}
+        assert names <= job.package, f"{job.rule} {job.wildcards} lacks {sorted(names - job.package)}"
+
+
+def test_a_module_of_one_figure_or_experiment_concerns_its_job_alone(jobs: list[Job]) -> None:
+    figures = [job.wildcards["figure"] for job in jobs if job.rule == "plot"]
+    assert len(figures) == 10
+    for figure in figures:
+        users = [job.wildcards for job in jobs if f"analysis/figures/{figure}.py" in job.package]
+        assert [user["figure"] for user in users] == [figure]
+    ipc, pool = ("measure/ipc.py", "measure/experiments.py")
+    measured = {job.wildcards["experiment"]: job.package for job in jobs if job.rule == "measure_experiment"}
+    assert {name for name, files in measured.items() if ipc in files} == {"ipc"}
+    assert {name for name, files in measured.items() if pool in files} == {"pool_memory", "pool_misses"}
+
+
+def test_each_approach_runs_in_its_own_environment(jobs: list[Job]) -> None:
+    runs = [job for job in jobs if job.rule == "benchmark_approach"]
+    assert {job.wildcards["approach"] for job in runs} == set(approach_names())
+    for job in runs:
+        approach = job.wildcards["approach"]
+        assert f"approaches/{approach}.py" in job.package
+        environment = approach_class(approach).environment
+        assert job.conda == f"{environment}.yaml" and (ROOT / "envs" / job.conda).is_file()
+        assert (job.container or "").startswith("docker://") == (environment != "base")

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from firsttoken.files import read_json
@@ -28,10 +28,11 @@ experiments: []
 
 @dataclass(frozen=True)
 class Jobs:
-    """What a dry run would do: how many jobs of each rule, and which benchmark runs."""
+    """What a dry run would do: how many jobs of each rule, which benchmark runs, which figures."""
 
     rules: dict[str, int]
     runs: set[tuple[str, int]]
+    figures: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Project:
         for target in ("all", "evidence"):
             counts.pop(target, None)
         runs = {(name, int(repeat)) for name, repeat in re.findall(r"Measuring (\w+), process (\d+)", output)}
-        return Jobs(rules=dict(counts), runs=runs)
+        return Jobs(rules=dict(counts), runs=runs, figures=set(re.findall(r"Drawing (\w+)", output)))
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replace text in a file, which must hold it."""

@@ -58,7 +58,7 @@ def test_no_approach_begins_with_what_another_has_compiled(finished: Project) ->
     folders: dict[str, set[str]] = {}
     for job in provenance["jobs"]:
         if job["rule"] == "benchmark_approach":
-            approach, folder = job["wildcards"]["approach"], job["params"]["run"]["plan"]["compile_cache_dir"]
+            approach, folder = job["wildcards"]["approach"], job["params"]["plan"]["compile_cache_dir"]
             folders.setdefault(folder, set()).add(approach)
     assert len(folders) >= 4
     assert [approaches for approaches in folders.values() if len(approaches) > 1] == []

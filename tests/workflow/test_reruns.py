@@ -14,9 +14,9 @@ pytestmark = pytest.mark.workflow
 
 RUNS = {(name, repeat) for name in ("baseline", "jit_only", "cuda_graph", "null", "null_2p") for repeat in (1, 2)}
 ENGINE_RUNS = {("tensorrt_llm", repeat) for repeat in (1, 2)}
-FIGURES = {f"plot_{name}" for name in (
+FIGURES = {
     "ttft_by_length", "latency_ecdf", "speedup", "token_time", "run_order", "setup_time", "break_even", "memory",
-)}  # fmt: skip
+}  # fmt: skip
 BEHIND_CLAIMS = {
     "judge_claims": 1,
     "render_table": 1,
@@ -24,13 +24,13 @@ BEHIND_CLAIMS = {
     "write_landing": 1,
     "write_provenance": 1,
 }
-BEHIND_RUNS = BEHIND_CLAIMS | dict.fromkeys(FIGURES, 1) | {
-    "pool_samples": 1, "check_equivalence": 1, "summarise_latency": 1, "estimate_effects": 1, "write_checklist": 1,
-    "write_answer": 1, "render_table": 7, "gate_floors": 1, "gate_equality": 1, "gate_status": 1,
+BEHIND_RUNS = BEHIND_CLAIMS | {
+    "pool_runs": 1, "compare_with_reference": 1, "check_equivalence": 1, "summarise_latency": 1, "estimate_effects": 1,
+    "write_checklist": 1, "write_answer": 1, "render_table": 7, "plot": len(FIGURES), "gate_study": 3,
 }  # fmt: skip
-ALL_RUNS = BEHIND_RUNS | {"benchmark_approach": 10, "benchmark_tensorrt_llm": 2}
-OTHER_CEILINGS = {"measure_ceilings": 1, "render_record": 1}
-OTHER_MACHINE = {"record_environment": 1, "check_model": 1, "measure_ceilings": 1, "render_record": 2}
+ALL_RUNS = BEHIND_RUNS | {"benchmark_approach": 12}
+OTHER_CEILINGS = {"measure_ceilings": 1, "render_table": 8}
+OTHER_MACHINE = {"record_environment": 1, "check_model": 1, "measure_ceilings": 1, "render_table": 9}
 
 
 def test_nothing_changed_nothing_to_do(project: Project) -> None:
@@ -38,7 +38,7 @@ def test_nothing_changed_nothing_to_do(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["config/corpus.txt", "scripts/firsttoken/runtime/engine.py", "results/tiny/prompts.json"]
+    "path", ["config/corpus.txt", "scripts/firsttoken/engine/graphs.py", "results/tiny/prompts.json"]
 )
 def test_a_touch_reruns_nothing(project: Project, path: str) -> None:
     os.utime(project.folder / path)
@@ -53,24 +53,44 @@ def test_an_edited_approach_reruns_its_own_runs(project: Project) -> None:
     assert jobs.rules == BEHIND_RUNS | {"benchmark_approach": 2}
 
 
-def test_an_edited_plot_script_reruns_its_figure(project: Project) -> None:
-    project.append("scripts/plot_setup_time.py", "\n# edited\n")
-    assert project.dry_run().rules == {"plot_setup_time": 1, "write_provenance": 1}
+def test_an_edited_figure_is_drawn_alone(project: Project) -> None:
+    project.append("scripts/firsttoken/analysis/figures/setup_time.py", "\n# edited\n")
+    assert project.dry_run() == Jobs({"plot": 1, "write_provenance": 1}, runs=set(), figures={"setup_time"})
 
 
-def test_an_edited_caption_draws_its_figure_again(project: Project) -> None:
+def test_what_all_figures_share_draws_all(project: Project) -> None:
+    project.append("scripts/plot.py", "\n# edited\n")
+    wanted = Jobs({"plot": len(FIGURES), "write_provenance": 1}, runs=set(), figures=FIGURES)
+    assert project.dry_run() == wanted
+    project.append("scripts/firsttoken/analysis/figures/style.py", "\n# edited\n")
+    assert project.dry_run() == wanted
+
+
+def test_an_edited_caption_draws_its_figure_alone(project: Project) -> None:
     project.append("report/captions/memory.rst", "More words.\n")
-    found = project.dry_run().rules
-    assert [rule for rule in found if rule.startswith(("plot_", "render_"))] == ["plot_memory"]
+    assert project.dry_run() == Jobs({"plot": 1, "write_provenance": 1}, runs=set(), figures={"memory"})
+
+
+def test_an_edit_around_the_measurements_measures_nothing_again(project: Project) -> None:
+    project.append("scripts/firsttoken/device_job.py", "\n# edited\n")
+    assert project.dry_run() == Jobs(rules={}, runs=set())
+
+
+def test_an_edited_lock_measures_all_again(project: Project) -> None:
+    """Also an input of what is `ancient` to the same jobs."""
+    project.append("scripts/firsttoken/hardware.py", "\n# edited\n")
+    jobs = project.dry_run()
+    assert jobs.runs == RUNS | ENGINE_RUNS
+    assert jobs.rules["make_reference"] == jobs.rules["measure_ceilings"] == 1
 
 
 def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> None:
-    project.edit("scripts/firsttoken/runtime/compiled/compiled_attention.py", "def _attend_one(", "def _attend_all(")
-    page = "results/tiny/approaches/compiled_graph.html"
+    project.edit("scripts/firsttoken/hf/native_ops.py", "def choose_token(", "def pick_token(")
+    page = "results/tiny/approaches/jit_cuda.html"
     result = project.snakemake("--allowed-rules", "render_approach_page", "--", page)
     output = result.stdout + result.stderr
     assert result.returncode != 0, output
-    assert "compiled_graph.md.j2 names code that is not there" in output and "_attend_one" in output
+    assert "names code that is not there" in output and "choose_token" in output
 
 
 def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
@@ -82,7 +102,7 @@ def test_one_more_repeat_runs_only_the_new_ones(project: Project) -> None:
     project.edit(project.config, "repeats: 2", "repeats: 3")
     jobs = project.dry_run()
     assert jobs.runs == {(name, 3) for name, _ in RUNS | ENGINE_RUNS}
-    assert jobs.rules == BEHIND_RUNS | {"benchmark_approach": 5, "benchmark_tensorrt_llm": 1, "record_config": 1}
+    assert jobs.rules == BEHIND_RUNS | {"benchmark_approach": 6, "record_config": 1}
 
 
 def test_a_prompt_length_reruns_prompts_and_all_runs(project: Project) -> None:

@@ -16,7 +16,7 @@ from workflow.project import Project
 pytestmark = pytest.mark.workflow
 
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
-SETTINGS = "scripts/firsttoken/runtime/trtllm/trtllm_settings.py"
+SETTINGS = "scripts/firsttoken/external/tensorrt_llm/settings.py"
 ON_A_GPU = "device: cuda\nhardware: {gpu: NVIDIA Imaginary}\nmodel: {dtype: float32}\n"
 
 
@@ -30,9 +30,10 @@ def test_another_deployment_method_looks_at_it_again(project: Project, tmp_path:
     with_the_containers_python(project, HERE)
     environment, _ = container.install(tmp_path)
     without = project.dry_run(env=environment)
-    assert "build_trtllm_engine" not in without.rules and without.rules["benchmark_tensorrt_llm"] == 2
+    assert "build_trtllm_engine" not in without.rules
+    assert ("tensorrt_llm", 1) in without.runs
     deployed = project.dry_run("--sdm", "apptainer", env=environment)
-    assert deployed.rules["build_trtllm_engine"] == 1 and deployed.rules["benchmark_tensorrt_llm"] == 2
+    assert deployed.rules["build_trtllm_engine"] == 1 and deployed.runs == without.runs
     assert {key: deployed.rules[key] for key in without.rules} == without.rules
 
 

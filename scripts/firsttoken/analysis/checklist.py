@@ -15,12 +15,12 @@ import pandas as pd
 from scipy import stats
 
 from firsttoken import files
-from firsttoken.analysis.samples import read_records
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import MIN_PROCESSES
+from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Ceilings, Environment, RunRecord
 
-Finding = tuple[str, str]  # yes, partly or no; evidence
+RuleCheck = tuple[str, str]  # yes, partly or no; what shows it
 UNSEEN = 0.001  # tables and pages show three digits
 _DISTRIBUTION_FIGURES = ("latency_ecdf", "run_order")
 
@@ -40,7 +40,7 @@ class StudyFiles:
 
     @property
     def shown(self) -> pd.DataFrame:
-        return self.summary[self.summary["status"].isin(["measured", "emulated"])]
+        return self.summary[self.summary["status"].isin(RAN)]
 
     @property
     def cells(self) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def write_checklist(
     latency_by_length: Path | str,
     process_statistics: Path | str,
     instrument: Path | str,
-    record_paths: Sequence[Path | str],
+    records: Path | str,
     environment: Path | str,
     ceilings: Path | str,
     figures: Sequence[str],
@@ -64,7 +64,7 @@ def write_checklist(
         read_table(latency_by_length, "latency_by_length"),
         read_table(process_statistics, "process_statistics"),
         read_table(instrument, "instrument"),
-        read_records(record_paths),
+        read_records(records),
         files.read_json(environment, Environment),
         files.read_json(ceilings, Ceilings),
         figures,
@@ -76,7 +76,7 @@ def write_checklist(
     write_table(pd.DataFrame(rows), "checklist", out_csv)
 
 
-def _base_case(study: StudyFiles) -> Finding:
+def _base_case(study: StudyFiles) -> RuleCheck:
     base = study.shown[(study.shown["approach"] == "baseline") & study.shown["ttft_mean_ms"].notna()]
     if base.empty:
         return "no", "the baseline has no latencies, so that no speedup is shown"
@@ -84,7 +84,7 @@ def _base_case(study: StudyFiles) -> Finding:
     return "yes", f"the base of every speedup is the baseline, one eager process, with a TTFT of {ms:.4g} ms"
 
 
-def _left_out(study: StudyFiles) -> Finding:
+def _left_out(study: StudyFiles) -> RuleCheck:
     absent = study.summary[study.summary["status"].isin(["unavailable", "failed"])]
     silent = list(absent.loc[absent["reason"] == "", "approach"])
     tainted, kept = int(study.summary["n_tainted"].sum()), int(study.summary["n_requests"].sum())
@@ -92,7 +92,7 @@ def _left_out(study: StudyFiles) -> Finding:
     return ("no", f"no reason given for {', '.join(silent)}; {text}") if silent else ("yes", text)
 
 
-def _means(study: StudyFiles) -> Finding:
+def _means(study: StudyFiles) -> RuleCheck:
     values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
     if values.empty:
         return "no", "no means"
@@ -105,7 +105,7 @@ def _means(study: StudyFiles) -> Finding:
     return ("yes" if excess < UNSEEN else "partly"), text
 
 
-def _ratios(study: StudyFiles) -> Finding:
+def _ratios(study: StudyFiles) -> RuleCheck:
     shown = study.shown.dropna(subset=["speedup_ttft", "ttft_mean_ms"])
     base = shown.loc[shown["approach"] == "baseline", "ttft_mean_ms"]
     if shown.empty or base.empty:
@@ -115,7 +115,7 @@ def _ratios(study: StudyFiles) -> Finding:
     return ("yes" if off < 1e-6 else "partly"), text
 
 
-def _intervals(study: StudyFiles) -> Finding:
+def _intervals(study: StudyFiles) -> RuleCheck:
     values = study.shown[study.shown["ttft_mean_ms"].notna()]
     with_interval = int(values["ttft_mean_low_ms"].notna().sum())
     fewest = int(values["n_processes"].min()) if len(values) else 0
@@ -125,7 +125,7 @@ def _intervals(study: StudyFiles) -> Finding:
     return ("yes" if with_interval == len(values) else "partly"), text
 
 
-def _normality(study: StudyFiles) -> Finding:
+def _normality(study: StudyFiles) -> RuleCheck:
     values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
     values = values[values["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
     groups = [np.log(part["value"]) for _, part in values.groupby(["approach", "prompt_length", "metric"])]
@@ -142,7 +142,7 @@ def _normality(study: StudyFiles) -> Finding:
     return ("yes" if enough and smallest >= 0.05 / len(groups) else "partly"), text
 
 
-def _comparison(study: StudyFiles) -> Finding:
+def _comparison(study: StudyFiles) -> RuleCheck:
     compared = study.shown[(study.shown["approach"] != "baseline") & study.shown["speedup_ttft"].notna()]
     tested = int(compared["speedup_ttft_low"].notna().sum())
     text = f"{tested} of {len(compared)} speedups have an interval (paired t on log ratios of processes)"
@@ -151,7 +151,7 @@ def _comparison(study: StudyFiles) -> Finding:
     return ("yes" if tested == len(compared) else "partly"), text
 
 
-def _purpose(study: StudyFiles) -> Finding:
+def _purpose(study: StudyFiles) -> RuleCheck:
     with_p99 = int(study.cells["ttft_p99_ms"].notna().sum())
     text = f"mean, median, P90, P95 and P99; the data carry a P99 of TTFT in {with_p99} of {len(study.cells)} cells"
     if not with_p99:
@@ -159,7 +159,7 @@ def _purpose(study: StudyFiles) -> Finding:
     return ("yes" if with_p99 == len(study.cells) else "partly"), text
 
 
-def _setup(study: StudyFiles) -> Finding:
+def _setup(study: StudyFiles) -> RuleCheck:
     environment = study.environment
     device = environment.gpu.name if environment.gpu else environment.cpu
     lengths = sorted(int(length) for length in study.by_length["prompt_length"].unique())
@@ -176,7 +176,7 @@ def _setup(study: StudyFiles) -> Finding:
 
 def _not_interleaved(records: Sequence[RunRecord]) -> str:
     """Which run of a later repeat began before one of an earlier repeat, or "": drift would fall on some alone."""
-    ran = [record for record in records if record.status in ("measured", "emulated")]
+    ran = [record for record in records if record.status in RAN]
     ran.sort(key=lambda run: (run.started_at, run.repeat))
     for before, after in pairwise(ran):
         if after.repeat < before.repeat:
@@ -184,7 +184,7 @@ def _not_interleaved(records: Sequence[RunRecord]) -> str:
     return ""
 
 
-def _timing(study: StudyFiles) -> Finding:
+def _timing(study: StudyFiles) -> RuleCheck:
     text = "host clock when a token is an int on the client, no synchronisation but the approach's own"
     null = study.instrument[study.instrument["approach"] == "null"]
     if null.empty:
@@ -192,8 +192,8 @@ def _timing(study: StudyFiles) -> Finding:
     return "yes", f"{text}; the instrument costs {null['token_gap_us'].iloc[0]:.3g} us a token"
 
 
-def _bounds(study: StudyFiles) -> Finding:
-    shown = study.cells[study.cells["status"].isin(["measured", "emulated"])]
+def _bounds(study: StudyFiles) -> RuleCheck:
+    shown = study.cells[study.cells["status"].isin(RAN)]
     with_floor = int(shown["ttft_share_of_floor"].notna().sum())
     text = f"{with_floor} of {len(shown)} cells show the share of the floor from measured ceilings"
     if not with_floor:
@@ -203,13 +203,13 @@ def _bounds(study: StudyFiles) -> Finding:
     return ("yes" if with_floor == len(shown) else "partly"), text
 
 
-def _plots(study: StudyFiles) -> Finding:
+def _plots(study: StudyFiles) -> RuleCheck:
     present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
     text = f"figures that show every sample: {', '.join(present) or 'none'}; raw samples are kept"
     return ("yes" if len(present) == len(_DISTRIBUTION_FIGURES) else "partly" if present else "no"), text
 
 
-RULES: tuple[tuple[str, Callable[[StudyFiles], Finding]], ...] = (
+RULES: tuple[tuple[str, Callable[[StudyFiles], RuleCheck]], ...] = (
     ("Give the base case's absolute time beside any speedup.", _base_case),
     ("Say what was left out, and why.", _left_out),
     ("Average costs arithmetically and rates harmonically.", _means),

@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 
 from firsttoken.analysis.published import Claim
-from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import NOTHING, Estimate
+from firsttoken.experiment_tables import read_experiment
 
 _GROWS_BYTES = 2**20  # an unbounded pool that grows by less has not been put to the test
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClaimVerdict:
     """A verdict on measured data, the figure behind it, and why, without a full stop."""
 
     verdict: str
@@ -40,15 +40,15 @@ class Experiments:
         cls, pool_memory: Path | str | None, pool_misses: Path | str | None, ipc: Path | str | None
     ) -> Experiments:
         paths = {"pool_memory": pool_memory, "pool_misses": pool_misses, "ipc": ipc}
-        return cls(**{name: read_table(path, name) for name, path in paths.items() if path is not None})
+        return cls(**{name: read_experiment(path, name) for name, path in paths.items() if path is not None})
 
 
-def judge_experiment(claim: Claim, experiments: Experiments) -> Finding:
+def judge_experiment(claim: Claim, experiments: Experiments) -> ClaimVerdict:
     """The verdict on a claim of kind bounded_memory, uncaptured or scales."""
     needed = {"bounded_memory": "pool_memory", "uncaptured": "pool_misses", "scales": "ipc"}[claim.kind]
     frame: pd.DataFrame | None = getattr(experiments, needed)
     if frame is None or frame.empty:
-        return Finding("not testable here", NOTHING, f"the experiment {needed} was not run in this study")
+        return ClaimVerdict("not testable here", NOTHING, f"the experiment {needed} was not run in this study")
     return {"bounded_memory": _bounded_memory, "uncaptured": _uncaptured, "scales": _scales}[claim.kind](claim, frame)
 
 
@@ -56,7 +56,7 @@ def _exact(value: float) -> Estimate:
     return Estimate(value, np.nan, np.nan, 1)
 
 
-def _bounded_memory(claim: Claim, frame: pd.DataFrame) -> Finding:
+def _bounded_memory(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
     """Growth of the rolling pool in the second half of the prompt lengths, as a share of the unbounded pool's.
 
     By the driver's figure for the whole device, where there is one: it alone has all of a graph's memory.
@@ -68,21 +68,21 @@ def _bounded_memory(claim: Claim, frame: pd.DataFrame) -> Finding:
         steps = frame[frame["mode"] == mode].sort_values("step")[column].dropna().to_numpy(np.float64)
         if len(steps) < 4:
             few = f"the {mode} pool has {len(steps)} steps, 4 are needed"
-            return Finding("not testable here", NOTHING, few)
+            return ClaimVerdict("not testable here", NOTHING, few)
         growth[mode] = steps[-1] - steps[len(steps) // 2]
     if growth["unbounded"] < _GROWS_BYTES:
         why = f"even the unbounded pool grew by only {growth['unbounded'] / 2**20:.2f} MiB: nothing to prevent"
-        return Finding("inconclusive", NOTHING, why)
+        return ClaimVerdict("inconclusive", NOTHING, why)
     share = growth["rolling"] / growth["unbounded"]
     why = (
         f"in the second half of the prompt lengths the rolling pool grew by {growth['rolling'] / 2**20:.1f} MiB, the "
         f"unbounded one by {growth['unbounded'] / 2**20:.1f} MiB (one run each, no interval)"
     )
     verdict = "reproduced" if share <= claim.tolerance else "refuted" if share > 0.5 else "inconclusive"
-    return Finding(verdict, _exact(float(share)), why)
+    return ClaimVerdict(verdict, _exact(float(share)), why)
 
 
-def _uncaptured(claim: Claim, frame: pd.DataFrame) -> Finding:
+def _uncaptured(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
     """Whether lengths that were not captured beforehand are served, captured, and then as fast as those that were."""
     served = frame.dropna(subset=["ttft_ms"])
     missed = set(served.loc[served["kind"] == "miss", "prompt_length"])
@@ -90,7 +90,7 @@ def _uncaptured(claim: Claim, frame: pd.DataFrame) -> Finding:
     lost = sorted(set(frame["prompt_length"]) - (missed & hit))
     if lost:
         why = f"prompt lengths {', '.join(map(str, lost))} were not served and captured"
-        return Finding("refuted", _exact(float(len(lost))), why)
+        return ClaimVerdict("refuted", _exact(float(len(lost))), why)
     miss, after, beforehand = (_mean_ttft_ms(served, kind) for kind in ("miss", "after_capture", "beforehand"))
     ratio = after / beforehand
     why = (
@@ -99,7 +99,7 @@ def _uncaptured(claim: Claim, frame: pd.DataFrame) -> Finding:
         "still bounds them"
     )
     verdict = "reproduced" if ratio <= 1 + claim.tolerance else "inconclusive"
-    return Finding(verdict, _exact(ratio), why)
+    return ClaimVerdict(verdict, _exact(ratio), why)
 
 
 def _mean_ttft_ms(frame: pd.DataFrame, kind: str) -> float:
@@ -107,12 +107,12 @@ def _mean_ttft_ms(frame: pd.DataFrame, kind: str) -> float:
     return float(frame[frame["kind"] == kind].groupby("prompt_length")["ttft_ms"].median().mean())
 
 
-def _scales(claim: Claim, frame: pd.DataFrame) -> Finding:
+def _scales(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
     """Requests a second with the most clients over those with one, each client waiting for its own answer."""
     two = frame[frame["form"] == "two_processes"]
     counts = sorted(two["clients"].unique())
     if len(counts) < 2:
-        return Finding("not testable here", NOTHING, "the experiment ipc has only one number of clients")
+        return ClaimVerdict("not testable here", NOTHING, "the experiment ipc has only one number of clients")
     one, many = int(counts[0]), int(counts[-1])
     rate = many / one * _request_us(two, one) / _request_us(two, many)
     low, _ = claim.limits
@@ -121,7 +121,7 @@ def _scales(claim: Claim, frame: pd.DataFrame) -> Finding:
         "(no interval)"
     )
     verdict = "reproduced" if rate > low * 1.5 else "refuted" if rate <= low * 1.1 else "inconclusive"
-    return Finding(verdict, _exact(rate), why)
+    return ClaimVerdict(verdict, _exact(rate), why)
 
 
 def _request_us(frame: pd.DataFrame, clients: int) -> float:

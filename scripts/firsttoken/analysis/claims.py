@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
-from firsttoken.analysis.claim_experiments import Experiments, Finding, judge_experiment
+from firsttoken.analysis.claim_experiments import ClaimVerdict, Experiments, judge_experiment
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.published import EXACT, METRICS, Claim, read_published, source_verdict
 from firsttoken.analysis.schemas import read_table, write_table
@@ -110,19 +110,19 @@ def judge_claims(
     write_table(pd.DataFrame(rows), "claims", out_csv)
 
 
-def judge(claim: Claim, measured: Measured) -> Finding:
+def judge(claim: Claim, measured: Measured) -> ClaimVerdict:
     """The verdict on one claim from what was measured."""
     if claim.needs_gpu and measured.device != "cuda":
-        return Finding("not testable here", NOTHING, "the claim is about a GPU, and this study ran on none")
+        return ClaimVerdict("not testable here", NOTHING, "the claim is about a GPU, and this study ran on none")
     if claim.needs_gpu and measured.other_model:
-        return Finding("not testable here", NOTHING, measured.other_model)
+        return ClaimVerdict("not testable here", NOTHING, measured.other_model)
     if claim.kind in _EXPERIMENTS:
         return judge_experiment(claim, measured.experiments)
     if claim.kind == "ordering":
         return _ordering(claim, measured)
     missing = measured.missing(claim, claim.names)
     if missing:
-        return Finding("not testable here", NOTHING, "; ".join(missing))
+        return ClaimVerdict("not testable here", NOTHING, "; ".join(missing))
     if claim.kind == "max_reduction":
         return _max_reduction(claim, measured)
     if claim.kind == "ratio":
@@ -137,23 +137,23 @@ def judge(claim: Claim, measured: Measured) -> Finding:
     return _against_limits(claim, estimate, f"{claim.metric} of {name} is")
 
 
-def _against_limits(claim: Claim, estimate: Estimate, what: str) -> Finding:
+def _against_limits(claim: Claim, estimate: Estimate, what: str) -> ClaimVerdict:
     """Reproduced inside the claim's limits, refuted outside, by the whole interval."""
     low, high = claim.limits
     text = f"{what} {show(estimate)}, claimed {_limits_text(claim)}"
     if np.isnan(estimate.low):
-        return Finding("inconclusive", estimate, f"{text}; {estimate.note or 'no interval'}")
+        return ClaimVerdict("inconclusive", estimate, f"{text}; {estimate.note or 'no interval'}")
     if claim.published is not None and claim.threshold not in (None, claim.published):
         inside = estimate.low <= claim.published <= estimate.high
         text += f"; the published figure, {claim.published:.3g}, is {'in' if inside else 'out'}side the interval"
     if (estimate.low > low if claim.test == "above" else estimate.low >= low) and estimate.high <= high:
-        return Finding("reproduced", estimate, text)
+        return ClaimVerdict("reproduced", estimate, text)
     if estimate.high < low or estimate.low > high or (claim.test == "above" and estimate.high <= low):
-        return Finding("refuted", estimate, text)
-    return Finding("inconclusive", estimate, text)
+        return ClaimVerdict("refuted", estimate, text)
+    return ClaimVerdict("inconclusive", estimate, text)
 
 
-def _ordering(claim: Claim, measured: Measured) -> Finding:
+def _ordering(claim: Claim, measured: Measured) -> ClaimVerdict:
     """Every member of a group below every member of the later ones."""
     names = [name for group in claim.groups for name in group]
     missing = measured.missing(claim, names)
@@ -167,7 +167,7 @@ def _ordering(claim: Claim, measured: Measured) -> Finding:
         if low in usable and high in usable
     ]
     if not pairs:
-        return Finding("not testable here", NOTHING, "; ".join(missing))
+        return ClaimVerdict("not testable here", NOTHING, "; ".join(missing))
     lengths = measured.processes.lengths
     plain = {pair: measured.ratio(claim, pair[1], pair[0], lengths) for pair in pairs}
     strict = {
@@ -181,16 +181,16 @@ def _ordering(claim: Claim, measured: Measured) -> Finding:
         wrong = [pair for pair in pairs if plain[pair].value <= 1]
     if wrong:
         shown = ", ".join(f"{high} is not above {low} ({plain[low, high].value:.3g}x)" for low, high in wrong)
-        return Finding("refuted", plain[wrong[0]], shown)
+        return ClaimVerdict("refuted", plain[wrong[0]], shown)
     if missing:
-        return Finding("not testable here", NOTHING, "; ".join(missing))
+        return ClaimVerdict("not testable here", NOTHING, "; ".join(missing))
     if all(plain[pair].low > 1 for pair in pairs):
-        return Finding("reproduced", estimate, text)
+        return ClaimVerdict("reproduced", estimate, text)
     notes = sorted({plain[pair].note for pair in pairs} - {""})
-    return Finding("inconclusive", estimate, "; ".join([text, *notes]))
+    return ClaimVerdict("inconclusive", estimate, "; ".join([text, *notes]))
 
 
-def _max_reduction(claim: Claim, measured: Measured) -> Finding:
+def _max_reduction(claim: Claim, measured: Measured) -> ClaimVerdict:
     """Up to: 1 - a/b at the prompt length where it is largest, with intervals simultaneous over the lengths."""
     a, b = claim.names
     lengths = measured.processes.lengths
@@ -198,19 +198,19 @@ def _max_reduction(claim: Claim, measured: Measured) -> Finding:
     ratios = {length: measured.ratio(claim, a, b, [length], confidence) for length in lengths}
     known = {length: ratio for length, ratio in ratios.items() if not np.isnan(ratio.value)}
     if not known:
-        return Finding("inconclusive", NOTHING, f"no prompt length with both {a} and {b}")
+        return ClaimVerdict("inconclusive", NOTHING, f"no prompt length with both {a} and {b}")
     best = min(known, key=lambda length: known[length].value)
     ratio = known[best]
     estimate = Estimate(1 - ratio.value, 1 - ratio.high, 1 - ratio.low, ratio.n, ratio.note)
     text = f"the largest reduction is {show(estimate)}, at {best} prompt tokens, claimed {_limits_text(claim)}"
     if np.isnan(estimate.low):
-        return Finding("inconclusive", estimate, f"{text}; {estimate.note or 'no interval'}")
+        return ClaimVerdict("inconclusive", estimate, f"{text}; {estimate.note or 'no interval'}")
     low, _ = claim.limits
     if any(1 - ratio.high >= low for ratio in known.values()):
-        return Finding("reproduced", estimate, text)
+        return ClaimVerdict("reproduced", estimate, text)
     if all(1 - ratio.low < low for ratio in known.values()):
-        return Finding("refuted", estimate, text)
-    return Finding("inconclusive", estimate, text)
+        return ClaimVerdict("refuted", estimate, text)
+    return ClaimVerdict("inconclusive", estimate, text)
 
 
 def show(estimate: Estimate) -> str:

@@ -16,11 +16,15 @@ import pandas as pd
 import yaml
 
 from firsttoken import files
+from firsttoken.analysis.approach_results import approach_results, shown_statistics
+from firsttoken.analysis.equivalence import judge_study
 from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.requests import process_statistics, read_requests
 from firsttoken.analysis.schemas import write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate, Floats, welch_ratio
 from firsttoken.plan import Record
-from firsttoken.results import Environment, RunRecord
+from firsttoken.pooled_runs import RAN, read_records
+from firsttoken.results import Environment
 
 METHOD = (
     "Ratio b / a, Welch's interval on logarithms of per-process values. Faster and slower: 95 % for each comparison. "
@@ -44,10 +48,17 @@ class Comparison(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     method: str
 
 
-def compare_studies(a: Path | str, b: Path | str, threshold: float, out_csv: Path | str, out_json: Path | str) -> None:
-    """Compare two study folders; a slowdown of b beyond `threshold` (a share), by its interval, is a regression."""
-    first, second = Path(a), Path(b)
-    reasons = not_comparable(first, second)
+def compare_studies(
+    a: Path | str, b: Path | str, bounds: Path | str, threshold: float, out_csv: Path | str, out_json: Path | str
+) -> None:
+    """Compare two study folders, shipped ones included; a slowdown of b beyond `threshold` (a share), by its interval,
+    is a regression. `bounds` is config/equality_bounds.csv."""
+    first, second = (_read_side(Path(folder), bounds) for folder in (a, b))
+    reasons = [
+        f"other {what}: {fact} and {second.facts[what]}"
+        for what, fact in first.facts.items()
+        if fact != second.facts[what]
+    ]
     cells = _cells(first, second, reasons)
     table = pd.DataFrame([_row(cell) for cell in cells])
     write_table(table, "comparison", out_csv)
@@ -62,8 +73,8 @@ def compare_studies(a: Path | str, b: Path | str, threshold: float, out_csv: Pat
     files.write_json(
         out_json,
         Comparison(
-            a=first.name,
-            b=second.name,
+            a=Path(a).name,
+            b=Path(b).name,
             threshold=threshold,
             verdict=verdict,
             reasons=tuple(reasons),
@@ -76,21 +87,25 @@ def compare_studies(a: Path | str, b: Path | str, threshold: float, out_csv: Pat
     )
 
 
-def not_comparable(a: Path, b: Path) -> list[str]:
-    """Why two studies cannot be compared: other model, device, GPU, driver or workload. Empty if they can."""
-    ours, theirs = _facts(a), _facts(b)
-    return [f"other {what}: {ours[what]} and {theirs[what]}" for what in ours if ours[what] != theirs[what]]
+class Side(NamedTuple):
+    """One of the two studies. `facts` must agree for the two to be compared."""
+
+    facts: dict[str, str]
+    statuses: dict[str, str]
+    processes: ProcessTable
 
 
-def _facts(study: Path) -> dict[str, str]:
+def _read_side(study: Path, bounds: Path | str) -> Side:
+    """Everything from the files that ship."""
+    records = read_records(study / "records.parquet")
+    config_file = study / "config.yaml"
+    config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}) if config_file.exists() else {}
     environment = files.read_json(study / "environment.json", Environment)
-    paths = [path for path in sorted((study / "raw").glob("*/*.json")) if not path.name.endswith(".tokens.json")]
-    records = [files.read_json(path, RunRecord) for path in paths]
+    workload = config.get("workload", {})
+    sampling = workload.get("sampling", "greedy")
     models = sorted({record.model_hash for record in records if record.model_hash})
-    dtypes = sorted({record.dtype for record in records if record.status in ("measured", "emulated")})
-    config = study / "config.yaml"
-    workload = (yaml.safe_load(config.read_text(encoding="utf-8")) or {}).get("workload", {}) if config.exists() else {}
-    return {
+    dtypes = sorted({record.dtype for record in records if record.status in RAN})
+    facts = {
         "model": ", ".join(models) or "unknown",
         "dtype": ", ".join(dtypes) or "unknown",
         "device": environment.device,
@@ -98,8 +113,15 @@ def _facts(study: Path) -> dict[str, str]:
         "driver": environment.driver or "none",
         "processor": "any" if environment.gpu else environment.cpu,  # the model runs on it only where there is no GPU
         "new_tokens": str(workload.get("new_tokens", "unknown")),
-        "sampling": msgspec.json.encode(workload.get("sampling", "greedy")).decode(),
+        "sampling": msgspec.json.encode(sampling).decode(),
     }
+    positions = study / "tables" / "equality_positions.csv"
+    method = "greedy" if sampling == "greedy" else "sample"
+    equivalence = judge_study(positions, records, bounds, records[0].dtype, method)
+    results = approach_results(records, equivalence, config.get("approaches", []))
+    statistics = process_statistics(read_requests(study / "samples.parquet"))
+    statuses: dict[str, str] = {result.name: result.status for result in results}
+    return Side(facts, statuses, ProcessTable(shown_statistics(statistics, results)))
 
 
 class Cell(NamedTuple):
@@ -119,9 +141,8 @@ class Cell(NamedTuple):
         return NOTHING if self.why else welch_ratio(self.b, self.a, confidence)
 
 
-def _cells(a: Path, b: Path, reasons: list[str]) -> list[Cell]:
-    statuses = [_statuses(study) for study in (a, b)]
-    processes = [ProcessTable.read(study / "tables" / "process_statistics.csv") for study in (a, b)]
+def _cells(a: Side, b: Side, reasons: list[str]) -> list[Cell]:
+    statuses, processes = [a.statuses, b.statuses], [a.processes, b.processes]
     cells = []
     for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
         status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
@@ -133,18 +154,12 @@ def _cells(a: Path, b: Path, reasons: list[str]) -> list[Cell]:
     return cells
 
 
-def _statuses(study: Path) -> dict[str, str]:
-    """Of two columns only, since an older version's summary may have fewer of the others."""
-    table = pd.read_csv(study / "tables" / "summary.csv", usecols=["approach", "status"], dtype=str)
-    return dict(zip(table["approach"], table["status"], strict=True))
-
-
 def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], processes: list[ProcessTable]) -> str:
     """Why one approach at one length cannot be compared, or ""."""
     for side, status, table in zip("ab", statuses, processes, strict=True):
         if approach not in status:
             return f"{side} has no {approach}"
-        if status[approach] not in ("measured", "emulated"):
+        if status[approach] not in RAN:
             return f"{approach} is {status[approach]} in {side}"
         if length not in table.lengths:
             return f"{side} has no prompt length {length}"
@@ -179,13 +194,12 @@ def _row(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _lost(a: Path, b: Path) -> list[str]:
+def _lost(a: Side, b: Side) -> list[str]:
     """Approaches that had latencies in a and have none in b: no number would show that they got worse."""
-    before, after = _statuses(a), _statuses(b)
     return [
-        f"{name} was {status} and is {after[name]}"
-        for name, status in before.items()
-        if status in ("measured", "emulated") and after.get(name) in ("failed", "unavailable")
+        f"{name} was {status} and is {b.statuses[name]}"
+        for name, status in a.statuses.items()
+        if status in RAN and b.statuses.get(name) in ("failed", "unavailable")
     ]
 
 

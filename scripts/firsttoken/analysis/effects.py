@@ -1,16 +1,19 @@
-"""What graphs, JIT and the second process each do, from the controls that differ in one thing at a time.
+"""What graphs, JIT, late reading and the second process each do, from controls that differ in one thing at a time.
 
-Graphs x JIT is a 2 x 2 in one process (eager_loop, jit_only, cuda_graph_1p, jit_cuda_1p), the second process its own
-factor. An effect is a contrast of the logarithms within each repeat, in which all approaches ran next to each other,
-and its interval Student's t over repeats (a randomised block design: Box, Hunter and Hunter 2005, chapters 4 and 5).
-As a ratio, under 1 is faster; an interaction under 1 means that the two together save more than their product.
+Graphs x JIT is a 2 x 2 in one process (eager_loop, jit_only, cuda_graph_1p, jit_cuda_1p), whose four cells read each
+token before the next step is queued (`ahead` 0 in their run records). jit_cuda_1p_ahead reads late, as jit_cuda does:
+against jit_cuda_1p it shows what that saves, and jit_cuda against it what the second process costs.
+An effect is a contrast of the logarithms within each repeat, in which all approaches ran next to each other, and its
+interval Student's t over repeats (a randomised block design: Box, Hunter and Hunter 2005, chapters 4 and 5). As a
+ratio, under 1 is faster; an interaction under 1 means that the two together save more than their product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -18,18 +21,24 @@ import pandas as pd
 from firsttoken.analysis.processes import ProcessTable, paired
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import difference_interval, mean_over_lengths, t_interval
+from firsttoken.pooled_runs import RAN, read_records
 
 METHOD = "contrast of log means within repeats, Student's t over repeats"
 _MEASURES = (("ttft", "mean"), ("itl_request_mean", "mean"))
 
 
+Reads = Literal["at once", "alike", "late against at once"]
+
+
 @dataclass(frozen=True)
 class Contrast:
-    """Weights on the logarithms of approaches; those of a ratio sum to 0."""
+    """Weights on the logarithms of approaches; those of a ratio sum to 0. `reads` is how they must read their tokens,
+    so that they differ in nothing else: all at once, all equally late, or the first late and the second at once."""
 
     name: str
     what: str
     weights: dict[str, float]
+    reads: Reads = "at once"
 
 
 CONTRASTS = (
@@ -50,24 +59,27 @@ CONTRASTS = (
         "graphs with JIT over graphs without it",
         {"jit_cuda_1p": 1, "jit_only": -1, "cuda_graph_1p": -1, "eager_loop": 1},
     ),
-    Contrast("process_without_jit", "second process, native dynamic work", {"cuda_graph": 1, "cuda_graph_1p": -1}),
-    Contrast("process_with_jit", "second process, compiled dynamic work", {"jit_cuda": 1, "jit_cuda_1p": -1}),
     Contrast(
-        "second_process",
-        "price of the second process",
-        {"cuda_graph": 0.5, "jit_cuda": 0.5, "cuda_graph_1p": -0.5, "jit_cuda_1p": -0.5},
+        "reading_ahead",
+        "tokens read one step late",
+        {"jit_cuda_1p_ahead": 1, "jit_cuda_1p": -1},
+        reads="late against at once",
     ),
+    Contrast("second_process", "price of the second process", {"jit_cuda": 1, "jit_cuda_1p_ahead": -1}, reads="alike"),
 )
 
 
-def estimate_effects(summary: Path | str, process_statistics: Path | str, out_csv: Path | str) -> None:
+def estimate_effects(
+    summary: Path | str, process_statistics: Path | str, records: Path | str, out_csv: Path | str
+) -> None:
     """Write effects.csv: a row an effect, metric and prompt length (0: the mean over them)."""
     table = read_table(summary, "summary")
     statuses = dict(zip(table["approach"].astype(str), table["status"].astype(str), strict=True))
+    ahead = {record.approach: record.ahead for record in read_records(records) if record.status in RAN}
     processes = ProcessTable.read(process_statistics)
     rows = []
     for contrast in CONTRASTS:
-        missing = _missing(contrast, statuses)
+        missing = _missing(contrast, statuses) or _confounded(contrast, ahead)
         for metric, statistic in _MEASURES:
             for length in [0, *processes.lengths]:
                 lengths = processes.lengths if length == 0 else [length]
@@ -89,6 +101,20 @@ def _missing(contrast: Contrast, statuses: dict[str, str]) -> str:
         if status != "measured":
             lacking.append(f"{name} is {status}")
     return "; ".join(lacking)
+
+
+def _confounded(contrast: Contrast, ahead: Mapping[str, int | None]) -> str:
+    """Why the contrast would also hold the effect of reading tokens late, or "". `ahead` is by approach."""
+    steps = {name: ahead.get(name) for name in contrast.weights}
+    if unknown := [name for name, late in steps.items() if late is None]:
+        return f"not recorded how many steps late {' and '.join(unknown)} read each token"
+    wrong = {
+        "at once": any(steps.values()),
+        "alike": len(set(steps.values())) > 1,
+        "late against at once": [bool(late) for late in steps.values()] != [True, False],
+    }[contrast.reads]
+    found = ", ".join(f"{name} {late}" for name, late in steps.items())
+    return f"steps by which tokens are read late: {found}; this contrast needs {contrast.reads}" if wrong else ""
 
 
 def _estimate(

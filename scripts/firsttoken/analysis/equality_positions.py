@@ -1,4 +1,4 @@
-"""What every approach chose and computed at every position of the reference's texts: the evidence of the verdicts.
+"""What every approach chose and computed at every position of the reference's texts: the table of positions.
 
 A row is one position of one prompt of one approach. Tokens of all requests of all processes are compared as long as
 their text is the reference's; teacher-forced logits, where offered, at every position.
@@ -15,8 +15,9 @@ import pandas as pd
 from safetensors import safe_open
 
 from firsttoken.analysis.logit_errors import logit_errors
-from firsttoken.analysis.schemas import TABLES, schema
-from firsttoken.results import TokensRecord
+from firsttoken.analysis.schemas import TABLES, write_table
+from firsttoken.pooled_runs import INSTRUMENT, RAN, read_records, read_tokens
+from firsttoken.results import RunRecord, TokensRecord
 
 Key = tuple[int, int]  # prompt length, prompt index
 Tokens = tuple[int, ...]
@@ -54,6 +55,37 @@ class Reference:
         return np.asarray(self._file.get_tensor(f"logits/{key[0]}/{key[1]}"), dtype=np.float32)
 
 
+def compare_with_reference(
+    records: Path | str, logits_dirs: Sequence[Path | str], reference: Path | str, out_positions: Path | str
+) -> None:
+    """Write equality_positions.csv, from which verdicts can be made without the logits. `logits_dirs` are
+    `raw/{approach}/{repeat}.logits`."""
+    known = Reference(reference)
+    folders: dict[str, dict[int, Path]] = defaultdict(dict)
+    for folder in map(Path, logits_dirs):
+        folders[folder.parent.name][int(folder.name.removesuffix(".logits"))] = folder
+    runs = read_tokens(records)
+    frames = [
+        compare_positions(approach, [run for run in runs if run.approach == approach], folders[approach], known)
+        for approach, skipped in skipped_approaches(read_records(records)).items()
+        if not skipped
+    ]
+    empty = pd.DataFrame(columns=list(TABLES["equality_positions"]))
+    write_table(pd.concat(frames, ignore_index=True) if frames else empty, "equality_positions", out_positions)
+
+
+def skipped_approaches(records: Sequence[RunRecord]) -> dict[str, str]:
+    """For each approach why it cannot be compared, or ""; the instrument computes nothing and is left out."""
+    by_approach: dict[str, list[RunRecord]] = defaultdict(list)
+    for record in records:
+        if record.approach not in INSTRUMENT:
+            by_approach[record.approach].append(record)
+    return {
+        approach: "" if any(run.status in RAN for run in runs) else runs[0].reason or runs[0].status
+        for approach, runs in by_approach.items()
+    }
+
+
 def compare_positions(
     approach: str, runs: Sequence[TokensRecord], logits_folders: Mapping[int, Path], reference: Reference
 ) -> pd.DataFrame:
@@ -65,7 +97,7 @@ def compare_positions(
             key = (prompt.prompt_length, prompt.prompt_index)
             if key not in reference.prompts:
                 continue
-            answers[key].update({answer.tokens: answer.requests for answer in prompt.answers})
+            answers[key].update({each.tokens: each.requests for each in prompt.answers})
             if prompt.logits_file is not None:
                 logits.setdefault(key, logits_folders[run.repeat] / prompt.logits_file)
     rows: list[dict[str, object]] = []
@@ -75,8 +107,8 @@ def compare_positions(
         note = _count_note(answers[key], len(chosen))
         for position, (tokens, errors) in enumerate(zip(chosen, computed, strict=True)):
             where = {"prompt_length": key[0], "prompt_index": key[1], "position": position}
-            rows.append({"approach": approach, **where, **tokens, "note": note, **errors})
-    return schema("equality_positions").validate(pd.DataFrame(rows, columns=list(TABLES["equality_positions"])))
+            rows.append({"approach": approach, "layers": reference.layers, **where, **tokens, "note": note, **errors})
+    return pd.DataFrame(rows, columns=list(TABLES["equality_positions"]))
 
 
 def _compare_tokens(

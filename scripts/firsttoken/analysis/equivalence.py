@@ -4,7 +4,7 @@ An approach passes when its teacher-forced log-probabilities are close enough at
 are the reference's wherever the reference was decided. Close enough means two bounds at once: an absolute one for the
 dtype and the model's depth (`equality_bounds`), and HEADROOM times what the `baseline` differs by in this study, in
 the quadratic mean over all positions (SINGLE_HEADROOM times its largest error at a single one).
-Verdicts are made from the table of positions alone, so that they can be made again from it.
+Verdicts are made from the table of positions alone, so that a shipped study needs no logits.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from firsttoken import files
 from firsttoken.analysis.equality_bounds import GAP_FACTOR, HEADROOM, MEASURES, Limits, read_limits
-from firsttoken.analysis.equality_positions import Reference, compare_positions
+from firsttoken.analysis.equality_positions import skipped_approaches
 from firsttoken.analysis.logit_errors import Floats, distances
-from firsttoken.analysis.samples import INSTRUMENT, read_records
-from firsttoken.analysis.schemas import TABLES, write_table
-from firsttoken.results import RunRecord, TokensRecord
+from firsttoken.analysis.schemas import TABLES, read_table, write_table
+from firsttoken.pooled_runs import read_records
+from firsttoken.results import RunRecord
 
 YARDSTICK = "baseline"  # the approach whose own error bounds that of the others
 # A single position scatters more than the quadratic mean: of 8 positions of a trained model in bfloat16 a correct
@@ -35,43 +34,20 @@ NAMES = {"rms": "RMS error over spread", "kl": "sqrt(2 KL) over spread", "slope"
 
 
 def check_equivalence(
-    tokens_paths: Sequence[Path | str],
-    record_paths: Sequence[Path | str],
-    logits_dirs: Sequence[Path | str],
-    reference: Path | str,
-    bounds: Path | str,
-    dtype: str,
-    sampling: str,
-    out_positions: Path | str,
-    out_csv: Path | str,
+    positions: Path | str, records: Path | str, bounds: Path | str, dtype: str, sampling: str, out_csv: Path | str
 ) -> None:
-    """Write equality_positions.csv and equivalence.csv; `sampling` is `greedy` or `sample`."""
-    known = Reference(reference)
-    limits = read_limits(bounds, dtype, known.layers)
-    tokens = [files.read_json(path, TokensRecord) for path in tokens_paths]
-    folders = {
-        (Path(path).parent.name, int(Path(path).name.removesuffix(".logits"))): Path(path) for path in logits_dirs
-    }
-    records = read_records(record_paths)
-    frames = []
-    skipped: dict[str, str] = {}
-    for approach in dict.fromkeys(record.approach for record in records):
-        runs = sorted((run for run in tokens if run.approach == approach), key=lambda run: run.repeat)
-        mine = {repeat: folder for (name, repeat), folder in folders.items() if name == approach}
-        skipped[approach] = not_checked([record for record in records if record.approach == approach])
-        frames.append(compare_positions(approach, [] if skipped[approach] else runs, mine, known))
-    positions = pd.concat(frames, ignore_index=True)
-    write_table(positions, "equality_positions", out_positions)
-    write_table(judge_all(positions, skipped, limits, sampling), "equivalence", out_csv)
+    """Write equivalence.csv from equality_positions.csv; `sampling` is `greedy` or `sample`."""
+    write_table(judge_study(positions, read_records(records), bounds, dtype, sampling), "equivalence", out_csv)
 
 
-def not_checked(records: Sequence[RunRecord]) -> str:
-    """Why an approach cannot be checked, or ""."""
-    if records[0].approach in INSTRUMENT:
-        return "the instrument computes nothing"
-    if all(record.status in ("unavailable", "failed") for record in records):
-        return records[0].reason or records[0].status
-    return ""
+def judge_study(
+    positions: Path | str, records: Sequence[RunRecord], bounds: Path | str, dtype: str, sampling: str
+) -> pd.DataFrame:
+    """The table `equivalence` of a study from its equality_positions.csv."""
+    frame = read_table(positions, "equality_positions")
+    # Without positions there is no depth, and nothing to hold against a bound.
+    limits = read_limits(bounds, dtype, int(frame["layers"].max()) if len(frame) else 1)
+    return judge_all(frame, skipped_approaches(records), limits, sampling)
 
 
 def judge_all(positions: pd.DataFrame, skipped: Mapping[str, str], limits: Limits, sampling: str) -> pd.DataFrame:
@@ -243,6 +219,6 @@ def _remark(decided_share: float, offered: bool) -> str:
     weak = "token check weak: the reference was decided at less than half of the positions"
     remarks = [
         weak if decided_share < STRONG_SHARE else "",
-        "" if offered else "tokens only: the approach offers no logits",
+        "" if offered else "tokens only: there are no logits to compare",
     ]
     return "; ".join(filter(None, remarks))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from firsttoken.analysis.samples import INSTRUMENT
 from firsttoken.analysis.schemas import TABLES
+from firsttoken.pooled_runs import INSTRUMENT
 from firsttoken.results import RunRecord
 
 

@@ -1,4 +1,4 @@
-"""The statistics of a study: few, vectorised, each with its source.
+"""The statistics of a study: few, by scipy and numpy, each with its source.
 
 The process is the unit: a number with an interval here always comes from one statistic per process. Latencies are
 positive and skewed, so that intervals are taken on the logarithm. The value shown is the geometric mean over processes
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
+from scipy import stats
 
 Floats = NDArray[np.float64]
 
@@ -54,7 +54,7 @@ def smallest_pooled_n(probability: float, confidence: float = CONFIDENCE) -> int
 
 
 def grouped_statistics(values: Floats, groups: NDArray[np.int64], n_groups: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Mean and quantiles of each group in one sort.
+    """Mean and quantiles of each group.
 
     values, groups: [n]; returns statistics [n_groups, len(STATISTICS)], NaN where the group has under `smallest_n`
     samples, and counts [n_groups]. Quantiles are median-unbiased (Hyndman and Fan 1996, definition 8), since a process
@@ -62,58 +62,34 @@ def grouped_statistics(values: Floats, groups: NDArray[np.int64], n_groups: int)
     """
     counts = np.bincount(groups, minlength=n_groups).astype(np.int64)
     result = np.full((n_groups, len(STATISTICS)), np.nan)
-    filled = counts > 0
-    result[filled, 0] = np.bincount(groups, weights=values, minlength=n_groups)[filled] / counts[filled]
-    ordered = values[np.lexsort((values, groups))]
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    for column, probability in enumerate(QUANTILES.values(), start=1):
-        enough = counts >= smallest_n(probability)
-        result[enough, column] = _median_unbiased(ordered, starts[enough], counts[enough], probability)
+    smallest = {probability: smallest_n(probability) for probability in QUANTILES.values()}
+    parts = np.split(values[np.argsort(groups, kind="stable")], np.cumsum(counts))[:-1]
+    for row, part in zip(result, parts, strict=True):
+        if len(part):
+            row[0] = part.mean()
+            enough = [probability for probability, least in smallest.items() if len(part) >= least]
+            row[1 : 1 + len(enough)] = np.quantile(part, enough, method="median_unbiased")
     return result, counts
 
 
-def _median_unbiased(
-    ordered: Floats, starts: NDArray[np.int64], counts: NDArray[np.int64], probability: float
-) -> Floats:
-    """Hyndman and Fan's definition 8 of the sorted groups that begin at `starts`, [groups]."""
-    position = np.clip(counts * probability + (probability + 1) / 3 - 1, 0, counts - 1)
-    lower = np.floor(position).astype(np.int64)
-    below, above = ordered[starts + lower], ordered[starts + np.minimum(lower + 1, counts - 1)]
-    return np.asarray(below + (position - lower) * (above - below), dtype=np.float64)
+def order_statistic_interval(values: Floats, probability: float, confidence: float = CONFIDENCE) -> Estimate:
+    """A median-unbiased quantile with its distribution-free interval, NaN where a bound would lie outside the sample.
 
-
-def order_statistic_interval(ordered: Floats, probability: float, confidence: float = CONFIDENCE) -> Estimate:
-    """A quantile of sorted samples with its distribution-free interval, NaN where a bound would lie outside them.
-
-    Valid within the processes that ran. The ranks are those of `scipy.stats.quantile_test` (Conover 1999, 3.2), for
-    which a finite interval of P99 needs n >= 368; the quantile is the median-unbiased one.
+    Valid within the processes that ran. A finite interval of P99 needs n >= 368.
     """
-    n = len(ordered)
+    n = len(values)
     if n < smallest_n(probability):
         return NOTHING._replace(n=n, note=N_TOO_SMALL)
-    tail = (1 - confidence) / 2
-    ranks = stats.binom(n, probability)
-    low, high = int(ranks.ppf(tail)) - 1, int(ranks.isf(tail))
-    return Estimate(
-        float(_median_unbiased(ordered, np.zeros(1, np.int64), np.array([n]), probability)[0]),
-        float(ordered[low]) if low >= 0 else np.nan,
-        float(ordered[high]) if high < n else np.nan,
-        n,
-    )
+    interval = stats.quantile_test(values, p=probability).confidence_interval(confidence)
+    value = np.quantile(values, probability, method="median_unbiased")
+    return Estimate(float(value), float(interval.low), float(interval.high), n)
 
 
 def t_interval(logs: Floats, confidence: float = CONFIDENCE) -> Estimate:
     """exp of Student's t interval over logarithms, one a process (Student 1908; logs: Hoefler and Belli 2015)."""
-    n = len(logs)
-    if n == 0:
-        return NOTHING
-    if not np.all(np.isfinite(logs)):
-        return Estimate(np.nan, np.nan, np.nan, n, NOT_POSITIVE)
-    centre = float(np.mean(logs))
-    if n < MIN_PROCESSES:
-        return Estimate(float(np.exp(centre)), np.nan, np.nan, n, TOO_FEW_PROCESSES)
-    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2) * np.std(logs, ddof=1) / np.sqrt(n))
-    return Estimate(float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half)), n)
+    if len(logs) and not np.all(np.isfinite(logs)):
+        return Estimate(np.nan, np.nan, np.nan, len(logs), NOT_POSITIVE)
+    return _exp(difference_interval(logs, confidence))
 
 
 def difference_interval(values: Floats, confidence: float = CONFIDENCE) -> Estimate:
@@ -124,8 +100,15 @@ def difference_interval(values: Floats, confidence: float = CONFIDENCE) -> Estim
     centre = float(np.mean(values))
     if n < MIN_PROCESSES:
         return Estimate(centre, np.nan, np.nan, n, TOO_FEW_PROCESSES)
-    half = float(special.stdtrit(n - 1, 0.5 + confidence / 2) * np.std(values, ddof=1) / np.sqrt(n))
-    return Estimate(centre, centre - half, centre + half, n)
+    if np.ptp(values) == 0:  # an approach over itself; scipy has no interval without spread
+        return Estimate(centre, centre, centre, n)
+    interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
+    return Estimate(centre, float(interval.low), float(interval.high), n)
+
+
+def _exp(estimate: Estimate) -> Estimate:
+    value, low, high = np.exp(estimate[:3]).tolist()
+    return Estimate(value, low, high, estimate.n, estimate.note)
 
 
 def mean_over_lengths(values: Floats) -> Floats:
@@ -162,8 +145,7 @@ def welch_ratio(numerator: Floats, denominator: Floats, confidence: float = CONF
     centre = float(np.mean(numerator) - np.mean(denominator))
     if min(n, m) < MIN_PROCESSES:
         return Estimate(float(np.exp(centre)), np.nan, np.nan, min(n, m), TOO_FEW_PROCESSES)
-    first, second = np.var(numerator, ddof=1) / n, np.var(denominator, ddof=1) / m
-    total = float(first + second)
-    degrees = total**2 / (first**2 / (n - 1) + second**2 / (m - 1)) if total > 0 else float(n + m - 2)
-    half = float(special.stdtrit(degrees, 0.5 + confidence / 2) * np.sqrt(total))
-    return Estimate(float(np.exp(centre)), float(np.exp(centre - half)), float(np.exp(centre + half)), min(n, m))
+    if np.ptp(numerator) == np.ptp(denominator) == 0:
+        return _exp(Estimate(centre, centre, centre, min(n, m)))
+    interval = stats.ttest_ind(numerator, denominator, equal_var=False).confidence_interval(confidence)
+    return _exp(Estimate(centre, float(interval.low), float(interval.high), min(n, m)))

@@ -38,7 +38,7 @@ class Approach(ABC):
     graphs: ClassVar[bool] = False  # replays CUDA graphs: on a CPU it is `emulated`
     dynamic_operations: ClassVar[Literal["native", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
-    engine: ClassVar[bool] = False  # True: needs the folder that build_trtllm_engine makes
+    environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
 
     @classmethod
     def availability(cls, device: Device) -> Availability:

@@ -36,7 +36,7 @@ class TensorRTLLM(Approach):
     title = "TensorRT-LLM"
     graphs = True
     dynamic_operations = "engine"
-    engine = True
+    environment = "tensorrt_llm"
 
     _llm: Any = None
     _watch: WorkerWatch | None = None

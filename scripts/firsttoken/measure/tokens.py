@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from firsttoken.approaches.base import Approach
 from firsttoken.plan import Prompt
-from firsttoken.results import Answer, PromptTokens, TokensRecord
+from firsttoken.results import PromptTokens, TokenSequence, TokensRecord
 
 
 @dataclass
@@ -37,7 +37,7 @@ class TokenLog:
             PromptTokens(
                 prompt_length=length,
                 prompt_index=index,
-                answers=tuple(Answer(tokens=tokens, requests=requests) for tokens, requests in counts.items()),
+                answers=tuple(TokenSequence(tokens=tokens, requests=requests) for tokens, requests in counts.items()),
                 logits_file=self._logits_files.get((length, index)),
             )
             for (length, index), counts in sorted(self._answers.items())

@@ -1,4 +1,4 @@
-"""Which commit has the very bytes that a job read: code moves on, and evidence must stay traceable."""
+"""Which commit has the very bytes that a job read: code moves on, and a result must stay traceable."""
 
 from __future__ import annotations
 

@@ -23,9 +23,9 @@ LOGGER = logging.getLogger("firsttoken")
 def job(snakemake: Any) -> Iterator[logging.Logger]:
     """Run a rule's work. `snakemake` is the object that Snakemake hands to a script.
 
-    An error that is meant for the user (ValueError, RuntimeError, OSError) ends the job with its one line on the
-    terminal; the traceback is in the log. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned
-    up on the way out. On success the job's trace is written beside its log.
+    ValueError, RuntimeError and OSError are meant for the user: they end the job with one line on the terminal, and
+    the log holds the traceback. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned up. On
+    success the job's trace is written beside its log.
     """
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers = [to_file, to_terminal]
-    # As NVML counts the GPUs: the one that is watched must be the one that computes, and CUDA's own order is by speed.
+    # The order in which NVML counts the GPUs; by default CUDA sorts them by speed. Telemetry must watch the GPU that
+    # computes.
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     signal.signal(signal.SIGTERM, _exit_on_signal)
     if (above := snakemake_above()) is not None:

@@ -1,9 +1,9 @@
-"""Which files of the package stand behind a module: its own imports, followed through the source.
+"""The files of the package that a module depends on, found by following its imports through the source.
 
-Snakemake sees a script's own changes, not those of the modules that it imports; so every rule takes the files that this
-gives as inputs. Imports inside functions count; a package's `__init__.py` counts when something inside it is imported;
-and so does a module named in a string, since that is how a process of its own is started (`python -m
-firsttoken.server.server`).
+Snakemake notices a change in a rule's script, but not in the modules that the script imports. So every rule takes the
+files that `package_sources` returns as inputs. Imports inside functions count. A package's `__init__.py` counts where
+something inside the package is imported. A module that is named in a string counts, since a process is started by its
+module's name (`python -m firsttoken.server.server`).
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = "firsttoken"
-# Modules that the runtime imports for some approaches only: by the forward pass or the dynamic operations they ask for.
+# Modules that only some approaches load, though code that all approaches share imports them (inside a function): module
+# -> the forward passes and dynamic operations that load it. A module that is not here counts for every approach.
 CHOSEN = {
-    "engine/loop.py": {"eager", "graph"},
-    "compiled/compiled_engine.py": {"compiled"},
+    "engine/loop.py": {"eager", "graph", "compiled"},
+    "hf/steps.py": {"eager", "graph", "compiled"},
+    "compiled/steps.py": {"compiled"},
     "engine/null.py": {"null"},
-    "hf/jit_ops.py": {"jit"},
+    "hf/jit_ops.py": {"jit", "captured"},
 }
 
 
 def not_chosen(forward: str, dynamic_operations: str) -> list[str]:
-    """Modules that an approach never loads, though the runtime that it shares with others names them."""
+    """The modules of CHOSEN that an approach never loads."""
     return [module for module, wanted in CHOSEN.items() if not wanted & {forward, dynamic_operations}]
 
 
 def package_sources(root: Path, module: str, without: Collection[str] = ()) -> list[str]:
-    """Paths below `root` (the folder that holds the package) that the file `module` depends on, itself included.
+    """Paths below `root` (the folder that holds the package) of `module` and all that it imports.
 
-    `module` is relative to the package, e.g. `approaches/jit_only.py`; so are those in `without`, which are not
-    followed. Raises FileNotFoundError that names `module`.
+    `module` is relative to the package, e.g. `approaches/jit_only.py`. The modules in `without` are left out, and their
+    imports are not followed. Raises FileNotFoundError where `module` does not exist.
     """
     start = root / PACKAGE / module
     if not start.is_file():
@@ -45,20 +47,22 @@ def package_sources(root: Path, module: str, without: Collection[str] = ()) -> l
         if path in seen or path in left_out:
             continue
         seen.add(path)
-        queue.extend(_imported_files(root, path))
+        queue.extend(imported_files(root, path))
     return sorted(str(path) for path in seen)
 
 
 @cache
-def _imported_files(root: Path, path: Path) -> tuple[Path, ...]:
+def imported_files(root: Path, path: Path) -> tuple[Path, ...]:
+    """The package's files that one file imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     files: list[Path] = []
-    for name in _imported_names(tree):
-        files.extend(_module_files(root, name))
+    for name in imported_names(tree):
+        files.extend(module_files(root, name))
     return tuple(files)
 
 
-def _imported_names(tree: ast.AST) -> Iterator[str]:
+def imported_names(tree: ast.AST) -> Iterator[str]:
+    """Names of the modules that a source imports or names in a string."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -69,7 +73,8 @@ def _imported_names(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-def _module_files(root: Path, name: str) -> Iterator[Path]:
+def module_files(root: Path, name: str) -> Iterator[Path]:
+    """The package's files behind a module's name: its own and the `__init__.py` above it; none for another package."""
     parts = name.split(".")
     if parts[0] != PACKAGE:
         return

@@ -1,7 +1,7 @@
 """A job's trace: what it read, what it wrote, by which code and params, each file by its SHA-256.
 
-Every job leaves one beside its log, in the moment that it ends; `provenance.json` is made of them. So what it says was
-seen by the job itself and does not depend on `.snakemake/`. Needs only the standard library and msgspec.
+Every job writes its trace beside its log when it ends. `provenance.json` is made of these files, so it holds what the
+jobs themselves read and wrote, and does not depend on `.snakemake/`. Needs only the standard library and msgspec.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def digests(paths: Iterable[Any]) -> dict[str, str]:
 def digest(path: Path, trust_manifest: bool = True) -> str:
     """SHA-256 of a file; of a folder: over the names and digests of its files.
 
-    A model's or engine's folder has its manifest beside it (`{folder}.json`), which lists the files with their digests:
-    unless told otherwise that list is taken, after a look at sizes, since hashing 13 GB before every run would cost
-    more than the run.
+    The folder of a model or an engine has a manifest beside it (`{folder}.json`), which lists its files with their
+    digests. With `trust_manifest` these digests are used once the sizes agree, since hashing 13 GB before every run
+    would take longer than the run.
     """
     if not path.is_dir():
         return sha256_file(path)
@@ -98,7 +98,7 @@ def _manifest_entries(folder: Path) -> list[tuple[str, str]] | None:
     for entry in files:
         found = (folder / entry.path).stat().st_size
         if found != entry.bytes:
-            raise ValueError(f"{folder / entry.path}: {found} bytes, but its manifest says {entry.bytes}; make it anew")
+            raise ValueError(f"{folder / entry.path}: {found} bytes, but its manifest says {entry.bytes}; remake it")
     return [(entry.path, entry.sha256) for entry in files]
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from fakes.claim_studies import judged
-from firsttoken.analysis.schemas import write_table
+from firsttoken.experiment_tables import write_experiment
 from fixtures_samples import Study
 
 POOL_ROW = dict.fromkeys(
@@ -22,7 +22,7 @@ def pool_memory(path: Path, rolling: list[int], unbounded: list[int], column: st
         for mode, values in (("rolling", rolling), ("unbounded", unbounded))
         for step, value in enumerate(values)
     ]
-    write_table(pd.DataFrame(rows), "pool_memory", path)
+    write_experiment(pd.DataFrame(rows), "pool_memory", path)
     return path
 
 
@@ -60,7 +60,7 @@ def test_scaling_with_clients(as_claimed: Study, tmp_path: Path, four: float, ve
         for clients, first, gap in ((1, 20.0, 10.0), (4, four - 30, 10.0))
         for metric, n, us in (("first_token", 100, first), ("token_gap", 300, gap))
     ]
-    write_table(pd.DataFrame([*rows, rows[0] | {"form": "one_process", "mean_us": 1.0}]), "ipc", path)
+    write_experiment(pd.DataFrame([*rows, rows[0] | {"form": "one_process", "mean_us": 1.0}]), "ipc", path)
     found = judged(as_claimed, ipc=path).loc["ipc_scales"]
     assert found["verdict"] == verdict and found["measured_value"] == pytest.approx(4 * 50 / four)
 
@@ -75,10 +75,10 @@ def test_uncaptured_lengths(as_claimed: Study, tmp_path: Path, after_ms: float, 
         for length in (17, 33)
         for kind, ms, pool_hit in (("miss", 20.0, False), ("after_capture", after_ms, hit), ("beforehand", 5.0, True))
     ]
-    write_table(pd.DataFrame(rows), "pool_misses", path)
+    write_experiment(pd.DataFrame(rows), "pool_misses", path)
     row = judged(as_claimed, pool_misses=path).loc["unlimited_lengths"]
     assert row["verdict"] == verdict, row["sentence"]
-    write_table(pd.DataFrame([row for row in rows if row["kind"] != "miss"]), "pool_misses", path)
+    write_experiment(pd.DataFrame([row for row in rows if row["kind"] != "miss"]), "pool_misses", path)
     assert judged(as_claimed, pool_misses=path).loc["unlimited_lengths", "verdict"] == "refuted", (
         "never served at first"
     )

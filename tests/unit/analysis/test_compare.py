@@ -1,5 +1,6 @@
 """Two studies: what became faster or slower, what cannot be compared, and what counts as a regression."""
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -11,7 +12,7 @@ from firsttoken import files
 from firsttoken.analysis.compare import Cell, Comparison, _regressions, compare_studies, in_words
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Environment, Gpu, RunRecord
-from fixtures_samples import H200, Known, Study, analyse, make_study
+from fixtures_samples import BOUNDS, H200, Known, Study, analyse, make_study, pool
 
 FIRST = {"baseline": Known(28.0, per_token_ms=0), "jit_cuda": Known(15.0, per_token_ms=0)}
 
@@ -22,7 +23,7 @@ def made(root: Path, approaches: dict[str, Known], **options: object) -> Study:
 
 def compared(root: Path, a: Study, b: Study, threshold: float = 0.05) -> tuple[pd.DataFrame, Comparison]:
     out = root / "comparison.csv", root / "comparison.json"
-    compare_studies(a.root, b.root, threshold, *out)
+    compare_studies(a.root, b.root, BOUNDS, threshold, *out)
     return read_table(out[0], "comparison"), files.read_json(out[1], Comparison)
 
 
@@ -76,11 +77,13 @@ def test_the_verdict_in_words(first: Study, tmp_path: Path) -> None:
     assert in_words(compared(tmp_path, first, slow)[1]) == "Not comparable: other driver: 570.1 and 580.2."
 
 
-def test_a_summary_of_an_earlier_version_can_be_compared(first: Study, tmp_path: Path) -> None:
-    old = made(tmp_path / "b", FIRST, requests=5)
-    table = pd.read_csv(old.table("summary"))
-    table[["approach", "status", "ttft_mean_ms"]].to_csv(old.table("summary"), index=False)
-    assert compared(tmp_path, old, first)[1].verdict == "no regression"
+def test_a_shipped_study_needs_no_table_but_that_of_positions(first: Study, tmp_path: Path) -> None:
+    shipped = made(tmp_path / "b", FIRST, requests=5)
+    for path in shipped.root.glob("tables/*"):
+        if path.name != "equality_positions.csv":
+            path.unlink()
+    shutil.rmtree(shipped.root / "raw")
+    assert compared(tmp_path, shipped, first)[1].verdict == "no regression"
 
 
 def test_an_approach_that_no_longer_runs_is_a_regression(first: Study, tmp_path: Path) -> None:
@@ -102,8 +105,9 @@ def change_environment(study: Study, **changes: object) -> None:
 
 
 def other_model(study: Study) -> None:
-    for path in study.records:
+    for path in study.record_files:
         files.write_json(path, msgspec.structs.replace(files.read_json(path, RunRecord), model_hash="m2"))
+    pool(study)
 
 
 def other_workload(study: Study) -> None:

@@ -10,8 +10,9 @@ from firsttoken.analysis.effects import CONTRASTS, estimate_effects
 from firsttoken.analysis.schemas import read_table
 from fixtures_samples import Known, Study, analyse, make_study
 
-# Graphs halve the time, JIT takes off 20 %, together 10 % more than that; the second process costs 1 ms.
-GRAPHS, JIT, INTERACTION, PROCESS_MS = 0.5, 0.8, 0.9, 1.0
+# Graphs halve the time, JIT takes off 20 %, together 10 % more than that; late reading takes off 5 %, and the second
+# process costs 1 ms.
+GRAPHS, JIT, INTERACTION, LATE, PROCESS_MS = 0.5, 0.8, 0.9, 0.95, 1.0
 BASE = 40.0
 MS = {
     "eager_loop": BASE,
@@ -19,17 +20,21 @@ MS = {
     "cuda_graph_1p": BASE * GRAPHS,
     "jit_cuda_1p": BASE * GRAPHS * JIT * INTERACTION,
     "cuda_graph": BASE * GRAPHS + PROCESS_MS,
-    "jit_cuda": BASE * GRAPHS * JIT * INTERACTION + PROCESS_MS,
+    "jit_cuda_1p_ahead": BASE * GRAPHS * JIT * INTERACTION * LATE,
+    "jit_cuda": BASE * GRAPHS * JIT * INTERACTION * LATE + PROCESS_MS,
 }
+AHEAD = {"cuda_graph": 1, "jit_cuda": 1, "jit_cuda_1p_ahead": 1}
 
 
-def known() -> dict[str, Known]:
-    return {name: Known(ms, per_token_ms=0, request_sd=0.02) for name, ms in MS.items()}
+def known(**ahead: int | None) -> dict[str, Known]:
+    """`ahead` are approaches that read their tokens otherwise than they should, or do not say how."""
+    late = dict.fromkeys(MS, 0) | AHEAD | ahead
+    return {name: Known(ms, per_token_ms=0, request_sd=0.02, record={"ahead": late[name]}) for name, ms in MS.items()}
 
 
 def effects(study: Study) -> pd.DataFrame:
     out = study.table("effects")
-    estimate_effects(study.table("summary"), study.table("process_statistics"), out)
+    estimate_effects(study.table("summary"), study.table("process_statistics"), study.records, out)
     return read_table(out, "effects")
 
 
@@ -46,6 +51,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
         ("graphs", GRAPHS * INTERACTION**0.5),
         ("jit", JIT * INTERACTION**0.5),
         ("interaction", INTERACTION),
+        ("reading_ahead", LATE),
     ],
 )
 def test_known_effects_lie_in_their_intervals(table: pd.DataFrame, effect: str, ratio: float) -> None:
@@ -80,6 +86,36 @@ def test_an_effect_without_its_control_is_not_identifiable(tmp_path: Path, lost:
         row = found[found["effect"] == name].iloc[0]
         assert row["status"] == "not identifiable" and word in row["reason"] and np.isnan(row["ratio"])
     assert (found[found["effect"] == "jit_with_graphs"]["status"] == "measured").all(), "its controls are there"
+
+
+@pytest.mark.parametrize(
+    ("ahead", "lost", "reason"),
+    [
+        (
+            {"cuda_graph_1p": 1},
+            {"graphs_without_jit", "jit_with_graphs", "graphs", "jit", "interaction"},
+            "steps by which tokens are read late: cuda_graph_1p 1, eager_loop 0; this contrast needs at once",
+        ),
+        (
+            {"jit_cuda_1p_ahead": 0},
+            {"reading_ahead", "second_process"},
+            "steps by which tokens are read late: jit_cuda_1p_ahead 0, jit_cuda_1p 0; this contrast needs late against "
+            "at once",
+        ),
+        (
+            {"jit_cuda": None},
+            {"second_process"},
+            "not recorded how many steps late jit_cuda read each token",
+        ),
+    ],
+)
+def test_approaches_that_also_differ_in_late_reading_show_no_effect(
+    tmp_path: Path, ahead: dict[str, int | None], lost: set[str], reason: str
+) -> None:
+    found = effects(analyse(make_study(tmp_path, known(**ahead), requests=5)))
+    assert set(found.loc[found["status"] == "not identifiable", "effect"]) == lost
+    assert found.loc[found["status"] == "not identifiable", "reason"].iloc[0] == reason
+    assert found.loc[found["effect"].isin(lost), "ratio"].isna().all()
 
 
 def test_controls_that_are_not_in_the_study(tmp_path: Path) -> None:

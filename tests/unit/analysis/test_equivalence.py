@@ -11,21 +11,18 @@ from safetensors.numpy import load_file, save_file
 
 from firsttoken import files
 from firsttoken.analysis.equality_bounds import GAP_FACTOR, read_limits
-from firsttoken.analysis.equivalence import check_equivalence, judge_all
+from firsttoken.analysis.equivalence import judge_all
 from firsttoken.analysis.schemas import read_table
-from firsttoken.results import Answer, PromptTokens, TokensRecord
-from fixtures_samples import BOUNDS, NEAR_TIE, NEW_TOKENS, VOCABULARY, Known, Study, make_study
+from firsttoken.results import PromptTokens, TokenSequence, TokensRecord
+from fixtures_samples import BOUNDS, NEAR_TIE, NEW_TOKENS, VOCABULARY, Known, Study, compare, make_study, pool
 
 Change = Callable[[PromptTokens], PromptTokens]
 NEAR, FAR = VOCABULARY - 2, VOCABULARY - 1  # second and third best token at position 2 of prompt 10/0
 
 
 def verdicts(study: Study, dtype: str = "float32", sampling: str = "greedy") -> pd.DataFrame:
-    out, positions = study.table("equivalence"), study.table("equality_positions")
-    tokens, logits = study.raw("*.tokens.json"), study.raw("*.logits")
-    reference = study.root / "reference.safetensors"
-    check_equivalence(tokens, study.records, logits, reference, BOUNDS, dtype, sampling, positions, out)
-    return read_table(out, "equivalence").set_index("approach")
+    compare(pool(study), dtype, sampling)
+    return read_table(study.table("equivalence"), "equivalence").set_index("approach")
 
 
 def verdict(study: Study, dtype: str = "float32", sampling: str = "greedy") -> pd.Series:
@@ -48,7 +45,7 @@ def answering(*answers: tuple[int | None, ...], index: int = 0) -> Change:
             return prompt
         known = prompt.answers[0].tokens
         given = [tuple(old if new is None else new for old, new in zip(known, each, strict=False)) for each in answers]
-        return msgspec.structs.replace(prompt, answers=tuple(Answer(tokens=each, requests=1) for each in given))
+        return msgspec.structs.replace(prompt, answers=tuple(TokenSequence(tokens=each, requests=1) for each in given))
 
     return change
 
@@ -241,7 +238,7 @@ def test_useless_logits_are_different(tmp_path: Path, logits: np.ndarray, messag
 def test_missing_logits_are_said(tmp_path: Path) -> None:
     row = verdict(made(tmp_path, Known(logit_error=None)))
     assert (row["verdict"], row["logit_positions"]) == ("equal", 0) and np.isnan(row["rms_error"])
-    assert row["reason"] == "tokens only: the approach offers no logits"
+    assert row["reason"] == "tokens only: there are no logits to compare"
 
 
 def test_sampled_studies_are_decided_by_the_logits(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from firsttoken import files
 from firsttoken.analysis.compare import compare_studies
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_regression, gate_status
 from firsttoken.results import Ceilings
-from fixtures_samples import Known, Study, analyse, make_study
+from fixtures_samples import BOUNDS, Known, Study, analyse, make_study
 
 
 def refused(gate: Callable[[], None], evidence: Path) -> str:
@@ -33,7 +33,7 @@ def test_a_good_study_passes_all(good: Study, tmp_path: Path) -> None:
     gate_floors(good.table("latency_by_length"))
     gate_equality(good.table("equivalence"))
     gate_status(good.table("summary"), "fail")
-    compare_studies(good.root, good.root, 0.05, tmp_path / "c.csv", tmp_path / "c.json")
+    compare_studies(good.root, good.root, BOUNDS, 0.05, tmp_path / "c.csv", tmp_path / "c.json")
     gate_regression(tmp_path / "c.json")
 
 
@@ -97,7 +97,7 @@ def test_regression(good: Study, tmp_path: Path) -> None:
     slow = {"baseline": Known(28.0), "jit_cuda": Known(30.0)}
     other = analyse(make_study(tmp_path / "slow", slow, requests=10))
     out = tmp_path / "c.json"
-    compare_studies(good.root, other.root, 0.05, tmp_path / "c.csv", out)
+    compare_studies(good.root, other.root, BOUNDS, 0.05, tmp_path / "c.csv", out)
     text = refused(lambda: gate_regression(out), out)
     assert "jit_cuda ttft mean at 10 tokens takes" in text and "beyond 5%" in text and "baseline" not in text
 
@@ -106,5 +106,5 @@ def test_what_cannot_be_compared_does_not_pass(good: Study, tmp_path: Path) -> N
     known = {"baseline": Known(28.0), "jit_cuda": Known(15.0)}
     other = analyse(make_study(tmp_path / "cpu", known, requests=10, gpu=None))
     out = tmp_path / "c.json"
-    compare_studies(good.root, other.root, 0.05, tmp_path / "c.csv", out)
+    compare_studies(good.root, other.root, BOUNDS, 0.05, tmp_path / "c.csv", out)
     assert "cannot be compared: other device: cuda and cpu" in refused(lambda: gate_regression(out), out)

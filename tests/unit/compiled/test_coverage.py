@@ -44,7 +44,7 @@ def test_other_families_are_not(family: str) -> None:
         ({"head_dim": 24}, "heads of 24"),
         ({"head_dim": 8}, "heads of 8"),
         ({"intermediate_size": 49}, "products over 64, 49, 64 columns"),
-        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "rotary positions of type dyn"),
+        ({"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "rotary positions of"),
         ({"dtype": "float32", "device": "cuda"}, "float32"),
     ],
 )  # fmt: skip

@@ -17,10 +17,10 @@ from firsttoken.files import read_json
 from firsttoken.measure import harness, run_record
 from firsttoken.measure.harness import add_time_before_load, grown_counters, run_benchmark
 from firsttoken.measure.run_record import RunOutputs
-from firsttoken.measure.sample_buffer import SAMPLES_SCHEMA
 from firsttoken.measure.sampler import Readings
 from firsttoken.plan import Device, Plan, Unsupported
 from firsttoken.results import Availability, RunRecord, SetupTimes, TelemetrySummary, TokensRecord
+from firsttoken.sample_schema import SAMPLES_SCHEMA
 from unit.measure.fakes import (
     GPU_START,
     LENGTHS,

@@ -11,12 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
-from firsttoken.analysis.samples import read_requests
+from firsttoken.analysis.requests import read_requests
 from firsttoken.measure import harness
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.measure.telemetry import Telemetry
+from firsttoken.pooled_runs import write_pooled
 from firsttoken.results import RunRecord
 from firsttoken.study.job import job
 from unit.measure.fakes import LENGTHS, NEW_TOKENS, Constant, make_outputs, make_request
@@ -97,5 +99,6 @@ def test_taint_goes_from_the_driver_to_the_statistics(
     assert record.telemetry.taint_reasons == (reason,)
     assert record.tainted_requests == 50 and len(frame) == 50 * NEW_TOKENS, "kept"
     assert frame["tainted"].all(), "flagged"
-    requests = read_requests(tmp_path / "raw" / "1.parquet")
+    write_pooled(pq.read_table(tmp_path / "raw" / "1.parquet"), tmp_path / "samples.parquet")
+    requests = read_requests(tmp_path / "samples.parquet")
     assert requests.cells["tainted"].sum() == 50 and requests.cells["requests"].sum() == 0, "left out and counted"

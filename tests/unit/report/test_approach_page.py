@@ -12,12 +12,11 @@ import pandas as pd
 import pytest
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
-from firsttoken.files import read_json
+from firsttoken.pooled_runs import read_records
 from firsttoken.report import documents
 from firsttoken.report.approach_page import OVERVIEW, measured, render_page
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.excerpts import SourceMissingError
-from firsttoken.results import RunRecord
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TEMPLATES = REPOSITORY / "report/approaches"
@@ -35,7 +34,7 @@ def inputs_for(folder: Path, statuses: dict[str, str]) -> PageInputs:
         claims_csv=study.claims,
         answer_txt=study.answer,
         study="a study",
-        records=tuple(read_json(path, RunRecord) for path in study.records),
+        records=tuple(read_records(study.records)),
     )
 
 

@@ -134,6 +134,13 @@ def test_jobs_that_nothing_needs_are_left_out(study: Path) -> None:
     assert "stale" not in [trace.rule for trace in collected.jobs]
 
 
+def test_the_last_job_that_wrote_a_file_made_it(study: Path) -> None:
+    """Seen failing where a rule had been renamed: the trace under its old name was taken, by the alphabet."""
+    run_job("another", ["results/demo/a.txt"], ["results/demo/b.txt"], text="other")
+    collected = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
+    assert [trace.rule for trace in collected.jobs] == ["first", "another"]
+
+
 def test_a_user_error_ends_the_job_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     snakemake = SimpleNamespace(log=[str(tmp_path / "x.log")])
     with pytest.raises(SystemExit) as caught, job(snakemake):

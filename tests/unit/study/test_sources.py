@@ -88,3 +88,27 @@ def test_what_an_approachs_engine_loads_is_among_its_sources(name: str, tmp_path
     sources = {Path(path) for path in package_sources(SCRIPTS, f"approaches/{name}.py", skipped)}
     assert {path for path in loaded - sources if path.name != "__init__.py"} == set()
     assert not {SCRIPTS / "firsttoken" / module for module in skipped} & sources
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["measure/ipc.py", "measure/experiments.py", "measure/harness.py", "experiment_tables.py", "server/server.py"],
+)
+def test_a_new_column_of_an_analysis_table_measures_nothing_again(module: str) -> None:
+    """Nothing that measures, and no script that does, depends on a file of analysis."""
+    files = {Path(path).relative_to(SCRIPTS / "firsttoken").parts[0] for path in package_sources(SCRIPTS, module)}
+    assert "analysis" not in files
+
+
+def test_no_measuring_script_imports_analysis() -> None:
+    scripts = [path for path in SCRIPTS.glob("*.py") if path.name.startswith(("measure_", "benchmark_", "make_"))]
+    assert len(scripts) > 4
+    assert [path.name for path in scripts if "firsttoken.analysis" in path.read_text(encoding="utf-8")] == []
+
+
+def test_experiments_and_analysis_tables_share_only_the_way_they_are_checked() -> None:
+    tables, experiments = (
+        {Path(path).name for path in package_sources(SCRIPTS, module)}
+        for module in ("analysis/schemas.py", "experiment_tables.py")
+    )
+    assert tables & experiments == {"__init__.py", "csv_tables.py", "files.py"}

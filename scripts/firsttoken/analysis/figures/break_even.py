@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -18,14 +18,14 @@ MOST_REQUESTS = 10_000_000  # the axis ends here at the latest
 COLUMNS = ["approach", "status", "ready_s", "ttft_mean_ms", "itl_request_mean_ms"]
 
 
-def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str], *, new_tokens: int) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw ready time plus requests times mean request time, and where a line falls under the baseline's.
 
     The time of a request is mean TTFT plus `new_tokens - 1` request mean ITLs, as the summary table gives them.
     """
-    entries = palette.read_entries(summary_csv, order)
+    entries = palette.read_entries(inputs.summary, inputs.order)
     shown = {entry.name: entry for entry in entries if entry.shown}
-    data = _costs(pd.read_csv(summary_csv), list(shown), new_tokens)
+    data = _costs(pd.read_csv(inputs.summary), list(shown), inputs.new_tokens)
     if data.empty or BASE not in set(data["approach"]) or len(data) < 2:
         message = "No break-even: it needs the set-up and request times of the baseline and of another approach."
         style.save_message(message, data, out_svg, out_csv, title=TITLE)
@@ -36,7 +36,8 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
         axes = figure.subplots()
         furthest = data["break_even_requests"].replace(math.inf, np.nan).max()
         last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
-        ends = [_draw(axes, row, shown[str(row["approach"])], palette.looks(order), last) for _, row in data.iterrows()]
+        looks = palette.looks(inputs.order)
+        ends = [_draw(axes, row, shown[str(row["approach"])], looks, last) for _, row in data.iterrows()]
         axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
         low, high = axes.get_ylim()
         axes.set_ylim(low / 1.25, high)  # room for the words at the lowest crossing
@@ -44,7 +45,8 @@ def plot_break_even(summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequ
         style.plain_log_ticks(axes, "y")
         axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
         style.label_ends(axes, ends)
-        style.add_note(figure, palette.note(entries, drawn, _sentence(data), floors.note(summary_csv, entries, drawn)))
+        floor = floors.note(inputs.summary, entries, drawn)
+        style.add_note(figure, palette.note(entries, drawn, _sentence(data), floor))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_sentence(data))
 
 

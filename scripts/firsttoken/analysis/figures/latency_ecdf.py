@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Distribution of TTFT and of token gaps"
 # Curves are drawn through these shares of the samples: every point of a million would only make the file large.
@@ -19,11 +20,10 @@ P99 = 0.99
 LEAST_FOR_P99 = 100  # fewer samples have no 99th percentile short of their largest
 
 
-def plot_latency_ecdf(
-    samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw pooled, untainted samples: TTFT at the shortest and the longest prompt, and all token gaps."""
-    entries = palette.read_entries(summary_csv, order)
+    (samples_parquet,) = inputs.files
+    entries = palette.read_entries(inputs.summary, inputs.order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     samples = pd.read_parquet(
         samples_parquet, columns=["approach", "prompt_length", "token_index", "latency_ns", "tainted"]
@@ -37,12 +37,13 @@ def plot_latency_ecdf(
         return
     panels = list(dict.fromkeys(curves["panel"]))
     drawn = [name for name in shown if name in set(curves["approach"])]
+    looks = palette.looks(inputs.order)
     with style.theme():
         figure = style.new_figure(3.5 * len(panels) + 0.6, 3.9)
         for axes, panel in zip(np.atleast_1d(figure.subplots(1, len(panels), sharey=True)), panels, strict=True):
             for name in drawn:
                 rows = curves[(curves["panel"] == panel) & (curves["approach"] == name)]
-                _draw(axes, rows, shown[name], palette.looks(order)[name])
+                _draw(axes, rows, shown[name], looks[name])
             axes.set(xscale="log", xlabel="ms (log scale)", title=panel)
             style.plain_log_ticks(axes, "x")
             axes.axhline(P99, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -51,15 +52,14 @@ def plot_latency_ecdf(
             )
         figure.axes[0].set(ylabel="Share of samples at or below", ylim=(0, 1.02))
         handles = [
-            Line2D(
-                [], [], label=shown[name].label, **palette.line_style(palette.looks(order)[name], shown[name].emulated)
-            )
+            Line2D([], [], label=shown[name].label, **palette.line_style(looks[name], shown[name].emulated))
             for name in drawn
         ]
         figure.legend(handles=handles, loc="outside upper left", ncols=min(len(drawn), 6), fontsize=8.5, handlelength=3)
         tainted = f"{n_tainted:,} tainted samples are left out." if n_tainted else ""
         marked = "Markers on the dotted line: P99 (drawn from 100 samples on)."
-        style.add_note(figure, palette.note(entries, drawn, marked, tainted, floors.note(summary_csv, entries, drawn)))
+        floor = floors.note(inputs.summary, entries, drawn)
+        style.add_note(figure, palette.note(entries, drawn, marked, tainted, floor))
         style.save(
             figure,
             palette.with_status(curves, entries),

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from firsttoken.analysis.figures import palette, style
-from firsttoken.files import read_json
+from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.pooled_runs import read_records
 from firsttoken.results import RunRecord
 
 TITLE = "Peak memory"
@@ -26,16 +27,16 @@ QUANTITIES = {  # field of MemoryRecord -> panel title
 }
 
 
-def plot_memory(records: Sequence[Path], summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
-    """Draw the peaks in the run records `raw/{approach}/{repeat}.json`; a quantity that no run has gets no panel."""
-    entries = palette.read_entries(summary_csv, order)
-    data = _peaks([read_json(path, RunRecord) for path in records], entries)
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+    """Draw the peaks in the run records; a quantity that no run has gets no panel."""
+    entries = palette.read_entries(inputs.summary, inputs.order)
+    data = _peaks(read_records(inputs.files[0]), entries)
     if data.empty:
         style.save_message("No run has recorded its memory.", data, out_svg, out_csv, title=TITLE)
         return
     drawn = [entry for entry in entries if entry.name in set(data["approach"])]
     panels = [title for title in QUANTITIES.values() if title in set(data["quantity"])]
-    looks = palette.looks(order)
+    looks = palette.looks(inputs.order)
     with style.theme():
         columns = min(len(panels), 3)
         rows = -(-len(panels) // columns)

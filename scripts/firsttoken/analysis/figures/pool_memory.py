@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from firsttoken.analysis.figures import palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Memory over prompt lengths: rolling against unbounded"
 GIB = 2**30
@@ -21,13 +21,9 @@ MEMORY = {  # the first of these that the experiment has is drawn
 MODES = {"rolling": palette.Look("#0072b2", "D", (0, ())), "unbounded": palette.Look("#d55e00", "o", (0, (6, 2)))}
 
 
-def plot_pool_memory(
-    experiment_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
-    """Draw the pool experiment: columns mode, step, prompt_length and the bytes held then.
-
-    `order` and the summary say nothing here; they are taken so that every figure is called in the same way.
-    """
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+    """Draw the pool experiment: columns mode, step, prompt_length and the bytes held then."""
+    (experiment_csv,) = inputs.files
     data = pd.read_csv(experiment_csv)
     column = next((name for name in MEMORY if name in data and data[name].notna().any()), None)
     if column is None or data.empty:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 import seaborn as sns
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "The price of a pool miss"
 KINDS = {
@@ -18,15 +18,14 @@ KINDS = {
 }
 
 
-def plot_pool_misses(
-    experiment_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw every request of the experiment (columns kind, prompt_length, ttft_ms): a dot each, medians as bars."""
+    (experiment_csv,) = inputs.files
     data = pd.read_csv(experiment_csv)
     if data.empty:
         style.save_message("The experiment has no requests.", data, out_svg, out_csv, title=TITLE)
         return
-    entries = palette.read_entries(summary_csv, order)
+    entries = palette.read_entries(inputs.summary, inputs.order)
     emulated = any(entry.emulated for entry in entries)
     medians = data.groupby("kind")["ttft_ms"].median()
     kinds = [kind for kind in KINDS if kind in medians.index]
@@ -49,6 +48,6 @@ def plot_pool_misses(
             "Emulated: no CUDA device, so hits and misses both run eagerly; no CUDA-graph figure." if emulated else ""
         )
         shown = [entry.name for entry in entries if entry.shown]
-        style.add_note(figure, f"{told} {floors.note(summary_csv, entries, shown)}".strip())
+        style.add_note(figure, f"{told} {floors.note(inputs.summary, entries, shown)}".strip())
         values = style.list_values(medians, kinds, " ms")
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=f"Strip plot of TTFT. Medians: {values}.")

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Drift: TTFT over run order"
 WINDOWS = 25  # points of each process's running median, at most
@@ -17,11 +18,10 @@ LEAST_IN_WINDOW = 8  # requests: fewer give a line that is only noise
 DOTS = 250  # an approach: enough to see outliers, few enough for a small file
 
 
-def plot_run_order(
-    samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw each TTFT over the approach's median at that prompt length, and a running median for each process."""
-    entries = palette.read_entries(summary_csv, order)
+    (samples_parquet,) = inputs.files
+    entries = palette.read_entries(inputs.summary, inputs.order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     samples = pd.read_parquet(
         samples_parquet,
@@ -44,7 +44,7 @@ def plot_run_order(
         grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
         for axes, name in zip(grid.flat, drawn, strict=False):
             part = first[first["approach"] == name]
-            _draw(axes, part, windows[windows["approach"] == name], palette.looks(order)[name])
+            _draw(axes, part, windows[windows["approach"] == name], palette.looks(inputs.order)[name])
             axes.set_title(shown[name].label, fontsize=9.5)
         for axes in grid.flat[len(drawn) :]:
             axes.set_visible(False)
@@ -58,7 +58,7 @@ def plot_run_order(
         read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
         n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
         above = f"{n_above:,} of {len(first):,} requests lie above the axis."
-        style.add_note(figure, palette.note(entries, drawn, read, above, floors.note(summary_csv, entries, drawn)))
+        style.add_note(figure, palette.note(entries, drawn, read, above, floors.note(inputs.summary, entries, drawn)))
         style.save(
             figure,
             palette.with_status(windows, entries),

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import palette, style
-from firsttoken.files import read_json
+from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.pooled_runs import read_records
 from firsttoken.results import RunRecord
 
 TITLE = "Time until ready"
@@ -25,12 +26,10 @@ PARTS = {
 LEAST_LABELLED_SHARE = 0.07  # of the axis: narrower parts have no room for their number
 
 
-def plot_setup_time(
-    records: Sequence[Path], summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw the set-up times in the run records: medians over processes, stacked, with the cold TTFT as a diamond."""
-    entries = palette.read_entries(summary_csv, order)
-    data = _medians([read_json(path, RunRecord) for path in records], entries)
+    entries = palette.read_entries(inputs.summary, inputs.order)
+    data = _medians(read_records(inputs.files[0]), entries)
     if data.empty:
         style.save_message("No run has recorded its set-up times.", data, out_svg, out_csv, title=TITLE)
         return

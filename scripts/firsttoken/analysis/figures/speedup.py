@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Speedup of TTFT against baseline"
 BASE = "baseline"
@@ -17,11 +18,12 @@ MOST_LENGTHS = 4
 COLUMNS = ["approach", "status", "prompt_length", "speedup", "low", "high"]
 
 
-def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw `speedup_ttft` of both tables; above 1 is faster; the diamond is the summary."""
-    entries = palette.read_entries(summary_csv, order)
+    (latency_csv,) = inputs.files
+    entries = palette.read_entries(inputs.summary, inputs.order)
     shown = {entry.name: entry for entry in entries if entry.shown and entry.name != BASE}
-    data = _collect(pd.read_csv(latency_csv), pd.read_csv(summary_csv), list(shown))
+    data = _collect(pd.read_csv(latency_csv), pd.read_csv(inputs.summary), list(shown))
     if data.empty:
         message = "No speedup: the baseline or every other approach is missing from this study."
         style.save_message(message, data, out_svg, out_csv, title=TITLE)
@@ -33,7 +35,7 @@ def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: P
         n_rows = len(visible) + len(drawn)
         figure = style.new_figure(8.2, 0.23 * n_rows + 1.2)
         axes = figure.subplots()
-        _draw_rows(axes, visible, [shown[name] for name in drawn], palette.looks(order))
+        _draw_rows(axes, visible, [shown[name] for name in drawn], palette.looks(inputs.order))
         axes.axvline(1.0, color=style.INK, linewidth=1.0)
         axes.set(xscale="log", xlabel="Times as fast as baseline (log scale; right of 1 is faster)", title=TITLE)
         low, high = axes.get_xlim()
@@ -44,7 +46,7 @@ def plot_speedup(latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: P
         intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
         n_lengths = data["prompt_length"].nunique()
         some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
-        floor = floors.note(summary_csv, entries, [entry.name for entry in entries if entry.shown])
+        floor = floors.note(inputs.summary, entries, [entry.name for entry in entries if entry.shown])
         without_base = [entry for entry in entries if entry.name != BASE]
         style.add_note(figure, palette.note(without_base, drawn, intervals, some, floor))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Where a token's time goes"
 PARTS = {
@@ -25,11 +26,10 @@ LEAST_LABELLED_SHARE = 0.12  # of the longest bar: narrower parts have no room f
 TOKENS = {"first token": True, "next tokens": False}
 
 
-def plot_token_time(
-    samples_parquet: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw the mean parts of the first and of the next tokens; means, since means add up and medians do not."""
-    entries = palette.read_entries(summary_csv, order)
+    (samples_parquet,) = inputs.files
+    entries = palette.read_entries(inputs.summary, inputs.order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     samples = pd.read_parquet(
         samples_parquet, columns=["approach", "token_index", "latency_ns", "tainted", *IN_SAMPLES]
@@ -59,7 +59,7 @@ def plot_token_time(
         silent = [entry.name for entry in drawn if _is_silent(data, entry.name)]
         told = f"Gives no split: {', '.join(silent)}." if silent else ""
         names = [entry.name for entry in drawn]
-        style.add_note(figure, palette.note(entries, names, read, told, floors.note(summary_csv, entries, names)))
+        style.add_note(figure, palette.note(entries, names, read, told, floors.note(inputs.summary, entries, names)))
         style.save(
             figure,
             palette.with_status(data, entries),

@@ -9,17 +9,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures.base import FigureInputs
 
 TITLE = "Time to first token by prompt length"
 FLOOR = palette.Look(style.FLOOR_COLOUR, "", (0, (1, 1)))
 COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
 
 
-def plot_ttft_by_length(
-    latency_csv: Path, summary_csv: Path, out_svg: Path, out_csv: Path, order: Sequence[str]
-) -> None:
+def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
     """Draw `latency_by_length.csv`: mean TTFT a prompt length, a line an approach, lower is better."""
-    entries = palette.read_entries(summary_csv, order)
+    (latency_csv,) = inputs.files
+    entries = palette.read_entries(inputs.summary, inputs.order)
     shown = {entry.name: entry for entry in entries if entry.shown}
     rows = pd.read_csv(latency_csv)
     rows = rows[rows["approach"].isin(list(shown)) & rows["ttft_mean_ms"].notna()]
@@ -31,7 +31,8 @@ def plot_ttft_by_length(
         figure = style.new_figure(8.2, 4.4)
         axes = figure.subplots()
         drawn = [name for name in shown if name in set(data["approach"])]
-        ends = [_draw(axes, data[data["approach"] == name], shown[name], palette.looks(order)[name]) for name in drawn]
+        looks = palette.looks(inputs.order)
+        ends = [_draw(axes, data[data["approach"] == name], shown[name], looks[name]) for name in drawn]
         floor = data.groupby("prompt_length")["floor_ttft_ms"].first().dropna()
         if not floor.empty:
             axes.plot(floor.index, floor.to_numpy(), color=FLOOR.colour, linestyle=FLOOR.dash, linewidth=1.4)
@@ -40,7 +41,7 @@ def plot_ttft_by_length(
         axes.set_xticks(sorted(data["prompt_length"].unique()))
         style.zero_based(axes, "y")
         style.label_ends(axes, ends)
-        share = floors.note(summary_csv, entries, drawn)
+        share = floors.note(inputs.summary, entries, drawn)
         style.add_note(figure, palette.note(entries, drawn, _interval_note(data), share))
         style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
 

@@ -1,0 +1,189 @@
+"""The measurements: the config as run, the machine, its ceilings, a fresh process for each approach and repeat, the experiments.
+
+Needs: the model, its check, prompts and reference of model.smk; for TensorRT-LLM a CUDA device and its environment.
+Makes: results/{study}/config.yaml, environment.json, ceilings.json, engine/, raw/{approach}/{repeat}.*, experiments/*.csv.
+Every rule that measures asks for gpu=1 and takes the device's lock, so that no two of them share the device.
+"""
+
+POOL_MODULES = [
+    "measure/experiments.py",
+    "approaches/jit_cuda.py",
+    "inputs/prompts.py",
+]
+EXPERIMENT_MODULES = {
+    "ipc": ["measure/ipc.py", "approaches/null.py", "approaches/null_2p.py"],
+    "pool_memory": POOL_MODULES,
+    "pool_misses": POOL_MODULES,
+}
+EXPERIMENT_LENGTHS = {
+    "ipc": [],  # it needs no model and no prompts
+    "pool_memory": spread_lengths(4 * STUDY.config["graphs"]["pool_capacity"]),
+    "pool_misses": spread_lengths(8),
+}
+
+
+rule record_config:
+    input:
+        sources=sources(),
+    output:
+        config="results/{study}/config.yaml",
+    log:
+        "results/{study}/logs/record_config.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        config=STUDY.config,
+    message:
+        "Writing down the config as run"
+    script:
+        "../scripts/record_config.py"
+
+
+rule record_environment:
+    input:
+        sources=sources("measure/environment.py"),
+    output:
+        environment="results/{study}/environment.json",
+    log:
+        "results/{study}/logs/record_environment.log",
+    priority: 30_000  # first: a study that is cut off still says where it ran
+    conda:
+        "../envs/base.yaml"
+    params:
+        machine=MACHINE,
+        availability={
+            name: [found.status, found.reason] for name, found in AVAILABILITY.items()
+        },
+        threads=STUDY.config["threads"],
+        expected_gpu=EXPECTED_GPU,
+    message:
+        "Recording the machine and its software"
+    script:
+        "../scripts/record_environment.py"
+
+
+rule measure_ceilings:
+    input:
+        manifest=MODEL_MANIFEST,
+        sources=sources("measure/ceilings.py", "hardware.py"),
+        device_job=DEVICE_JOB,
+    output:
+        ceilings="results/{study}/ceilings.json",
+    log:
+        "results/{study}/logs/measure_ceilings.log",
+    priority: 20_000
+    conda:
+        "../envs/base.yaml"
+    resources:
+        gpu=1,
+    params:
+        plan=STUDY.plan(),
+        fingerprint=FINGERPRINT,
+    message:
+        "Measuring this device's bandwidth and matrix rate"
+    script:
+        "../scripts/measure_ceilings.py"
+
+
+rule build_trtllm_engine:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
+        sources=sources("external/tensorrt_llm/engine.py", "hardware.py"),
+        device_job=DEVICE_JOB,
+    output:
+        engine=directory("results/{study}/engine"),
+        manifest="results/{study}/engine.json",
+    log:
+        "results/{study}/logs/build_trtllm_engine.log",
+    priority: 20_000  # before any run: else all runs of TensorRT-LLM would come last
+    conda:
+        "../envs/tensorrt_llm.yaml"
+    container:
+        CONTAINERS["tensorrt_llm"]
+    resources:
+        gpu=1,
+        mem_mb=1024 * STUDY.config["tensorrt_llm"]["host_memory_gib"],  # the name that cluster executors know
+    params:
+        plan=STUDY.plan(engine_dir=ENGINE_DIR),
+        machine=MACHINE,
+        expected_gpu=EXPECTED_GPU,
+    message:
+        "Building the TensorRT-LLM engine"
+    script:
+        "../scripts/build_trtllm_engine.py"
+
+
+# Each approach runs in its own environment, envs/{environment}.yaml or the container of that name.
+rule benchmark_approach:
+    input:
+        model=MODEL_DIR,
+        manifest=MODEL_MANIFEST,
+        model_check="results/{study}/model_check.json",
+        prompts="results/{study}/prompts.json",
+        reference=reference_file,
+        engine=engine_files,
+        sources=run_sources,
+        device_job=DEVICE_JOB,
+    output:
+        samples="results/{study}/raw/{approach}/{repeat}.parquet",
+        record="results/{study}/raw/{approach}/{repeat}.json",
+        tokens="results/{study}/raw/{approach}/{repeat}.tokens.json",
+        logits=directory("results/{study}/raw/{approach}/{repeat}.logits"),
+    log:
+        "results/{study}/logs/benchmark/{approach}/{repeat}.log",
+    priority: run_priority
+    conda:
+        environment_file
+    container:
+        environment_container
+    resources:
+        gpu=1,
+    params:
+        plan=run_plan,
+        requests=WORKLOAD["requests"],
+        pause_ms=WORKLOAD["pause_ms"],
+        # The weights do not change from process to process: the first one's logits are enough.
+        logit_prompts_per_length=lambda wildcards: (
+            STUDY.config["equivalence"]["prompts_per_length"]
+            if wildcards.repeat == "1"
+            else 0
+        ),
+        model_hash=STUDY.model_id,
+        fingerprint=FINGERPRINT,
+        expected_gpu=EXPECTED_GPU,
+        availability=lambda wildcards: AVAILABILITY[wildcards.approach].status,
+    message:
+        "Measuring {wildcards.approach}, process {wildcards.repeat}"
+    script:
+        "../scripts/benchmark_approach.py"
+
+
+rule measure_experiment:
+    input:
+        unpack(experiment_model),
+        sources=lambda wildcards: sources(
+            *EXPERIMENT_MODULES[wildcards.experiment],
+            "hardware.py",
+            "experiment_tables.py",
+        ),
+        device_job=DEVICE_JOB,
+    output:
+        table="results/{study}/experiments/{experiment}.csv",
+    log:
+        "results/{study}/logs/measure_experiment.{experiment}.log",
+    wildcard_constraints:
+        experiment="|".join(EXPERIMENT_MODULES),
+    conda:
+        "../envs/base.yaml"
+    resources:
+        gpu=1,
+    params:
+        plan=STUDY.plan(compile_cache_dir=compile_cache_dir("jit_cuda")),
+        lengths=lambda wildcards: EXPERIMENT_LENGTHS[wildcards.experiment],
+        fingerprint=FINGERPRINT,
+    message:
+        "Running the experiment {wildcards.experiment}"
+    script:
+        "../scripts/measure_experiment.py"

@@ -1,0 +1,41 @@
+"""A job that uses the device: it has the GPU slot, the device's lock, and model files that are still those hashed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firsttoken.hardware import device_lock, visible_gpu
+from firsttoken.inputs.model_check import require_checked
+from firsttoken.plan import Device
+from firsttoken.results import Gpu
+from firsttoken.study.job import job, require_gpu_slot
+
+
+@dataclass(frozen=True)
+class HeldDevice:
+    """The device that a job holds."""
+
+    gpu: Gpu | None  # None: the CPU
+    waited_ns: int  # for the lock
+    log: logging.Logger
+
+
+@contextmanager
+def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
+    """Run a rule's work while holding `device`; see `study.job.job`.
+
+    Raises RuntimeError without the resource gpu=1; ValueError where a file of the rule's `model` input has changed
+    since `model_check` was written.
+    """
+    with job(snakemake) as log:
+        require_gpu_slot(snakemake)
+        gpu = visible_gpu() if device == "cuda" else None
+        with device_lock(gpu.uuid if gpu else "cpu") as waited_ns:
+            if check := snakemake.input.get("model_check"):
+                require_checked(Path(snakemake.input.model), Path(check))
+            yield HeldDevice(gpu=gpu, waited_ns=waited_ns, log=log)

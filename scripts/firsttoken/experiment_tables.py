@@ -1,0 +1,56 @@
+"""The columns of the tables that experiments measure, `results/{study}/experiments/*.csv`.
+
+Apart from the tables of analysis: measuring depends on this file, and a new column of an analysis table must measure
+nothing again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from firsttoken import csv_tables
+from firsttoken.csv_tables import Columns, count, maybe_count, maybe_flag, number, text
+
+EXPERIMENTS: dict[str, Columns] = {
+    "ipc": {
+        "form": text("one_process", "two_processes"),
+        "clients": count(),
+        "metric": text("first_token", "token_gap"),
+        "n": count(),
+        "mean_us": number(0),
+        "median_us": number(0),
+        "p99_us": number(0),
+    },
+    "pool_memory": {
+        "mode": text("rolling", "unbounded"),
+        "step": count(),
+        "prompt_length": count(),
+        "device_used_bytes": maybe_count(),
+        "device_reserved_bytes": maybe_count(),
+        "device_allocated_bytes": maybe_count(),
+        "graph_bytes": maybe_count(),
+        "host_bytes": count(),
+        "captures": count(),
+        "evictions": count(),
+        "failed_captures": count(),
+    },
+    "pool_misses": {
+        "kind": text("miss", "after_capture", "beforehand"),
+        "prompt_length": count(),
+        "request": count(),
+        "ttft_ms": number(0),
+        "pool_hit": maybe_flag(),
+    },
+}
+
+
+def write_experiment(frame: pd.DataFrame, name: str, path: Path | str) -> None:
+    """Put the columns in order, validate, write as CSV. Raises ValueError that names file and column."""
+    csv_tables.write_table(frame, name, EXPERIMENTS[name], path)
+
+
+def read_experiment(path: Path | str, name: str) -> pd.DataFrame:
+    """Read and validate an experiment's table; empty text is "", an empty number NaN."""
+    return csv_tables.read_table(path, name, EXPERIMENTS[name])

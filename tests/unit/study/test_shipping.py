@@ -1,0 +1,102 @@
+"""What ships of a study: its data, with the jobs behind them, checked where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from firsttoken import files
+from firsttoken.pooled_runs import SCHEMA_VERSION, raw_digests
+from firsttoken.study.provenance import Provenance, read_provenance, ship, verify
+from firsttoken.study.trace import Trace, digests
+from fixtures_samples import Known, analyse, make_study
+
+MANIFEST = "results/models/tiny-1.json"
+
+
+def trace(rule: str, inputs: list[str], outputs: list[str]) -> Trace:
+    return Trace(
+        rule=rule, wildcards={}, params={}, code={}, inputs=digests(inputs), outputs=digests(outputs), started_at=1.0,
+        seconds=1.0,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a finished study, demo."""
+    monkeypatch.chdir(tmp_path)
+    study = analyse(make_study(Path("results/demo"), {"baseline": Known()}, requests=2, repeats=2))
+    files.write_text(MANIFEST, "{}")
+    files.write_text("results/demo/pages/summary.html", "a page")
+    files.write_text("results/demo/experiments/ipc.csv", "a table")
+    raw = [str(path) for path in study.root.glob("raw/*/*")]
+    pooled, positions = [str(study.samples), str(study.records)], str(study.table("equality_positions"))
+    jobs = (
+        trace("fetch_model", [], [MANIFEST]),
+        trace("benchmark_approach", [MANIFEST], raw),
+        trace("pool_runs", [path for path in raw if not path.endswith(".logits")], pooled),
+        trace("compare_with_reference", pooled, [positions]),
+        trace("render_table", [], ["results/demo/pages/summary.html"]),
+    )
+    provenance = Provenance(study="demo", schema_version=SCHEMA_VERSION, jobs=jobs, breaks=())
+    files.write_json(study.root / "provenance.json", provenance)
+    return tmp_path
+
+
+def shipped(root: Path) -> Path:
+    target = root / "results/reference/demo"
+    ship(root / "results/demo", target, root)
+    (root / "results/demo").rename(root / "gone")
+    (root / MANIFEST).unlink()
+    return target
+
+
+def test_data_ship_and_nothing_else(root: Path) -> None:
+    target = shipped(root)
+    assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {
+        "samples.parquet", "records.parquet", "environment.json", "ceilings.json", "model.json", "provenance.json",
+        "experiments/ipc.csv", "tables/equality_positions.csv",
+    }  # fmt: skip
+    rules = [job.rule for job in read_provenance(target / "provenance.json").jobs]
+    assert sorted(rules) == ["benchmark_approach", "compare_with_reference", "fetch_model", "pool_runs"]
+
+
+def test_a_shipped_study_is_sound_without_its_raw_files(root: Path) -> None:
+    verdict = verify(shipped(root) / "provenance.json", root)
+    assert verdict.sound
+    assert verdict.pooled == 2 * 3, "record, tokens and samples of two runs"
+    assert verdict.not_shipped == ("result results/demo/raw/baseline/1.logits: missing",)
+
+
+@pytest.mark.parametrize("name", ["samples.parquet", "records.parquet", "tables/equality_positions.csv", "model.json"])
+def test_a_changed_byte_of_a_shipped_file_is_named(root: Path, name: str) -> None:
+    target = shipped(root)
+    path = target / name
+    if name == "records.parquet":
+        digest = raw_digests(path)["raw/baseline/1.json"].encode()
+        path.write_bytes(path.read_bytes().replace(digest[:8], b"00000000"))
+    else:
+        path.write_bytes(path.read_bytes() + b" ")
+    recorded = MANIFEST if name == "model.json" else f"results/demo/{name}"
+    changed = verify(target / "provenance.json", root).changed
+    assert f"result {recorded}: its bytes have changed" in changed
+
+
+def test_a_raw_file_that_records_do_not_know_is_missing(root: Path) -> None:
+    target = shipped(root)
+    provenance = read_provenance(target / "provenance.json")
+    benchmark = next(job for job in provenance.jobs if job.rule == "benchmark_approach")
+    benchmark.outputs["results/demo/raw/baseline/1.json"] = "0" * 64
+    files.write_json(target / "provenance.json", provenance)
+    assert verify(target / "provenance.json", root).missing == ("result results/demo/raw/baseline/1.json: missing",)
+
+
+def test_a_study_of_another_version_is_refused_in_one_line(root: Path) -> None:
+    path = root / "results/demo/provenance.json"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(f' "schema_version": {SCHEMA_VERSION},\n', ""), encoding="utf-8")
+    for read in (lambda: verify(path, root), lambda: ship(root / "results/demo", root / "target", root)):
+        with pytest.raises(ValueError, match=r"provenance\.json: found schema version 1, this is version 2; ") as error:
+            read()
+        assert "\n" not in str(error.value)
