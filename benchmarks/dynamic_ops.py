@@ -22,7 +22,7 @@ from transformers import LlamaConfig
 
 from firsttoken.hf.jit_ops import JitOps
 from firsttoken.hf.masks import MaskPlan
-from firsttoken.hf.native_ops import NativeOps, StepState
+from firsttoken.hf.native_ops import HfState, NativeOps
 from firsttoken.plan import Sampling
 
 VOCABULARY, CONTEXT = 32_000, 512
@@ -37,9 +37,9 @@ FORMS = ("native", "inductor", "torchscript")
 
 def make_ops(form: str, sampling: Sampling, device: torch.device) -> Any:
     dtype = torch.float16 if device.type == "cuda" else torch.float32
-    state = StepState(MaskPlan(LlamaConfig(), dtype, device, CONTEXT), VOCABULARY, 1, pin=device.type == "cuda")
+    state = HfState(MaskPlan(LlamaConfig(), dtype, device, CONTEXT), VOCABULARY, 1)
     state.logits.copy_(torch.randn(1, VOCABULARY, generator=torch.Generator().manual_seed(1)) * 3)
-    return NativeOps(state, sampling, 1) if form == "native" else JitOps(state, sampling, 1, form)
+    return NativeOps(state, sampling, 1) if form == "native" else JitOps(state, sampling, form)
 
 
 def call_us(ops: Any, device: torch.device) -> float:

@@ -122,7 +122,9 @@ def approach_files(name):
     approach = approach_class(name)
     if not hasattr(approach, "forward"):  # it uses none of our engines
         return package_files(f"approaches/{name}.py")
-    skipped = not_chosen(approach.forward, approach.dynamic_operations)
+    skipped = not_chosen(
+        approach.forward, approach.dynamic_operations, approach.processes
+    )
     return package_files(f"approaches/{name}.py", without=skipped)
 
 

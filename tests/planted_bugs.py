@@ -43,9 +43,9 @@ class Bug:
     interpreted: bool = False  # under Triton's interpreter, on a CPU
 
 
-GRAPH, PROMPT = PACKAGE + "engine/graphs.py", PACKAGE + "compiled/triton_prompt_kernels.py"
+GRAPH, PROMPT = PACKAGE + "engine/graphs.py", PACKAGE + "compiled/prefill.py"
 MEMORY, SAMPLING = "tests/gpu/test_graph_memory.py", "tests/gpu/test_sampling.py"
-INTERPRETED = "tests/unit/compiled/test_triton_prompt.py"
+INTERPRETED = "tests/unit/compiled/test_prefill.py"
 
 BUGS = (
     Bug(
@@ -54,8 +54,10 @@ BUGS = (
         MEMORY, "evicting_each",
     ),
     Bug(
-        "trap 5: logits left in the graphs' pool", PACKAGE + "compiled/compiled_step.py",
-        "            buffers.logits.copy_(logits[0])\n", "            buffers.logits = logits[0]\n",
+        "trap 5: logits left in the graphs' pool", PACKAGE + "compiled/steps.py",
+        "            self.decoder.decode(state.token, state.position, cache, bucket, state.logits)\n",
+        "            state.logits = torch.empty_like(state.logits)\n"
+        "            self.decoder.decode(state.token, state.position, cache, bucket, state.logits)\n",
         "tests/gpu/test_compiled_graph.py", "reference_logits",
     ),
     Bug(
@@ -66,7 +68,7 @@ BUGS = (
     ),
     Bug(
         "trap 6: a device-wide wait before a capture", GRAPH,
-        "                self._rehearsal_stream.synchronize()", "                torch.cuda.synchronize()",
+        "                self._warm_up_stream.synchronize()", "                torch.cuda.synchronize()",
         MEMORY, "beside_live",
     ),
     Bug(
@@ -75,13 +77,13 @@ BUGS = (
         SAMPLING, "generator_inside",
     ),
     Bug(
-        "trap 7: the noise does not move on", PACKAGE + "compiled/compiled_step.py",
-        "                buffers.noise_state[1:].add_(1)\n", "",
+        "trap 7: the noise does not move on", PACKAGE + "engine/sampling.py",
+        "    noise_state[1:].add_(1)\n", "",
         "tests/gpu/test_compiled_graph.py", "sampled",
     ),
     Bug(
-        "trap 8: rehearsals on live buffers", GRAPH,
-        "                    rehearsal()\n", "                    live()\n",
+        "trap 8: warm-ups on live buffers", GRAPH,
+        "                    warm_up()\n", "                    live()\n",
         MEMORY, "changes_nothing",
     ),
     Bug(
@@ -108,7 +110,7 @@ BUGS = (
     Bug(
         "prefill: a window one too wide", PROMPT,
         "other[None, :] > token[:, None] - WINDOW", "other[None, :] >= token[:, None] - WINDOW",
-        "tests/gpu/test_triton_prompt.py", "attention",
+        "tests/gpu/test_prefill.py", "attention",
     ),
     Bug(
         "prefill: a window one too wide (interpreter)", PROMPT,

@@ -139,7 +139,7 @@ class CudaBackend:
 
 
 def backend_for(device: str, dtype: torch.dtype) -> Backend:
-    """The form for `cpu` or `cuda`. Raises ValueError for `cuda` where there is none: never a silent run on the CPU."""
+    """The backend for `cpu` or `cuda`. Raises ValueError for `cuda` where there is none: no silent run on the CPU."""
     if device == "cpu":
         return CpuBackend()
     if not torch.cuda.is_available():

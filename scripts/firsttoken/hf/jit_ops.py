@@ -1,4 +1,4 @@
-"""The JIT form of the dynamic operations: one compiled call before a prefill, one after each step."""
+"""The dynamic operations, JIT-compiled: one compiled call before a prefill, one after each step."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import PreTrainedModel
@@ -14,13 +14,15 @@ from transformers import PreTrainedModel
 from firsttoken.engine.base import EngineSpec
 from firsttoken.engine.buckets import kv_buckets, padded_length
 from firsttoken.engine.compilation import use_compile_cache
-from firsttoken.hf.jit_ops import JitOps
 from firsttoken.hf.kv_cache import DecodeView, KVStorage, PrefillView, aligned, allocate_storage
 from firsttoken.hf.load import attention_name, load_model, tf32_state
 from firsttoken.hf.masks import MaskPlan, use_ready_masks
 from firsttoken.hf.native_ops import HfState, NativeOps
 from firsttoken.plan import Unsupported
 from firsttoken.results import Facts
+
+if TYPE_CHECKING:
+    from firsttoken.hf.jit_ops import JitOps
 
 Step = Callable[[], None]
 # Dynamo keeps what it compiled per code object; each KV bucket and prompt length is one entry.
@@ -57,6 +59,8 @@ class HfSteps:
     def compile(self) -> None:
         """The JIT operations; native ones have nothing to compile."""
         if self._jit:
+            from firsttoken.hf.jit_ops import JitOps
+
             self.ops = JitOps(self.state, self.plan.sampling, self.plan.jit_backend)
         else:
             self.ops = NativeOps(self.state, self.plan.sampling, self.plan.seed)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 from firsttoken.server import protocol
-from firsttoken.server.sender import Outbox
+from firsttoken.server.sender import SendQueue
 
 MAX_WAITING_REQUESTS = 64  # of one client
 
@@ -32,12 +32,12 @@ class Job:
 
 
 class Client:
-    """One connection: its reader's inbox, its outbox, and its requests that are not finished."""
+    """One connection: its reader's inbox, its send_queue, and its requests that are not finished."""
 
-    def __init__(self, connection: socket.socket, stalled: Callable[[Outbox], None]) -> None:
+    def __init__(self, connection: socket.socket, stalled: Callable[[SendQueue], None]) -> None:
         protocol.set_send_buffer(connection)
         self.inbox = protocol.Inbox(connection, protocol.client_message_decoder())
-        self.outbox = Outbox(connection, stalled)
+        self.send_queue = SendQueue(connection, stalled)
         self.jobs: dict[int, Job] = {}
         self.greeted = False
 
@@ -54,11 +54,11 @@ class Client:
         """Send the request's last messages and forget it."""
         self.jobs.pop(job.request.request, None)
         for message in messages:
-            self.outbox.put(protocol.encode(message))
+            self.send_queue.put(protocol.encode(message))
 
     def close(self) -> None:
         """The client is gone: cancel what it asked for and close the connection."""
         for job in list(self.jobs.values()):
             job.cancelled = True
             job.claim()  # the engine thread skips it, if it has not begun
-        self.outbox.close()
+        self.send_queue.close()

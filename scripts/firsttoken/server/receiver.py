@@ -40,7 +40,7 @@ class Receiver:
 
     def add(self, client: Client) -> None:
         """From now on it is read; from any thread."""
-        descriptor = client.outbox.fileno()
+        descriptor = client.send_queue.fileno()
         self._clients[descriptor] = client
         self._sockets.register(descriptor, select.EPOLLIN)
 
@@ -88,7 +88,7 @@ class Receiver:
     def close(self) -> None:
         """Close all connections; when no thread reads or adds any more."""
         for client in self.clients():
-            client.outbox.close()
+            client.send_queue.close()
         with self._reading:
             self._sockets.close()
             os.close(self._wake)
@@ -109,7 +109,7 @@ class Receiver:
         return bool(ready)
 
     def _drop(self, client: Client) -> None:
-        descriptor = client.outbox.fileno()
+        descriptor = client.send_queue.fileno()
         self._sockets.unregister(descriptor)
         del self._clients[descriptor]
         client.close()

@@ -23,10 +23,10 @@ BACKLOG_MESSAGES = 65_536  # a client that is further behind is disconnected
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
 
-class Outbox:
+class SendQueue:
     """What one client still has to get, in order. `put` never blocks and may be called from any thread."""
 
-    def __init__(self, connection: socket.socket, stalled: Callable[[Outbox], None]) -> None:
+    def __init__(self, connection: socket.socket, stalled: Callable[[SendQueue], None]) -> None:
         self._socket = connection
         self._stalled = stalled
         self._lock = threading.Lock()
@@ -92,16 +92,16 @@ class Outbox:
 class Sender:
     """The sender thread's work: backlogs of slow clients, heartbeats for waiting ones."""
 
-    def __init__(self, waiting: Callable[[], Iterable[Outbox]]) -> None:
+    def __init__(self, waiting: Callable[[], Iterable[SendQueue]]) -> None:
         self._waiting = waiting
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._wake_lock = threading.Lock()
-        self._slow: set[Outbox] = set()
+        self._slow: set[SendQueue] = set()
         self._stopping = False
 
-    def stalled(self, outbox: Outbox) -> None:
-        """Take over what this outbox could not send; from any thread."""
-        self._slow.add(outbox)
+    def stalled(self, send_queue: SendQueue) -> None:
+        """Take over what this send_queue could not send; from any thread."""
+        self._slow.add(send_queue)
         self._wake_up()
 
     def stop(self) -> None:
@@ -126,20 +126,20 @@ class Sender:
         due_s = time.monotonic() + HEARTBEAT_S
         while not self._stopping:
             self._sleep(due_s - time.monotonic())
-            for outbox in self._slow.copy():
-                self._slow.discard(outbox)  # before the flush: a put that stalls again after it adds it again
-                if not outbox.flush():
-                    self._slow.add(outbox)
+            for send_queue in self._slow.copy():
+                self._slow.discard(send_queue)  # before the flush: a put that stalls again after it adds it again
+                if not send_queue.flush():
+                    self._slow.add(send_queue)
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + HEARTBEAT_S
-                for outbox in self._waiting():
-                    outbox.beat(heartbeat)
+                for send_queue in self._waiting():
+                    send_queue.beat(heartbeat)
 
     def _sleep(self, timeout_s: float) -> None:
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
-        for outbox in self._slow.copy():
-            descriptor = outbox.fileno()
+        for send_queue in self._slow.copy():
+            descriptor = send_queue.fileno()
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLOUT)
         for descriptor, _ in poll.poll(max(0.0, timeout_s) * 1000):

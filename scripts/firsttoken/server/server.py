@@ -34,7 +34,7 @@ from firsttoken.plan import Unsupported
 from firsttoken.server import protocol
 from firsttoken.server.connection import Client, Job
 from firsttoken.server.receiver import Receiver
-from firsttoken.server.sender import Outbox, Sender
+from firsttoken.server.sender import Sender, SendQueue
 
 MAX_REASON_CHARACTERS = 2000
 
@@ -50,10 +50,10 @@ class Generator:
         self._listener = listener
         self._build = build
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._intake = Receiver(self._handle)
+        self._receiver = Receiver(self._handle)
         self._greeting: bytes | None = None
         self._greeting_lock = threading.Lock()
-        self._sender = Sender(self._waiting_outboxes)
+        self._sender = Sender(self._waiting_queues)
         self._current: Job | None = None
         self._stopping = False
         self.loading = True
@@ -62,7 +62,7 @@ class Generator:
         """Make the engine, tell every client, run requests until `stop`."""
         acceptor = process.start_thread("ft-acceptor", self._accept)
         sender = process.start_thread("ft-sender", self._sender.run)
-        reader = process.start_thread("ft-reader", self._intake.read_beside)
+        reader = process.start_thread("ft-reader", self._receiver.read_beside)
         engine = self._make_engine()
         self.loading = False
         try:
@@ -83,7 +83,7 @@ class Generator:
             acceptor.join()
             sender.join()
             reader.join()
-            self._intake.close()
+            self._receiver.close()
             self._sender.close()
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class Generator:
         if self._current is not None:
             self._current.cancelled = True
         self._queue.put(None)
-        self._intake.stop()
+        self._receiver.stop()
         self._sender.stop()
         with suppress(OSError):  # closed already
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`, which closing would not
@@ -117,12 +117,12 @@ class Generator:
 
     def _next_job(self) -> Job | None:
         """The next request, None to stop; while there is none, this thread reads."""
-        with self._intake.by_engine():
+        with self._receiver.by_engine():
             while True:
                 try:
                     return self._queue.get(block=False)
                 except Empty:
-                    self._intake.wait_and_read()
+                    self._receiver.wait_and_read()
 
     def _run(self, engine: Engine, job: Job) -> None:
         request = job.request
@@ -144,7 +144,7 @@ class Generator:
     def _generate(self, engine: Engine, job: Job, request: protocol.Generate) -> None:
         started_ns = time.perf_counter_ns()
         number, put, encode, now, token_message = (
-            request.request, job.client.outbox.put, protocol.encode, time.perf_counter_ns, protocol.Token,
+            request.request, job.client.send_queue.put, protocol.encode, time.perf_counter_ns, protocol.Token,
         )  # fmt: skip
         pushed_ns: list[int] = []
 
@@ -181,17 +181,17 @@ class Generator:
                 raise
             client = Client(connection, self._sender.stalled)
             with self._greeting_lock:
-                self._intake.add(client)
+                self._receiver.add(client)
                 if self._greeting is not None:
-                    client.outbox.put(self._greeting)
+                    client.send_queue.put(self._greeting)
                     client.greeted = True
         self._listener.close()
 
     def _greet(self, greeting: protocol.Message) -> None:
         with self._greeting_lock:
             self._greeting = protocol.encode(greeting)
-            for client in self._intake.clients():
-                client.outbox.put(self._greeting)
+            for client in self._receiver.clients():
+                client.send_queue.put(self._greeting)
                 client.greeted = True
 
     def _handle(self, client: Client, message: protocol.ClientMessage) -> None:
@@ -205,9 +205,9 @@ class Generator:
             return
         self._queue.put(client.begin(message, received_ns))
 
-    def _waiting_outboxes(self) -> list[Outbox]:
+    def _waiting_queues(self) -> list[SendQueue]:
         """Of clients that are blocked on an answer; others do not read, and heartbeats would fill their socket."""
-        return [client.outbox for client in self._intake.clients() if client.jobs or not client.greeted]
+        return [client.send_queue for client in self._receiver.clients() if client.jobs or not client.greeted]
 
 
 def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 PACKAGE = "firsttoken"
 # Modules that only some approaches load, though code that all approaches share imports them (inside a function): module
-# -> the forward passes and dynamic operations that load it. A module that is not here counts for every approach.
-CHOSEN = {
+# -> the forward passes, dynamic operations and numbers of processes that load it. Any other counts for every approach.
+CHOSEN: dict[str, set[str | int]] = {
+    "server/client.py": {2},
     "engine/loop.py": {"eager", "graph", "compiled"},
     "hf/steps.py": {"eager", "graph", "compiled"},
     "compiled/steps.py": {"compiled"},
@@ -25,9 +26,9 @@ CHOSEN = {
 }
 
 
-def not_chosen(forward: str, dynamic_operations: str) -> list[str]:
+def not_chosen(forward: str, dynamic_operations: str, processes: int) -> list[str]:
     """The modules of CHOSEN that an approach never loads."""
-    return [module for module, wanted in CHOSEN.items() if not wanted & {forward, dynamic_operations}]
+    return [module for module, wanted in CHOSEN.items() if not wanted & {forward, dynamic_operations, processes}]
 
 
 def package_sources(root: Path, module: str, without: Collection[str] = ()) -> list[str]:

@@ -16,9 +16,10 @@ from transformers import Gemma3TextConfig, LlamaConfig, MistralConfig  # noqa: E
 
 from firsttoken.engine import rng  # noqa: E402
 from firsttoken.engine.compilation import compile_count  # noqa: E402
+from firsttoken.engine.sampling import token_probabilities  # noqa: E402
 from firsttoken.hf.jit_ops import JitOps  # noqa: E402
 from firsttoken.hf.masks import MaskPlan  # noqa: E402
-from firsttoken.hf.native_ops import NativeOps, StepState, keep_likely  # noqa: E402
+from firsttoken.hf.native_ops import HfState, NativeOps  # noqa: E402
 from firsttoken.plan import Unsupported  # noqa: E402
 
 VOCAB, CAPACITY, WINDOW = 11, 24, 6
@@ -32,9 +33,9 @@ CONFIGS = {
 
 def make_ops(form: str, config: str = "full", sampling: Sampling = Sampling(), seed: int = 1) -> Any:  # noqa: B008
     plan = MaskPlan(CONFIGS[config], torch.float32, torch.device("cpu"), CAPACITY)
-    state = StepState(plan, VOCAB, seed, pin=False)
+    state = HfState(plan, VOCAB, seed)
     state.logits.copy_(torch.linspace(0, 2, VOCAB).roll(3))
-    return NativeOps(state, sampling, seed) if form == "native" else JitOps(state, sampling, seed, form)
+    return NativeOps(state, sampling, seed) if form == "native" else JitOps(state, sampling, form)
 
 
 def visible(row: Any) -> list[int]:
@@ -106,7 +107,7 @@ def test_what_is_kept_is_what_transformers_keeps() -> None:
     expected = scores
     for warper in (TemperatureLogitsWarper(0.8), TopKLogitsWarper(50), TopPLogitsWarper(0.85)):
         expected = warper(None, expected)
-    torch.testing.assert_close(keep_likely(scores, sampling), torch.softmax(expected, -1))
+    torch.testing.assert_close(token_probabilities(scores, sampling), torch.softmax(expected, -1))
 
 
 @pytest.mark.parametrize("form", FORMS)

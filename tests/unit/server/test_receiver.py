@@ -41,7 +41,7 @@ def ends() -> Iterator[tuple[Receiver, socket.socket, list[protocol.ClientMessag
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     handled: list[protocol.ClientMessage] = []
     made = Receiver(lambda client, message: handled.append(message))
-    made.add(Client(theirs, lambda outbox: None))
+    made.add(Client(theirs, lambda send_queue: None))
     yield made, ours, handled
     made.stop()
     made.close()
@@ -88,7 +88,7 @@ def test_a_client_that_talks_nonsense_loses_its_connection_alone(
 ) -> None:
     made, ours, handled = ends
     other, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    made.add(Client(theirs, lambda outbox: None))
+    made.add(Client(theirs, lambda send_queue: None))
     other.send(b"\xc1")
     ours.send(protocol.encode(protocol.Inspect(3)))
     with made.by_engine():

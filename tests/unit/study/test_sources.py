@@ -84,7 +84,7 @@ def test_what_an_approachs_engine_loads_is_among_its_sources(name: str, tmp_path
     )
     assert result.returncode == 0, result.stderr[-2000:]
     loaded = {Path(path) for path in result.stdout.split("LOADED\n")[1].splitlines()}
-    skipped = not_chosen(kind.forward, kind.dynamic_operations)
+    skipped = not_chosen(kind.forward, kind.dynamic_operations, kind.processes)
     sources = {Path(path) for path in package_sources(SCRIPTS, f"approaches/{name}.py", skipped)}
     assert {path for path in loaded - sources if path.name != "__init__.py"} == set()
     assert not {SCRIPTS / "firsttoken" / module for module in skipped} & sources
