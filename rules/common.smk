@@ -130,7 +130,9 @@ def approach_files(name):
 
 def run_sources(wildcards):
     """The package's files behind one benchmark run; the digest over them decides which runs are pooled."""
-    harness = package_files("measure/harness.py", "hardware.py")
+    harness = package_files(
+        "measure/harness.py", "measure/environment.py", "hardware.py"
+    )
     return sorted({*approach_files(wildcards.approach), *harness})
 
 

@@ -168,7 +168,7 @@ class LoopEngine:
         self._queue(index, replay, time.perf_counter_ns() - started_ns)
 
     def _queue(self, index: int, step: Callable[[], None], lookup_ns: int) -> None:
-        """Queue the step that chooses token `index`, the dynamic operations after it, and the token's copy to the host."""
+        """Queue the step that chooses token `index`, the dynamic operations after it, and the copy of the token."""
         clock, advance = self._clock, self.steps.advance
         clock.mark(index + 1, 0)
         started_ns = time.perf_counter_ns()
