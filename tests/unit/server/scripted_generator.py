@@ -13,7 +13,7 @@ from pathlib import Path
 from firsttoken import process
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Unsupported
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import sender as sender_module
 from firsttoken.server.server import main
 
@@ -58,8 +58,8 @@ class CountingEngine:
     def counters(self) -> dict[str, float]:
         return {"switch_interval_s": sys.getswitchinterval(), "frozen": float(gc.get_freeze_count())}
 
-    def facts(self) -> dict[str, str]:
-        return {"attention": "sdpa"}
+    def facts(self) -> Facts:
+        return Facts(attention="sdpa")
 
     def close(self) -> None:
         if self._stubborn:

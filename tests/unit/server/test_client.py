@@ -14,7 +14,7 @@ import pytest
 
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
-from firsttoken.results import MemoryReport
+from firsttoken.results import Facts, MemoryReport
 from firsttoken.server.client import GeneratorClient, GeneratorDied, GeneratorError
 from firsttoken.server.server import SWITCH_INTERVAL_S
 
@@ -50,8 +50,8 @@ def test_everything_else_goes_through_the_same_socket(tmp_path: Path) -> None:
         client.wait_until_ready()
         assert client.save_logits([1, 2], [3], tmp_path / "logits")
         assert (tmp_path / "logits").read_text() == "[1, 2] [3]"
-        answer = client.inspect()
-        assert (answer.memory, answer.facts) == (MemoryReport(graph_bytes=7), {"attention": "sdpa"})
+        assert client.memory() == MemoryReport(graph_bytes=7)
+        assert client.facts() == Facts(attention="sdpa")
 
 
 def test_the_generators_interpreter_disturbs_no_request() -> None:
@@ -59,7 +59,7 @@ def test_the_generators_interpreter_disturbs_no_request() -> None:
     engine left to the collector."""
     with launch("counting") as client:
         client.wait_until_ready()
-        counters = client.inspect().counters
+        counters = client.counters()
         assert counters["switch_interval_s"] == pytest.approx(SWITCH_INTERVAL_S)
         assert counters["frozen"] > 1000
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 
 ids = st.integers(0, 2**62 - 1)
@@ -46,7 +46,7 @@ GENERATOR_MESSAGES = {
         ids,
         st.builds(MemoryReport, device_allocated_bytes=optional),
         st.dictionaries(text, seconds, max_size=5),
-        st.dictionaries(text, text, max_size=5),
+        st.builds(Facts, attention=text, ahead=st.none() | st.integers(0, 9)),
     ),
     protocol.Heartbeat: st.builds(protocol.Heartbeat),
 }

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 from firsttoken.server import sender as sender_module
 from firsttoken.server.connection import MAX_WAITING_REQUESTS, Job
@@ -64,8 +64,8 @@ class SteppedEngine:
     def counters(self) -> dict[str, float]:
         return {"requests": float(len(self.prompts))}
 
-    def facts(self) -> dict[str, str]:
-        return {}
+    def facts(self) -> Facts:
+        return Facts()
 
     def close(self) -> None:
         self.closed = True
