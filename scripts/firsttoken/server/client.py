@@ -7,7 +7,6 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -19,12 +18,8 @@ from firsttoken.process import OwnedProcess, private_folder
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 
-GENERATOR_COMMAND = (
-    sys.executable,
-    "-P",
-    "-m",
-    "firsttoken.server.server",
-)  # -P: nothing from the working directory
+# -P: nothing from the working directory
+GENERATOR_COMMAND = (sys.executable, "-P", "-m", "firsttoken.server.server")
 
 # The generator sends a heartbeat a second while a client waits; its sender thread may be held up by a library that
 # keeps the interpreter lock, above all while it loads.
@@ -41,7 +36,7 @@ class GeneratorDied(GeneratorError):
 
 
 class GeneratorClient:
-    """One connection, one request at a time, from one thread (`cancel` from any)."""
+    """One connection, one request at a time, from one thread."""
 
     def __init__(
         self, connection: socket.socket, process: OwnedProcess | None = None, silence_s: float = SILENCE_S
@@ -51,7 +46,8 @@ class GeneratorClient:
         self._silence_s = silence_s
         self._limit_s = 0.0  # of silence, as the socket has it now
         self._limit_silence(max(LOAD_SILENCE_S, silence_s))
-        self._inbox = protocol.Inbox(connection, protocol.generator_message_decoder())
+        decoder = protocol.Decoder[protocol.GeneratorMessage](protocol.GeneratorMessage)
+        self._inbox = protocol.Inbox(connection, decoder)
         self._request = 0
         self._dead = ""
         self._received_ns: list[int] = []  # of the last request's tokens, on this side
@@ -100,11 +96,11 @@ class GeneratorClient:
             raise Unsupported(message.reason) if message.unsupported else GeneratorError(message.reason)
         raise GeneratorError(f"unexpected first message: {type(message).__name__}")
 
-    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, push: Callable[[int], None]) -> int:
-        """Call `push(token)` as each token arrives; returns how many came, fewer than asked only after `cancel`.
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, push: Callable[[int], None]) -> None:
+        """Call `push(token)` as each token arrives.
 
         Raises ValueError for a request that the engine cannot serve, GeneratorError when it fails, GeneratorDied when
-        it is gone. An exception from `push` cancels the request and leaves the client usable.
+        it is gone. After an exception from `push` the client is usable: the next request waits for the end of this one.
         """
         self._sent_ns = time.perf_counter_ns()
         number = self._request = self._request + 1
@@ -113,20 +109,14 @@ class GeneratorClient:
         arrivals = self._received_ns = []
         self._send(protocol.Generate(number, list(prompt_ids), max_new_tokens))
         receive, now, token_message = self._receive, time.perf_counter_ns, protocol.Token
-        try:
-            while True:
-                message = receive()
-                if type(message) is token_message:
-                    if message.request == number:
-                        arrivals.append(now())
-                        push(message.token)
-                elif self._ends(message, number):
-                    return len(arrivals)
-        except (GeneratorError, ValueError):
-            raise
-        except BaseException:
-            self.cancel()
-            raise
+        while True:
+            message = receive()
+            if type(message) is token_message:
+                if message.request == number:
+                    arrivals.append(now())
+                    push(message.token)
+            elif self._ends(message, number):
+                return
 
     def _ends(self, message: protocol.GeneratorMessage, number: int) -> bool:
         """Take in a message that is no token; True when it ends request `number`. Skips leftovers of earlier ones."""
@@ -140,11 +130,6 @@ class GeneratorClient:
         if isinstance(message, protocol.Done):
             self._done = message
         return True
-
-    def cancel(self) -> None:
-        """Ask for the end of the running request; `generate` returns when the generator says that it ended."""
-        with suppress(OSError):  # the generator is gone: `generate` finds out by itself
-            self._socket.send(protocol.encode(protocol.Cancel(self._request)))
 
     def timings(self) -> list[TokenTiming]:
         """How the latency of each token of the last request splits; a row a token."""
@@ -167,9 +152,9 @@ class GeneratorClient:
         """As `Approach.save_logits`; the generator writes the file."""
         number = self._request = self._request + 1
         self._send(protocol.SaveLogits(number, list(prompt_ids), list(continuation_ids), str(path.absolute())))
-        answer = self._answer(number)
-        assert isinstance(answer, protocol.Saved)
-        return answer.offered
+        reply = self._reply(number)
+        assert isinstance(reply, protocol.Saved)
+        return reply.offered
 
     def memory(self) -> MemoryReport:
         """As `Approach.memory`."""
@@ -186,9 +171,9 @@ class GeneratorClient:
     def _inspect(self) -> protocol.Inspection:
         number = self._request = self._request + 1
         self._send(protocol.Inspect(number))
-        answer = self._answer(number)
-        assert isinstance(answer, protocol.Inspection)
-        return answer
+        reply = self._reply(number)
+        assert isinstance(reply, protocol.Inspection)
+        return reply
 
     def close(self) -> None:
         """Close the connection, and end the generator if it is ours. Idempotent."""
@@ -205,11 +190,9 @@ class GeneratorClient:
 
     # ------------------------------------------------------------ plumbing
 
-    def _answer(self, number: int) -> protocol.GeneratorMessage:
+    def _reply(self, number: int) -> protocol.GeneratorMessage:
         while not self._ends(message := self._receive(), number):
             pass
-        if isinstance(message, protocol.Done):
-            raise GeneratorError("the request was cancelled")
         return message
 
     def _receive(self) -> protocol.GeneratorMessage:
