@@ -29,6 +29,16 @@ class TokenSink(Protocol):
         """Several tokens that became visible together."""
 
 
+class DiscardingSink:
+    """A `TokenSink` for warm-up."""
+
+    def push(self, token: int) -> None:
+        pass
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        pass
+
+
 class Approach(ABC):
     """One way of running a model at batch size 1. Used as a context manager; `close` runs on every way out."""
 

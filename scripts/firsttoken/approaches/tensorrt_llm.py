@@ -11,22 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.tensorrt_llm import engine as trtllm_engine
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
 from firsttoken.plan import Device, Plan, Unsupported
 from firsttoken.results import Availability, Facts, SetupTimes
-
-
-class _Discard:
-    """A sink for warm-up."""
-
-    def push(self, token: int) -> None:
-        pass
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        pass
 
 
 class TensorRTLLM(Approach):
@@ -99,7 +89,7 @@ class TensorRTLLM(Approach):
         self._timings = _ExecutorTimings()
         for length in plan.prompt_lengths:
             for _ in range(2):
-                self.generate([1] * length, plan.new_tokens, _Discard())
+                self.generate([1] * length, plan.new_tokens, DiscardingSink())
         self._timings = _ExecutorTimings()
         warm = time.perf_counter()
         return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)

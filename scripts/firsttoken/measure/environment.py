@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firsttoken.hardware import driver_versions, require_gpu, visible_gpu
+from firsttoken.hardware import check_gpu, driver_versions, require_gpu, visible_gpu
 from firsttoken.plan import Device
 from firsttoken.results import Availability, Environment
 
@@ -110,9 +110,9 @@ def record_environment(
 ) -> Environment:
     """The machine as it is when the job runs. Raises RuntimeError where it is not the one that the config promised."""
     device: Device = facts["device"]
-    gpu, (driver, cuda) = (require_gpu(), driver_versions()) if device == "cuda" else (None, ("", ""))
-    if expected_gpu and gpu and gpu.name != expected_gpu:
-        raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
+    gpu = require_gpu() if device == "cuda" else None
+    driver, cuda = driver_versions() if gpu else ("", "")
+    check_gpu(expected_gpu, gpu.name if gpu else "")
     commit, dirty = git_state(folder)
     return Environment(
         fingerprint=fingerprint(facts),

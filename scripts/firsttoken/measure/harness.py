@@ -18,6 +18,7 @@ import msgspec
 
 from firsttoken.approaches.base import Approach
 from firsttoken.files import write_json
+from firsttoken.hardware import check_gpu
 from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
 from firsttoken.measure.run_record import Measurements, RunOutputs, RunRequest, run_record
 from firsttoken.measure.sample_buffer import SampleBuffer, write_samples
@@ -117,12 +118,6 @@ def add_time_before_load(setup: SetupTimes, ready_s: float, before_load_s: float
     """Count the interpreter's start and the script's own imports as imports, unless the approach already did."""
     unattributed_s = ready_s - sum(msgspec.structs.astuple(setup))
     return msgspec.structs.replace(setup, imports_s=setup.imports_s + max(0.0, min(before_load_s, unattributed_s)))
-
-
-def check_gpu(expected: str, found: str) -> None:
-    """Raise RuntimeError where this job runs on another GPU than the config says; "" matches any."""
-    if expected and found and found != expected:
-        raise RuntimeError(f"config key hardware.gpu: expected {expected!r}, this job has {found!r}; ask for that GPU")
 
 
 def _warm(request: RunRequest, approach: Approach, by_length: dict[int, list[Prompt]]) -> None:

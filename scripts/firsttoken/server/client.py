@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -25,6 +25,8 @@ GENERATOR_COMMAND = (sys.executable, "-P", "-m", "firsttoken.server.server")
 # keeps the interpreter lock, above all while it loads.
 SILENCE_S = 60.0
 LOAD_SILENCE_S = 600.0
+
+Reply = TypeVar("Reply", protocol.Saved, protocol.Inspection)
 
 
 class GeneratorError(RuntimeError):
@@ -77,8 +79,7 @@ class GeneratorClient:
     @property
     def address(self) -> Path:
         """Where others can attach to the generator that this client owns."""
-        if self._process is None:
-            raise ValueError("this client does not own its generator")
+        assert self._process is not None
         return self._process.address
 
     @property
@@ -150,11 +151,9 @@ class GeneratorClient:
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         """As `Approach.save_logits`; the generator writes the file."""
-        number = self._request = self._request + 1
-        self._send(protocol.SaveLogits(number, list(prompt_ids), list(continuation_ids), str(path.absolute())))
-        reply = self._reply(number)
-        assert isinstance(reply, protocol.Saved)
-        return reply.offered
+        self._request += 1
+        request = protocol.SaveLogits(self._request, list(prompt_ids), list(continuation_ids), str(path.absolute()))
+        return self._ask(request, protocol.Saved).offered
 
     def memory(self) -> MemoryReport:
         """As `Approach.memory`."""
@@ -169,11 +168,8 @@ class GeneratorClient:
         return self._inspect().facts
 
     def _inspect(self) -> protocol.Inspection:
-        number = self._request = self._request + 1
-        self._send(protocol.Inspect(number))
-        reply = self._reply(number)
-        assert isinstance(reply, protocol.Inspection)
-        return reply
+        self._request += 1
+        return self._ask(protocol.Inspect(self._request), protocol.Inspection)
 
     def close(self) -> None:
         """Close the connection, and end the generator if it is ours. Idempotent."""
@@ -190,10 +186,12 @@ class GeneratorClient:
 
     # ------------------------------------------------------------ plumbing
 
-    def _reply(self, number: int) -> protocol.GeneratorMessage:
-        while not self._ends(message := self._receive(), number):
+    def _ask(self, request: protocol.SaveLogits | protocol.Inspect, kind: type[Reply]) -> Reply:
+        self._send(request)
+        while not self._ends(reply := self._receive(), request.request):
             pass
-        return message
+        assert isinstance(reply, kind)
+        return reply
 
     def _receive(self) -> protocol.GeneratorMessage:
         try:
@@ -220,9 +218,9 @@ class GeneratorClient:
             raise self._died(self._exit_reason(error)) from None
 
     def _exit_reason(self, error: Exception) -> str:
-        return (
-            self._process.exit_reason() if self._process else f"the generator ended or closed this connection ({error})"
-        )
+        if self._process is None:
+            return f"the generator ended or closed this connection ({error})"
+        return self._process.exit_reason()
 
     def _silent(self) -> str:
         if self._process is None:
