@@ -8,7 +8,6 @@ starts in the pause before a request and runs beside it) and long ones (captures
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
@@ -19,7 +18,7 @@ import numpy as np
 
 from firsttoken.approaches.base import Approach
 from firsttoken.measure.clocks import StampingSink, run_request
-from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, POLL_S, Say, pool_counters
+from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, Say, pool_counters, wait_for_captures
 from firsttoken.plan import Plan, Record
 
 BURST = 8  # captures asked for at once
@@ -60,35 +59,29 @@ def measure_capture_beside(
     if len({len(prompt) for prompt in prompts}) < 1 + needed:
         raise ValueError(f"capture beside: {needed + 1} prompts of different lengths are needed, found {len(prompts)}")
     unseen = iter(fresh)
+    loads: dict[Load, int] = {"short requests": SHORT_TOKENS, "long requests": LONG_TOKENS}
+    found = {(load, beside): _Gaps() for load in loads for beside in (False, True)}
     with approach_class() as approach:
         approach.load(model_dir, _plan_for(plan, prompts))
-        alone = {"short requests": _Gaps(), "long requests": _Gaps()}
-        beside = {"short requests": _Gaps(), "long requests": _Gaps()}
         capture_ms = _capture_ms(approach, [next(unseen) for _ in range(BURST)])
         say(f"capture beside: {capture_ms:.0f} ms a capture")
         for _ in range(ROUNDS):
-            for load, tokens in (("short requests", SHORT_TOKENS), ("long requests", LONG_TOKENS)):
+            for load, tokens in loads.items():
                 for _ in range(LONG_TOKENS // tokens):
-                    alone[load].add(_request(approach, steady, tokens))
-                before = pool_counters(approach)
-                for _ in range(BURST):
-                    _request(approach, next(unseen), 1, hit=False)
-                due, deadline_s = before.ended + BURST, perf_counter() + CAPTURE_TIMEOUT_S
+                    found[load, False].add(_request(approach, steady, tokens))
+                due = _ask_for_captures(approach, [next(unseen) for _ in range(BURST)])
+                deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
                 ended = pool_counters(approach).ended
-                while ended < due or not beside[load].requests:
+                while ended < due or not found[load, True].requests:
                     if perf_counter() > deadline_s:
                         raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
                     gaps_ms, earlier = _request(approach, steady, tokens), ended
                     ended = pool_counters(approach).ended
-                    beside[load].add(gaps_ms, captures=int(ended - earlier))
+                    found[load, True].add(gaps_ms, captures=int(ended - earlier))
             say("capture beside: a round done")
         if pool_counters(approach).failed:
             raise ValueError("capture beside: a capture failed, so that nothing ran beside; see the generator's log")
-    return [
-        _row(load, kind is beside, kind[load], capture_ms if kind is beside else None)
-        for load in ("short requests", "long requests")
-        for kind in (alone, beside)
-    ]
+    return [_row(load, beside, gaps, capture_ms if beside else None) for (load, beside), gaps in found.items()]
 
 
 class _Gaps:
@@ -113,16 +106,19 @@ def _plan_for(plan: Plan, prompts: Sequence[Sequence[int]]) -> Plan:
     )
 
 
-def _capture_ms(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
-    """Of one capture, when nothing runs beside it."""
+def _ask_for_captures(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
+    """Serve lengths never seen; returns how many captures will have ended when theirs have."""
     due = pool_counters(approach).ended + len(prompts)
     for prompt in prompts:
         _request(approach, prompt, 1, hit=False)
+    return due
+
+
+def _capture_ms(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
+    """Of one capture, when nothing runs beside it."""
+    due = _ask_for_captures(approach, prompts)
     left, started_s = due - pool_counters(approach).ended, perf_counter()
-    while pool_counters(approach).ended < due:
-        if perf_counter() - started_s > CAPTURE_TIMEOUT_S:
-            raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
-        time.sleep(POLL_S)
+    wait_for_captures(approach, due)
     return 1e3 * (perf_counter() - started_s) / max(left, 1)
 
 

@@ -55,9 +55,7 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def cpu_name() -> str:
     """The processor's name as the kernel gives it."""
-    for line in (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    ):
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -85,20 +83,12 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 def git_state(folder: Path) -> tuple[str, bool]:
     """The commit and whether tracked files differ from it; ("", False) outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # --exclude: no name of a tag
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "", False
-    return commit, bool(status)
+    return found.removesuffix("-dirty"), found.endswith("-dirty")
 
 
 def record_environment(

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, Protocol, Self, cast
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -63,26 +63,16 @@ class ClientSamples(Record, frozen=True, kw_only=True):
     token_gap: list[int]
 
 
-class SharedApproach(Protocol):
-    """What an approach in two processes offers besides `Approach`: its generator takes further clients."""
-
-    @property
-    def address(self) -> Path: ...
-
-    @classmethod
-    def attach(cls, address: Path) -> Self: ...
-
-
 def measure_ipc(plan: Plan) -> list[IpcRow]:
     """A row a form, number of clients and metric, with the plan's shortest prompt."""
     length = min(plan.prompt_lengths)
     plan = msgspec.structs.replace(plan, max_context=length + TOKENS)
     alone = ClientTask(approach=ONE_PROCESS, address="", plan=plan, prompt_ids=tuple(range(length)), requests=REQUESTS)
     samples: dict[tuple[Form, int], list[ClientSamples]] = {}
-    with approach_class(TWO_PROCESSES)() as owner:
+    shared_class: Any = approach_class(TWO_PROCESSES)  # it has `address` and `attach` besides the contract
+    with shared_class() as owner:
         owner.load(Path(), plan)
-        address = str(cast(SharedApproach, owner).address)
-        shared = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=address)
+        shared = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=str(owner.address))
         for _ in range(ROUNDS):
             samples.setdefault(("one_process", 1), []).extend(_run_clients(alone, 1))
             for count in CLIENTS:
@@ -172,11 +162,10 @@ def serve_task() -> None:
 
 
 def _open_approach(task: ClientTask) -> Approach:
-    kind = approach_class(task.approach)
-    if task.address:
-        return cast(Approach, cast(type[SharedApproach], kind).attach(Path(task.address)))
-    approach = kind()
-    approach.load(Path(), task.plan)
+    kind: Any = approach_class(task.approach)
+    approach: Approach = kind.attach(Path(task.address)) if task.address else kind()
+    if not task.address:
+        approach.load(Path(), task.plan)
     return approach
 
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -109,7 +108,5 @@ class Telemetry:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

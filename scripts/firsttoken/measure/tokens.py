@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,14 @@ class TokenLog:
     """The distinct answers to each prompt, and how many requests gave each."""
 
     logits_reason: str = "the run ended before the logits were asked for"
-    _answers: dict[tuple[int, int], dict[tuple[int, ...], int]] = field(default_factory=dict)
+    _answers: defaultdict[tuple[int, int], Counter[tuple[int, ...]]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
     _logits_files: dict[tuple[int, int], str] = field(default_factory=dict)
 
     def add(self, prompt: Prompt, tokens: NDArray[Any]) -> None:
         """Count one more answer, `[new_tokens]`."""
-        counts = self._answers.setdefault((prompt.length, prompt.index), {})
-        answer = tuple(tokens.tolist())
-        counts[answer] = counts.get(answer, 0) + 1
+        self._answers[prompt.length, prompt.index][tuple(tokens.tolist())] += 1
 
     def add_logits(self, prompt: Prompt, file_name: str) -> None:
         """Name the file of a prompt's logits."""
