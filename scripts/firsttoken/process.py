@@ -60,9 +60,7 @@ def package_environment() -> dict[str, str]:
 class OwnedProcess:
     """A generator process that ends with this one. Close it on every way out; closing twice is fine."""
 
-    def __init__(
-        self, command: Sequence[str], spec: msgspec.Struct, address: Path, listener: socket.socket, spawned_ns: int
-    ) -> None:
+    def __init__(self, command: Sequence[str], spec: msgspec.Struct, address: Path, listener: socket.socket) -> None:
         """Start `command` with a `Launch` on its stdin. The folder of `address`, where `listener` listens, is removed
         at the end, also where nothing could be started."""
         self.address = address
@@ -72,7 +70,7 @@ class OwnedProcess:
             folder=str(self._folder),
             listener=listener.fileno(),
             owner=os.getpid(),
-            spawned_ns=spawned_ns,
+            spawned_ns=time.perf_counter_ns(),
         )
         try:
             self._process = subprocess.Popen(
@@ -181,7 +179,7 @@ def end_with_owner(launch: Launch, stop: Callable[[], None]) -> None:
         shutil.rmtree(launch.folder, ignore_errors=True)
         stop()
 
-    start_thread("ft-lifetime", watch)
+    start_thread("ft-owner", watch)
 
 
 def _wait_for_end(owner: int, signals: int) -> signal.Signals | None:

@@ -221,7 +221,7 @@ def test_the_generator_outlives_the_thread_that_started_it() -> None:
 
 
 def test_threads_have_the_names_that_the_kernel_shows() -> None:
-    expected = {"ft-engine", "ft-clients", "ft-lifetime"}
+    expected = {"ft-engine", "ft-clients", "ft-owner"}
     with GeneratorClient.launch(spec("counting"), COMMAND) as client:
         client.wait_until_ready()
         tasks = Path(f"/proc/{client.pid}/task")

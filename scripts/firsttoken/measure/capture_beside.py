@@ -44,11 +44,7 @@ class GapRow(Record, frozen=True, kw_only=True):
 
 
 def measure_capture_beside(
-    approach_class: type[Approach],
-    model_dir: Path,
-    plan: Plan,
-    prompts: Sequence[Sequence[int]],
-    say: Say,
+    approach_class: type[Approach], model_dir: Path, plan: Plan, prompts: Sequence[Sequence[int]], say: Say
 ) -> list[GapRow]:
     """Two rows a load. The first prompt is the one that is timed, the others, all of other lengths, are captured.
 

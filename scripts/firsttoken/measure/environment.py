@@ -23,23 +23,12 @@ from firsttoken.hardware import check_gpu, driver_versions, require_gpu, visible
 from firsttoken.plan import Device
 from firsttoken.results import Availability, Environment
 
-# Every package whose version can change a measured number or a result.
-PACKAGES = (
-    "torch", "triton", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "msgspec",
-    "tensorrt_llm", "tensorrt", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake",
-)  # fmt: skip
-# Of those, what the measured processes themselves run on; a new seaborn reruns no benchmark.
+# What the measured processes run on.
 MEASURED_PACKAGES = (
-    "torch",
-    "triton",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "msgspec",
-    "tensorrt_llm",
-    "tensorrt",
-)
+    "torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "msgspec", "tensorrt_llm", "tensorrt",
+)  # fmt: skip
+# Every package whose version can change a measured number or a result; a new seaborn reruns no benchmark.
+PACKAGES = (*MEASURED_PACKAGES, "huggingface_hub", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake")
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -92,11 +81,7 @@ def git_state(folder: Path) -> tuple[str, bool]:
 
 
 def record_environment(
-    facts: Mapping[str, Any],
-    approaches: Mapping[str, Availability],
-    threads: int,
-    folder: Path,
-    expected_gpu: str = "",
+    facts: Mapping[str, Any], approaches: Mapping[str, Availability], threads: int, folder: Path, expected_gpu: str
 ) -> Environment:
     """The machine as it is when the job runs. Raises RuntimeError where it is not the one that the config promised."""
     device: Device = facts["device"]

@@ -117,11 +117,7 @@ def measure_pool_memory(
 
 
 def measure_pool_misses(
-    approach_class: type[Approach],
-    model_dir: Path,
-    plan: Plan,
-    prompts: Sequence[Sequence[int]],
-    say: Say,
+    approach_class: type[Approach], model_dir: Path, plan: Plan, prompts: Sequence[Sequence[int]], say: Say
 ) -> list[PoolMissRow]:
     """TTFT at lengths that loading did not know, against the same lengths captured while loading.
 

@@ -8,11 +8,11 @@ requests wait for each other in the generator's queue: the first token then incl
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any, Literal
 
 import msgspec
@@ -102,8 +102,12 @@ def summarise(form: Form, clients: int, samples: Sequence[ClientSamples]) -> lis
 
 def _run_clients(task: ClientTask, count: int) -> list[ClientSamples]:
     """Start `count` client processes, let them go at once when all are warm, and collect what they saw."""
+    command = [sys.executable, "-P", "-m", "firsttoken.measure.ipc"]
     with ExitStack() as stack:
-        processes = [stack.enter_context(_start_client()) for _ in range(count)]
+        processes = [
+            stack.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, env=package_environment()))
+            for _ in range(count)
+        ]
         try:
             for process in processes:
                 _tell(process, msgspec.json.encode(task))
@@ -118,23 +122,13 @@ def _run_clients(task: ClientTask, count: int) -> list[ClientSamples]:
             raise
 
 
-def _start_client() -> subprocess.Popen[bytes]:
-    """A process that runs `serve_task` with this very package."""
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "firsttoken.measure.ipc"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=package_environment(),
-    )
-
-
-def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+def _tell(process: Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
     process.stdin.write(line + b"\n")
     process.stdin.flush()
 
 
-def _hear(process: subprocess.Popen[bytes]) -> bytes:
+def _hear(process: Popen[bytes]) -> bytes:
     """The client's next line. Raises RuntimeError if it ended instead; its traceback is on stderr."""
     assert process.stdout is not None
     line = process.stdout.readline()

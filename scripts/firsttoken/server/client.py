@@ -21,8 +21,8 @@ from firsttoken.server import protocol
 # -P: nothing from the working directory
 GENERATOR_COMMAND = (sys.executable, "-P", "-m", "firsttoken.server.server")
 
-# The generator sends a heartbeat a second while a client waits; its sender thread may be held up by a library that
-# keeps the interpreter lock, above all while it loads.
+# The generator sends a heartbeat a second while a client waits; a library that keeps the interpreter lock may hold it
+# up, above all while it loads.
 SILENCE_S = 60.0
 LOAD_SILENCE_S = 600.0
 
@@ -60,10 +60,9 @@ class GeneratorClient:
     @classmethod
     def launch(cls, spec: EngineSpec, command: Sequence[str] = GENERATOR_COMMAND, silence_s: float = SILENCE_S) -> Self:
         """Start a generator process that ends with this one. `close` ends it."""
-        spawned_ns = time.perf_counter_ns()
         address = private_folder() / "socket"
         with protocol.listen(address) as listener:
-            process = OwnedProcess(command, spec, address, listener, spawned_ns)
+            process = OwnedProcess(command, spec, address, listener)
             try:
                 # It waits in the listener's queue until the generator accepts it.
                 return cls(protocol.connect(address), process, silence_s)

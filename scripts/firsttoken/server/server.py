@@ -4,7 +4,7 @@
                  one after another, sends tokens without blocking
     ft-clients   accepts and reads while the engine loads or runs; sends what a slow client's socket did not take at
                  once; heartbeats
-    ft-lifetime  ends the process with its owner (see `process`)
+    ft-owner     ends the process with its owner (see `process`)
 
 An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO
 queue.
@@ -164,8 +164,8 @@ class Generator:
                 offered = engine.save_logits(request.prompt_ids, request.continuation_ids, Path(request.path))
                 job.client.finish(job, protocol.Saved(request.request, offered))
             else:
-                answer = protocol.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
-                job.client.finish(job, answer)
+                reply = protocol.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
+                job.client.finish(job, reply)
         except ValueError as error:
             job.client.finish(job, protocol.RequestFailed(request.request, "invalid", _one_line(str(error))))
         except Exception as error:

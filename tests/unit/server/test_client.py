@@ -1,4 +1,4 @@
-"""A client and its generator process: answers, errors, death, silence."""
+"""A client and its generator process: replies, errors, death, silence."""
 
 from __future__ import annotations
 

@@ -34,9 +34,7 @@ def manifest_path(engine_dir: Path) -> Path:
 def require_environment() -> dict[str, str]:
     """The installed versions. Raises RuntimeError with one line where they are not those of TensorRT-LLM 1.2.1."""
     versions = settings.installed_versions()
-    problem = settings.version_problem(versions)
-    if problem:
-        raise RuntimeError(problem)
+    settings.require_versions(versions)
     return versions
 
 

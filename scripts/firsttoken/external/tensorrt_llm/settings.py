@@ -177,11 +177,12 @@ def container_problem(host_python: str) -> str:
     )
 
 
-def version_problem(versions: Mapping[str, str]) -> str:
-    """What in `versions` TensorRT-LLM 1.2.1 does not run with, as one line; "" when all is right."""
+def require_versions(versions: Mapping[str, str]) -> None:
+    """Raise RuntimeError with one line where these are not the versions that TensorRT-LLM 1.2.1 runs with."""
     wrong = []
     for name, wanted in REQUIRED_VERSIONS.items():
         found = versions.get(name, "")
         if not any(found == prefix or found.startswith(f"{prefix}.") for prefix in wanted):
             wrong.append(f"{name} {found or 'is missing'} (needs {' or '.join(wanted)})")
-    return f"not the environment of TensorRT-LLM {VERSION}: {', '.join(wrong)}; {HOW_TO_INSTALL}" if wrong else ""
+    if wrong:
+        raise RuntimeError(f"not the environment of TensorRT-LLM {VERSION}: {', '.join(wrong)}; {HOW_TO_INSTALL}")
