@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -43,6 +43,11 @@ class GapRow(Record, frozen=True, kw_only=True):
     capture_ms: float | None  # of one, while the engine had nothing else to do
 
 
+class _Served(NamedTuple):
+    gaps_ms: list[float]
+    captures: int  # that ended meanwhile
+
+
 def measure_capture_beside(
     approach_class: type[Approach], model_dir: Path, plan: Plan, prompts: Sequence[Sequence[int]], say: Say
 ) -> list[GapRow]:
@@ -56,7 +61,7 @@ def measure_capture_beside(
         raise ValueError(f"capture beside: {needed + 1} prompts of different lengths are needed, found {len(prompts)}")
     unseen = iter(fresh)
     loads: dict[Load, int] = {"short requests": SHORT_TOKENS, "long requests": LONG_TOKENS}
-    found = {(load, beside): _Gaps() for load in loads for beside in (False, True)}
+    found: dict[tuple[Load, bool], list[_Served]] = {(load, beside): [] for load in loads for beside in (False, True)}
     with approach_class() as approach:
         approach.load(model_dir, _plan_for(plan, prompts))
         capture_ms = _capture_ms(approach, [next(unseen) for _ in range(BURST)])
@@ -64,31 +69,20 @@ def measure_capture_beside(
         for _ in range(ROUNDS):
             for load, tokens in loads.items():
                 for _ in range(LONG_TOKENS // tokens):
-                    found[load, False].add(_request(approach, steady, tokens))
+                    found[load, False].append(_Served(_request(approach, steady, tokens), captures=0))
                 due = _ask_for_captures(approach, [next(unseen) for _ in range(BURST)])
                 deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
                 ended = pool_counters(approach).ended
-                while ended < due or not found[load, True].requests:
+                while ended < due or not found[load, True]:
                     if perf_counter() > deadline_s:
                         raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
                     gaps_ms, earlier = _request(approach, steady, tokens), ended
                     ended = pool_counters(approach).ended
-                    found[load, True].add(gaps_ms, captures=int(ended - earlier))
+                    found[load, True].append(_Served(gaps_ms, int(ended - earlier)))
             say("capture beside: a round done")
         if pool_counters(approach).failed:
             raise ValueError("capture beside: a capture failed, so that nothing ran beside; see the generator's log")
-    return [_row(load, beside, gaps, capture_ms if beside else None) for (load, beside), gaps in found.items()]
-
-
-class _Gaps:
-    def __init__(self) -> None:
-        self.values_ms: list[float] = []
-        self.requests = self.captures = 0
-
-    def add(self, gaps_ms: list[float], captures: int = 0) -> None:
-        self.values_ms += gaps_ms
-        self.requests += 1
-        self.captures += captures
+    return [_row(load, beside, served, capture_ms if beside else None) for (load, beside), served in found.items()]
 
 
 def _plan_for(plan: Plan, prompts: Sequence[Sequence[int]]) -> Plan:
@@ -129,16 +123,16 @@ def _request(approach: Approach, prompt: Sequence[int], tokens: int, hit: bool =
     return gaps_ms
 
 
-def _row(load: Load, beside: bool, gaps: _Gaps, capture_ms: float | None) -> GapRow:
-    values = np.array(gaps.values_ms)
+def _row(load: Load, beside: bool, requests: list[_Served], capture_ms: float | None) -> GapRow:
+    values = np.concatenate([request.gaps_ms for request in requests])
     return GapRow(
         load=load,
         beside=beside,
-        requests=gaps.requests,
+        requests=len(requests),
         gaps=len(values),
         median_ms=float(np.median(values)),
         p99_ms=float(np.quantile(values, 0.99)),
         max_ms=float(values.max()),
-        captures=gaps.captures,
+        captures=sum(request.captures for request in requests),
         capture_ms=capture_ms,
     )
