@@ -22,7 +22,7 @@ from firsttoken.files import write_json
 from firsttoken.hardware import check_gpu
 from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
 from firsttoken.measure.run_record import Run, RunOutputs, RunRequest
-from firsttoken.measure.sample_buffer import SampleBuffer, write_samples
+from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import save_logits
 from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
@@ -51,7 +51,7 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     telemetry = run.telemetry()
     tainted = run.tainted(telemetry)
     record = run.record(telemetry, int(tainted.sum()))
-    write_samples(outputs.samples, samples.table(request.approach, request.repeat, tainted))
+    samples.write(outputs.samples, request.approach, request.repeat, tainted)
     write_json(outputs.tokens, run.tokens.record(request.approach, request.repeat))
     write_json(outputs.record, record)
     return record
