@@ -5,7 +5,7 @@
    requests of one token and of eight, back to back and after a pause in which both sides fall asleep. The null engine
    pushes its eight in one burst. Where no core is idle, the kernel wakes the client on the engine's own core, and it
    reads the first token only when the burst is over.
-3. The choice of `server/sender.py`: the engine thread sends a token itself, or hands it to a sender thread.
+3. The choice of `server/connection.py`: the engine thread sends a token itself, or hands it to a sender thread.
 
 Targets on 2 cores that do nothing else: a first token gains under 60 us (median), a token gap under 30 us. Another load
 on the machine adds to everything, so the best of several repeats is shown beside the median of all.

@@ -71,6 +71,12 @@ def require_gpu() -> Gpu:
     return gpu
 
 
+def check_gpu(expected: str, found: str) -> None:
+    """Raise RuntimeError where this job runs on another GPU than the config says; "" matches any."""
+    if expected and found and found != expected:
+        raise RuntimeError(f"config key hardware.gpu: expected {expected!r}, this job has {found!r}; ask for that GPU")
+
+
 def driver_versions() -> tuple[str, str]:
     """The NVIDIA driver's version and the newest CUDA version that it supports; ("", "") without a driver."""
     with nvml() as driver:

@@ -34,10 +34,7 @@ JOB_GRACE_S = 20  # a rule's script: from SIGTERM to ending at once
 LAST_LINES = 8  # of the generator's output that an error message quotes
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_PR_SET_NAME = 15
-_OWNER_DIED = (
-    signal.SIGHUP
-)  # the kernel also sends it when only the owner's starting *thread* ended: see `_wait_for_end`
+_OWNER_DIED = signal.SIGHUP  # also sent when only the owner's starting *thread* ended: see `_wait_for_end`
 
 
 class Launch(Record, frozen=True, kw_only=True):
@@ -63,9 +60,7 @@ def package_environment() -> dict[str, str]:
 class OwnedProcess:
     """A generator process that ends with this one. Close it on every way out; closing twice is fine."""
 
-    def __init__(
-        self, command: Sequence[str], spec: msgspec.Struct, address: Path, listener: socket.socket, spawned_ns: int
-    ) -> None:
+    def __init__(self, command: Sequence[str], spec: msgspec.Struct, address: Path, listener: socket.socket) -> None:
         """Start `command` with a `Launch` on its stdin. The folder of `address`, where `listener` listens, is removed
         at the end, also where nothing could be started."""
         self.address = address
@@ -75,10 +70,18 @@ class OwnedProcess:
             folder=str(self._folder),
             listener=listener.fileno(),
             owner=os.getpid(),
-            spawned_ns=spawned_ns,
+            spawned_ns=time.perf_counter_ns(),
         )
         try:
-            self._process = _spawn(command, listener.fileno())
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,  # what libraries print there goes to our stderr as well
+                stderr=subprocess.STDOUT,
+                pass_fds=[listener.fileno()],
+                env=package_environment(),
+                start_new_session=True,  # a terminal's Ctrl-C reaches only the owner, which then ends it in order
+            )
         except BaseException:
             shutil.rmtree(self._folder, ignore_errors=True)
             raise
@@ -94,19 +97,14 @@ class OwnedProcess:
         """How it died and what it said last, on one line. To be called when its connection has ended."""
         if self._process.returncode is None and not _wait_until_exit(self.pid, STOP_GRACE_S):
             return f"generator process {self.pid} closed its connection but still runs"
-        self.kill()  # what it had started
-        code = self._process.wait()
-        self._relay.join(1.0)
+        code = self._reap()
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last_lines = " | ".join(self._last_lines.copy()) or "(nothing)"
         return f"generator process {self.pid} {end}; its last output: {last_lines}"
 
     def state(self) -> str:
-        """The kernel's one-word state of the process, e.g. `T (stopped)`."""
-        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
-            if line.startswith("State:"):
-                return line.removeprefix("State:").strip()
-        return "unknown"
+        """The kernel's letter for the state of the process, e.g. T when it is stopped; see proc_pid_stat(5)."""
+        return Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
 
     def kill(self) -> None:
         """End it and what it started, at once; `close` is still to be called."""
@@ -122,10 +120,15 @@ class OwnedProcess:
             self._process.stdin.close()
         if self._process.returncode is None:
             _wait_until_exit(self.pid, STOP_GRACE_S)
-            self.kill()
-        self._process.wait()
-        self._relay.join(1.0)
+        self._reap()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _reap(self) -> int:
+        """Kill what still runs of it and what it had started; returns the exit code."""
+        self.kill()
+        code = self._process.wait()
+        self._relay.join(1.0)
+        return code
 
 
 def private_folder() -> Path:
@@ -133,19 +136,6 @@ def private_folder() -> Path:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     base = runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else None
     return Path(tempfile.mkdtemp(prefix="firsttoken-", dir=base))  # mode 0700
-
-
-def _spawn(command: Sequence[str], listener: int) -> subprocess.Popen[bytes]:
-    """The generator: own session, so that a terminal's Ctrl-C reaches only the owner, which then ends it in order."""
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,  # what libraries print there goes to our stderr as well: our stdout is not theirs
-        stderr=subprocess.STDOUT,
-        pass_fds=[listener],
-        env=package_environment(),
-        start_new_session=True,
-    )
 
 
 def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:
@@ -162,9 +152,7 @@ def _wait_until_exit(pid: int, timeout_s: float) -> bool:
     """Wait for our child's end without reaping it; False when it still runs after `timeout_s`."""
     descriptor = os.pidfd_open(pid)
     try:
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        return bool(poll.poll(timeout_s * 1000))
+        return bool(select.select([descriptor], [], [], timeout_s)[0])
     finally:
         os.close(descriptor)
 
@@ -177,42 +165,35 @@ def end_with_owner(launch: Launch, stop: Callable[[], None]) -> None:
 
     To be called in the main thread. The process then has STOP_GRACE_S seconds left.
     """
-    signal_in, signal_out = socket.socketpair()
-    signal_in.setblocking(False)
-    signal_out.setblocking(False)
-    signal.set_wakeup_fd(signal_out.fileno(), warn_on_full_buffer=False)
+    signals, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, _OWNER_DIED):
-        signal.signal(number, lambda *_: None)  # the interpreter's own handler writes the number to the wake-up socket
-    _prctl(_PR_SET_PDEATHSIG, _OWNER_DIED)
-    ends = (signal_in, signal_out)
-    start_thread("ft-lifetime", lambda: _watch(launch, ends, stop))
+        signal.signal(number, lambda *_: None)  # the interpreter's own handler writes the number to the pipe
+    signal_on_parent_death(_OWNER_DIED)
+
+    def watch() -> None:
+        received = _wait_for_end(launch.owner, signals)
+        if received is not None:
+            print(f"generator: ends, since it received {received.name}", file=sys.stderr, flush=True)
+        signal.alarm(STOP_GRACE_S)  # SIGALRM has no handler here: it ends the process whatever its threads do
+        shutil.rmtree(launch.folder, ignore_errors=True)
+        stop()
+
+    start_thread("ft-owner", watch)
 
 
-def _watch(launch: Launch, ends: tuple[socket.socket, socket.socket], stop: Callable[[], None]) -> None:
-    received = _wait_for_end(launch.owner, ends[0])
-    if received is not None:
-        print(f"generator: ends, since it received {received.name}", file=sys.stderr, flush=True)
-    signal.alarm(STOP_GRACE_S)  # SIGALRM has no handler here: it ends the process whatever its threads do
-    shutil.rmtree(launch.folder, ignore_errors=True)
-    stop()
-
-
-def _wait_for_end(owner: int, signals: socket.socket) -> signal.Signals | None:
+def _wait_for_end(owner: int, signals: int) -> signal.Signals | None:
     """Returns the signal that asked for the end, or None when the owner is gone or closed the pipe."""
     stdin = sys.stdin.fileno()
-    poll = select.poll()
-    poll.register(stdin, select.POLLIN)
-    poll.register(signals, select.POLLIN)
     while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == stdin and not os.read(stdin, 4096):
+        ready = select.select([stdin, signals], [], [])[0]
+        if stdin in ready and not os.read(stdin, 4096):
+            return None
+        for number in os.read(signals, 64) if signals in ready else b"":
+            if number != _OWNER_DIED:
+                return signal.Signals(number)
+            if os.getppid() != owner:  # else only the thread that started us ended
                 return None
-            if descriptor == signals.fileno():
-                for number in signals.recv(64):
-                    if number != _OWNER_DIED:
-                        return signal.Signals(number)
-                    if os.getppid() != owner:  # else only the thread that started us ended
-                        return None
 
 
 def end_now() -> NoReturn:
@@ -226,15 +207,16 @@ def end_now() -> NoReturn:
 
 
 def signal_on_parent_death(number: int) -> None:
-    """Let the kernel send this process `number` when its parent ends. For `preexec_fn`: the child calls it before it
-    starts."""
-    _prctl(_PR_SET_PDEATHSIG, number)
+    """Let the kernel send this process `number` when its parent ends; also for `preexec_fn`."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(number), *[ctypes.c_ulong(0)] * 3) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
 
 
 def end_with(ancestor: int) -> None:
     """Send ourselves SIGTERM when the process `ancestor` ends, and end at once if that does not help.
 
-    A thread waits for it, which sleeps in the kernel and costs nothing.
+    A thread waits for it in the kernel.
     """
     watched = os.pidfd_open(ancestor)
 
@@ -276,11 +258,4 @@ def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
 def name_this_thread(name: str) -> None:
     """Give the calling thread a name, for Python and for the kernel."""
     threading.current_thread().name = name
-    _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
-
-
-def _prctl(option: int, argument: int | ctypes.c_char_p) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    value = argument if isinstance(argument, ctypes.c_char_p) else ctypes.c_ulong(argument)
-    if libc.prctl(ctypes.c_int(option), value, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl({option}) failed")
+    Path("/proc/thread-self/comm").write_text(name)

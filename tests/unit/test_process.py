@@ -217,11 +217,11 @@ def test_the_generator_outlives_the_thread_that_started_it() -> None:
     thread.start()
     thread.join()
     with box[0] as client:
-        assert client.generate([1], 50, lambda token: None) == 50
+        client.generate([1], 50, lambda token: None)
 
 
 def test_threads_have_the_names_that_the_kernel_shows() -> None:
-    expected = {"ft-engine", "ft-sender", "ft-acceptor", "ft-reader", "ft-lifetime"}
+    expected = {"ft-engine", "ft-clients", "ft-owner"}
     with GeneratorClient.launch(spec("counting"), COMMAND) as client:
         client.wait_until_ready()
         tasks = Path(f"/proc/{client.pid}/task")
@@ -239,7 +239,7 @@ def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkey
     with GeneratorClient.launch(null) as client:
         client.wait_until_ready()
         assert client.address.is_relative_to(base) and len(str(client.address)) > 108
-        assert client.generate([1], 3, lambda token: None) == 3
+        client.generate([1], 3, lambda token: None)
     assert list(base.iterdir()) == []
 
 

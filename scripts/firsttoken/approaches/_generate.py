@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import Facts, MemoryReport, SetupTimes
 
@@ -27,19 +27,6 @@ class _SinkStreamer:
 
     def end(self) -> None:
         pass
-
-
-class _Discard:
-    """A sink for warm-up: counts."""
-
-    def __init__(self) -> None:
-        self.tokens = 0
-
-    def push(self, token: int) -> None:
-        self.tokens += 1
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        self.tokens += len(tokens)
 
 
 class GenerateApproach(Approach):
@@ -86,7 +73,7 @@ class GenerateApproach(Approach):
         # The longest first: a static cache takes its size from it.
         for length in sorted(self._plan.prompt_lengths, reverse=True):
             for _ in range(2):
-                self._run([1] * length, self._plan.new_tokens, _Discard())
+                self._run([1] * length, self._plan.new_tokens, DiscardingSink())
 
     def _check_one_prefill_a_request(self) -> None:
         lengths: list[int] = []
@@ -97,7 +84,7 @@ class GenerateApproach(Approach):
         prompt_length = self._plan.prompt_lengths[0]
         hook = self._model.register_forward_pre_hook(record, with_kwargs=True)
         try:
-            self._run([1] * prompt_length, self._plan.new_tokens, _Discard())
+            self._run([1] * prompt_length, self._plan.new_tokens, DiscardingSink())
         finally:
             hook.remove()
         expected = [prompt_length] + [1] * (self._plan.new_tokens - 1)

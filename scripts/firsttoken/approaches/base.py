@@ -12,7 +12,6 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import ClassVar, Literal, Protocol, Self
 
 from firsttoken.plan import Device, Plan
@@ -27,6 +26,16 @@ class TokenSink(Protocol):
 
     def push_chunk(self, tokens: Sequence[int]) -> None:
         """Several tokens that became visible together."""
+
+
+class DiscardingSink:
+    """A `TokenSink` for warm-up."""
+
+    def push(self, token: int) -> None:
+        pass
+
+    def push_chunk(self, tokens: Sequence[int]) -> None:
+        pass
 
 
 class Approach(ABC):
@@ -89,9 +98,7 @@ class Approach(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -11,22 +11,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firsttoken.approaches.base import Approach, TokenSink
+from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.tensorrt_llm import engine as trtllm_engine
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
 from firsttoken.plan import Device, Plan, Unsupported
 from firsttoken.results import Availability, Facts, SetupTimes
-
-
-class _Discard:
-    """A sink for warm-up."""
-
-    def push(self, token: int) -> None:
-        pass
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        pass
 
 
 class TensorRTLLM(Approach):
@@ -99,7 +89,7 @@ class TensorRTLLM(Approach):
         self._timings = _ExecutorTimings()
         for length in plan.prompt_lengths:
             for _ in range(2):
-                self.generate([1] * length, plan.new_tokens, _Discard())
+                self.generate([1] * length, plan.new_tokens, DiscardingSink())
         self._timings = _ExecutorTimings()
         warm = time.perf_counter()
         return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)
@@ -145,7 +135,10 @@ class TensorRTLLM(Approach):
             "single_process": float(self._plan.tensorrt_llm.single_process),
             "cuda_graph_mode": float(self.graphs),
             "kv_cache_tokens": sizes.kv_cache_tokens,
-            **self._timings.sums(),
+            "executor_requests": self._timings.requests,
+            "executor_queue_ms_sum": self._timings.queue_ms,
+            "executor_ttft_ms_sum": self._timings.ttft_ms,
+            "executor_request_ms_sum": self._timings.request_ms,
         }
 
     def facts(self) -> Facts:
@@ -164,30 +157,23 @@ class TensorRTLLM(Approach):
 
 
 class _ExecutorTimings:
-    """Sums of what the executor says of each request (`request_perf_metrics.timing_metrics`, times as timedelta)."""
+    """Sums of what the executor says of each request (`request_perf_metrics.timing_metrics`, times as timedelta).
+
+    Milliseconds over all requests so far: sums, so that the harness can tell what the measured ones add.
+    """
 
     def __init__(self) -> None:
-        self._requests = 0
-        self._queue_s = self._first_token_s = self._request_s = 0.0
+        self.requests = self.queue_ms = self.ttft_ms = self.request_ms = 0.0
 
     def add(self, metrics: Any) -> None:
         """Count one request. Raises RuntimeError where KV blocks of an earlier request were reused: no fair prefill."""
         if metrics is None:
             return
         times = metrics.timing_metrics
-        self._requests += 1
-        self._queue_s += (times.first_scheduled_time - times.arrival_time).total_seconds()
-        self._first_token_s += (times.first_token_time - times.arrival_time).total_seconds()
-        self._request_s += (times.last_token_time - times.arrival_time).total_seconds()
+        self.requests += 1
+        self.queue_ms += (times.first_scheduled_time - times.arrival_time).total_seconds() * 1e3
+        self.ttft_ms += (times.first_token_time - times.arrival_time).total_seconds() * 1e3
+        self.request_ms += (times.last_token_time - times.arrival_time).total_seconds() * 1e3
         reused = metrics.kv_cache_metrics.num_reused_blocks
         if reused:
             raise RuntimeError(f"TensorRT-LLM reused {reused} KV blocks of an earlier prompt; block reuse must be off")
-
-    def sums(self) -> dict[str, float]:
-        """Milliseconds over all requests so far: sums, so that the harness can tell what the measured ones add."""
-        return {
-            "executor_requests": float(self._requests),
-            "executor_queue_ms_sum": self._queue_s * 1e3,
-            "executor_ttft_ms_sum": self._first_token_s * 1e3,
-            "executor_request_ms_sum": self._request_s * 1e3,
-        }

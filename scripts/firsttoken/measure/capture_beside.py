@@ -8,18 +8,17 @@ starts in the pause before a request and runs beside it) and long ones (captures
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from firsttoken.approaches.base import Approach
 from firsttoken.measure.clocks import StampingSink, run_request
-from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, POLL_S, Say, pool_counters
+from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, Say, pool_counters, wait_for_captures
 from firsttoken.plan import Plan, Record
 
 BURST = 8  # captures asked for at once
@@ -44,12 +43,13 @@ class GapRow(Record, frozen=True, kw_only=True):
     capture_ms: float | None  # of one, while the engine had nothing else to do
 
 
+class _Served(NamedTuple):
+    gaps_ms: list[float]
+    captures: int  # that ended meanwhile
+
+
 def measure_capture_beside(
-    approach_class: type[Approach],
-    model_dir: Path,
-    plan: Plan,
-    prompts: Sequence[Sequence[int]],
-    say: Say,
+    approach_class: type[Approach], model_dir: Path, plan: Plan, prompts: Sequence[Sequence[int]], say: Say
 ) -> list[GapRow]:
     """Two rows a load. The first prompt is the one that is timed, the others, all of other lengths, are captured.
 
@@ -60,46 +60,29 @@ def measure_capture_beside(
     if len({len(prompt) for prompt in prompts}) < 1 + needed:
         raise ValueError(f"capture beside: {needed + 1} prompts of different lengths are needed, found {len(prompts)}")
     unseen = iter(fresh)
+    loads: dict[Load, int] = {"short requests": SHORT_TOKENS, "long requests": LONG_TOKENS}
+    found: dict[tuple[Load, bool], list[_Served]] = {(load, beside): [] for load in loads for beside in (False, True)}
     with approach_class() as approach:
         approach.load(model_dir, _plan_for(plan, prompts))
-        alone = {"short requests": _Gaps(), "long requests": _Gaps()}
-        beside = {"short requests": _Gaps(), "long requests": _Gaps()}
         capture_ms = _capture_ms(approach, [next(unseen) for _ in range(BURST)])
         say(f"capture beside: {capture_ms:.0f} ms a capture")
         for _ in range(ROUNDS):
-            for load, tokens in (("short requests", SHORT_TOKENS), ("long requests", LONG_TOKENS)):
+            for load, tokens in loads.items():
                 for _ in range(LONG_TOKENS // tokens):
-                    alone[load].add(_request(approach, steady, tokens))
-                before = pool_counters(approach)
-                for _ in range(BURST):
-                    _request(approach, next(unseen), 1, hit=False)
-                due, deadline_s = before.ended + BURST, perf_counter() + CAPTURE_TIMEOUT_S
+                    found[load, False].append(_Served(_request(approach, steady, tokens), captures=0))
+                due = _ask_for_captures(approach, [next(unseen) for _ in range(BURST)])
+                deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
                 ended = pool_counters(approach).ended
-                while ended < due or not beside[load].requests:
+                while ended < due or not found[load, True]:
                     if perf_counter() > deadline_s:
                         raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
                     gaps_ms, earlier = _request(approach, steady, tokens), ended
                     ended = pool_counters(approach).ended
-                    beside[load].add(gaps_ms, captures=int(ended - earlier))
+                    found[load, True].append(_Served(gaps_ms, int(ended - earlier)))
             say("capture beside: a round done")
         if pool_counters(approach).failed:
             raise ValueError("capture beside: a capture failed, so that nothing ran beside; see the generator's log")
-    return [
-        _row(load, kind is beside, kind[load], capture_ms if kind is beside else None)
-        for load in ("short requests", "long requests")
-        for kind in (alone, beside)
-    ]
-
-
-class _Gaps:
-    def __init__(self) -> None:
-        self.values_ms: list[float] = []
-        self.requests = self.captures = 0
-
-    def add(self, gaps_ms: list[float], captures: int = 0) -> None:
-        self.values_ms += gaps_ms
-        self.requests += 1
-        self.captures += captures
+    return [_row(load, beside, served, capture_ms if beside else None) for (load, beside), served in found.items()]
 
 
 def _plan_for(plan: Plan, prompts: Sequence[Sequence[int]]) -> Plan:
@@ -113,16 +96,19 @@ def _plan_for(plan: Plan, prompts: Sequence[Sequence[int]]) -> Plan:
     )
 
 
-def _capture_ms(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
-    """Of one capture, when nothing runs beside it."""
+def _ask_for_captures(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
+    """Serve lengths never seen; returns how many captures will have ended when theirs have."""
     due = pool_counters(approach).ended + len(prompts)
     for prompt in prompts:
         _request(approach, prompt, 1, hit=False)
+    return due
+
+
+def _capture_ms(approach: Approach, prompts: Sequence[Sequence[int]]) -> float:
+    """Of one capture, when nothing runs beside it."""
+    due = _ask_for_captures(approach, prompts)
     left, started_s = due - pool_counters(approach).ended, perf_counter()
-    while pool_counters(approach).ended < due:
-        if perf_counter() - started_s > CAPTURE_TIMEOUT_S:
-            raise RuntimeError(f"capture beside: captures did not end within {CAPTURE_TIMEOUT_S:.0f} s")
-        time.sleep(POLL_S)
+    wait_for_captures(approach, due)
     return 1e3 * (perf_counter() - started_s) / max(left, 1)
 
 
@@ -137,16 +123,16 @@ def _request(approach: Approach, prompt: Sequence[int], tokens: int, hit: bool =
     return gaps_ms
 
 
-def _row(load: Load, beside: bool, gaps: _Gaps, capture_ms: float | None) -> GapRow:
-    values = np.array(gaps.values_ms)
+def _row(load: Load, beside: bool, requests: list[_Served], capture_ms: float | None) -> GapRow:
+    values = np.concatenate([request.gaps_ms for request in requests])
     return GapRow(
         load=load,
         beside=beside,
-        requests=gaps.requests,
+        requests=len(requests),
         gaps=len(values),
         median_ms=float(np.median(values)),
         p99_ms=float(np.quantile(values, 0.99)),
         max_ms=float(values.max()),
-        captures=gaps.captures,
+        captures=sum(request.captures for request in requests),
         capture_ms=capture_ms,
     )

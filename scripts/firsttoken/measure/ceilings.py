@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
     import torch
 
 REPEATS = 12
-LEAST_SAMPLE_S = {
-    "cpu": 0.02,
-    "cuda": 0.005,
-}  # a sample repeats its kernel for this long; clocks and ticks vanish in it
+# A sample repeats its kernel for this long; clocks and ticks vanish in it.
+LEAST_SAMPLE_S = {"cpu": 0.02, "cuda": 0.005}
 WARM_S = {"cpu": 0.1, "cuda": 0.5}  # a GPU needs this long to raise its clocks
 CACHES_READ = 8  # the buffer is this many times the last-level cache
 LEAST_BUFFER_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
@@ -44,12 +41,16 @@ def measure_ceilings(
 
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError("ceilings: the study's device is cuda, but torch finds no CUDA device")
-    cache_bytes = (
-        int(torch.cuda.get_device_properties(0).L2_cache_size) if device == "cuda" else last_level_cache_bytes()
-    )
-    with torch.inference_mode(), intra_op_threads(threads):
-        reads = best_of(read_kernels(device, cache_bytes), device)
-        products = best_of(matrix_kernels(device, getattr(torch, dtype)), device)
+    on_gpu = device == "cuda"
+    cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size if on_gpu else last_level_cache_bytes()
+    threads_before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            reads = best_of(read_kernels(device, cache_bytes), device)
+            products = best_of(matrix_kernels(device, getattr(torch, dtype)), device)
+    finally:
+        torch.set_num_threads(threads_before)
     rates = Rates(max(reads), max(products), cache_bytes)
     return Ceilings(
         device=device,
@@ -62,19 +63,6 @@ def measure_ceilings(
         weights_fit_in_cache=weights_fit_in_cache(manifest, dtype, cache_bytes),
         floors=tuple(floor(manifest, dtype, rates, length, new_tokens) for length in prompt_lengths),
     )
-
-
-@contextmanager
-def intra_op_threads(threads: int) -> Iterator[None]:
-    """torch with this many threads, and as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def read_kernels(device: Device, cache_bytes: int) -> Iterator[tuple[float, Callable[[], object]]]:
@@ -158,12 +146,7 @@ def last_level_cache_bytes() -> int:
             if (index / "type").read_text().strip() == "Instruction":
                 continue
             level = int((index / "level").read_text())
-            found[level, (index / "shared_cpu_list").read_text()] = _size_bytes((index / "size").read_text())
+            size_kib = int((index / "size").read_text().strip().removesuffix("K"))  # the kernel's only unit here
+            found[level, (index / "shared_cpu_list").read_text()] = size_kib << 10
     last_level = max((level for level, _ in found), default=0)
     return sum(size for (level, _), size in found.items() if level == last_level)
-
-
-def _size_bytes(text: str) -> int:
-    text = text.strip()
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    return int(text[:-1]) * units[text[-1]] if text[-1] in units else int(text)

@@ -19,27 +19,16 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from firsttoken.hardware import driver_versions, require_gpu, visible_gpu
+from firsttoken.hardware import check_gpu, driver_versions, require_gpu, visible_gpu
 from firsttoken.plan import Device
 from firsttoken.results import Availability, Environment
 
-# Every package whose version can change a measured number or a result.
-PACKAGES = (
-    "torch", "triton", "transformers", "tokenizers", "safetensors", "huggingface_hub", "numpy", "msgspec",
-    "tensorrt_llm", "tensorrt", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake",
-)  # fmt: skip
-# Of those, what the measured processes themselves run on; a new seaborn reruns no benchmark.
+# What the measured processes run on.
 MEASURED_PACKAGES = (
-    "torch",
-    "triton",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "msgspec",
-    "tensorrt_llm",
-    "tensorrt",
-)
+    "torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "msgspec", "tensorrt_llm", "tensorrt",
+)  # fmt: skip
+# Every package whose version can change a measured number or a result; a new seaborn reruns no benchmark.
+PACKAGES = (*MEASURED_PACKAGES, "huggingface_hub", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake")
 
 
 def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
@@ -55,9 +44,7 @@ def package_versions(names: Sequence[str] = PACKAGES) -> dict[str, str]:
 
 def cpu_name() -> str:
     """The processor's name as the kernel gives it."""
-    for line in (
-        Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    ):
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
@@ -85,34 +72,22 @@ def fingerprint(facts: Mapping[str, Any]) -> str:
 
 def git_state(folder: Path) -> tuple[str, bool]:
     """The commit and whether tracked files differ from it; ("", False) outside a checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # --exclude: no name of a tag
     try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True
-        ).stdout.strip()
-        status = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "", False
-    return commit, bool(status)
+    return found.removesuffix("-dirty"), found.endswith("-dirty")
 
 
 def record_environment(
-    facts: Mapping[str, Any],
-    approaches: Mapping[str, Availability],
-    threads: int,
-    folder: Path,
-    expected_gpu: str = "",
+    facts: Mapping[str, Any], approaches: Mapping[str, Availability], threads: int, folder: Path, expected_gpu: str
 ) -> Environment:
     """The machine as it is when the job runs. Raises RuntimeError where it is not the one that the config promised."""
     device: Device = facts["device"]
-    gpu, (driver, cuda) = (require_gpu(), driver_versions()) if device == "cuda" else (None, ("", ""))
-    if expected_gpu and gpu and gpu.name != expected_gpu:
-        raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
+    gpu = require_gpu() if device == "cuda" else None
+    driver, cuda = driver_versions() if gpu else ("", "")
+    check_gpu(expected_gpu, gpu.name if gpu else "")
     commit, dirty = git_state(folder)
     return Environment(
         fingerprint=fingerprint(facts),

@@ -96,18 +96,28 @@ def measure_pool_memory(
                 failed = pool_counters(approach).failed
                 _serve_until_captured(approach, prompt, plan.new_tokens)
                 if pool_counters(approach).failed == failed:  # else a second miss would ask for another capture
-                    _ttft_ms(approach, prompt, plan.new_tokens)
-                rows.append(_memory_row(mode, step, len(prompt), approach, tree, used_bytes()))
+                    _serve("after_capture", approach, prompt, plan.new_tokens)
+                memory, pool = approach.memory(), pool_counters(approach)
+                row = PoolMemoryRow(
+                    mode=mode,
+                    step=step,
+                    prompt_length=len(prompt),
+                    device_used_bytes=used_bytes(),
+                    device_reserved_bytes=memory.device_reserved_bytes,
+                    device_allocated_bytes=memory.device_allocated_bytes,
+                    graph_bytes=memory.graph_bytes,
+                    host_bytes=tree.host_bytes(),
+                    captures=int(pool.ended - pool.failed),
+                    evictions=int(pool.evictions),
+                    failed_captures=int(pool.failed),
+                )
+                rows.append(row)
                 say(f"pool memory, {mode}: {step}/{len(prompts)} prompt lengths")
     return rows
 
 
 def measure_pool_misses(
-    approach_class: type[Approach],
-    model_dir: Path,
-    plan: Plan,
-    prompts: Sequence[Sequence[int]],
-    say: Say,
+    approach_class: type[Approach], model_dir: Path, plan: Plan, prompts: Sequence[Sequence[int]], say: Say
 ) -> list[PoolMissRow]:
     """TTFT at lengths that loading did not know, against the same lengths captured while loading.
 
@@ -118,16 +128,16 @@ def measure_pool_misses(
     rows: list[PoolMissRow] = []
     with approach_class() as approach:
         approach.load(model_dir, _plan_for(plan, prompts, [warm], capture_beforehand=True))
-        _warm(approach, warm, plan.new_tokens)
+        _serve_again("beforehand", approach, warm, plan.new_tokens)
         for prompt in measured:
             rows.append(_serve_until_captured(approach, prompt, plan.new_tokens))
-            rows += _rows("after_capture", approach, prompt, plan.new_tokens, 1)
+            rows += _serve_again("after_capture", approach, prompt, plan.new_tokens, 1)
             say(f"pool misses: {len(prompt)} tokens, not captured beforehand")
     with approach_class() as approach:
         approach.load(model_dir, _plan_for(plan, prompts, prompts, capture_beforehand=True))
-        _warm(approach, warm, plan.new_tokens)
+        _serve_again("beforehand", approach, warm, plan.new_tokens)
         for prompt in measured:
-            rows += _rows("beforehand", approach, prompt, plan.new_tokens)
+            rows += _serve_again("beforehand", approach, prompt, plan.new_tokens)
             say(f"pool misses: {len(prompt)} tokens, captured beforehand")
     return rows
 
@@ -159,45 +169,46 @@ def _plan_for(plan: Plan, served: Sequence[Sequence[int]], known: Sequence[Seque
     )
 
 
-def _ttft_ms(approach: Approach, prompt: Sequence[int], new_tokens: int) -> float:
+def _serve(kind: Kind, approach: Approach, prompt: Sequence[int], new_tokens: int, request: int = 0) -> PoolMissRow:
     sink = StampingSink(new_tokens)
     started_ns = run_request(approach, prompt, new_tokens, sink)
-    return (int(sink.times_ns[0]) - started_ns) / 1e6
-
-
-def _warm(approach: Approach, prompt: Sequence[int], new_tokens: int) -> None:
-    for _ in range(REQUESTS_AFTERWARDS):
-        _ttft_ms(approach, prompt, new_tokens)
-
-
-def _rows(
-    kind: Kind, approach: Approach, prompt: Sequence[int], new_tokens: int, first: int = 0
-) -> Iterator[PoolMissRow]:
-    for request in range(first, first + REQUESTS_AFTERWARDS):
-        yield _row(kind, request, prompt, _ttft_ms(approach, prompt, new_tokens), approach)
-
-
-def _row(kind: Kind, request: int, prompt: Sequence[int], ttft_ms: float, approach: Approach) -> PoolMissRow:
     timings = approach.timings()
-    hit = timings[0].pool_hit if timings else None
-    return PoolMissRow(kind=kind, prompt_length=len(prompt), request=request, ttft_ms=ttft_ms, pool_hit=hit)
+    return PoolMissRow(
+        kind=kind,
+        prompt_length=len(prompt),
+        request=request,
+        ttft_ms=(int(sink.times_ns[0]) - started_ns) / 1e6,
+        pool_hit=timings[0].pool_hit if timings else None,
+    )
+
+
+def _serve_again(
+    kind: Kind, approach: Approach, prompt: Sequence[int], new_tokens: int, first: int = 0
+) -> list[PoolMissRow]:
+    requests = range(first, first + REQUESTS_AFTERWARDS)
+    return [_serve(kind, approach, prompt, new_tokens, request) for request in requests]
 
 
 def _serve_until_captured(approach: Approach, prompt: Sequence[int], new_tokens: int) -> PoolMissRow:
     """The first request of a length, and then the wait until its capture has succeeded or failed.
 
-    Where its bucket is in the pool already, it is no miss. Raises RuntimeError when no capture ends in time.
+    Where its bucket is in the pool already, it is no miss.
     """
     before = pool_counters(approach)
-    ttft_ms = _ttft_ms(approach, prompt, new_tokens)
-    missed = pool_counters(approach).misses > before.misses
-    row = _row("miss" if missed else "after_capture", 0, prompt, ttft_ms, approach)
-    deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
-    while missed and pool_counters(approach).ended == before.ended:
-        if perf_counter() > deadline_s:
-            raise RuntimeError(f"no capture of {len(prompt)} prompt tokens ended within {CAPTURE_TIMEOUT_S:.0f} s")
-        time.sleep(POLL_S)
+    row = _serve("miss", approach, prompt, new_tokens)
+    if pool_counters(approach).misses == before.misses:
+        return msgspec.structs.replace(row, kind="after_capture")
+    wait_for_captures(approach, before.ended + 1)
     return row
+
+
+def wait_for_captures(approach: Approach, ended: float) -> None:
+    """Wait until so many captures have succeeded or failed. Raises RuntimeError when they do not in time."""
+    deadline_s = perf_counter() + CAPTURE_TIMEOUT_S
+    while pool_counters(approach).ended < ended:
+        if perf_counter() > deadline_s:
+            raise RuntimeError(f"the captures that were asked for did not end within {CAPTURE_TIMEOUT_S:.0f} s")
+        time.sleep(POLL_S)
 
 
 class PoolCounters(NamedTuple):
@@ -215,22 +226,3 @@ def pool_counters(approach: Approach) -> PoolCounters:
         return PoolCounters(misses, captures + failed, found["evictions"], failed)
     except KeyError as error:
         raise ValueError(f"experiment: the approach has no pool of graphs; no counter {error}") from error
-
-
-def _memory_row(
-    mode: Mode, step: int, length: int, approach: Approach, tree: ProcessTree, used_bytes: int | None
-) -> PoolMemoryRow:
-    memory, pool = approach.memory(), pool_counters(approach)
-    return PoolMemoryRow(
-        mode=mode,
-        step=step,
-        prompt_length=length,
-        device_used_bytes=used_bytes,
-        device_reserved_bytes=memory.device_reserved_bytes,
-        device_allocated_bytes=memory.device_allocated_bytes,
-        graph_bytes=memory.graph_bytes,
-        host_bytes=tree.host_bytes(),
-        captures=int(pool.ended - pool.failed),
-        evictions=int(pool.evictions),
-        failed_captures=int(pool.failed),
-    )

@@ -12,19 +12,21 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import perf_counter_ns
 
 import msgspec
 
 from firsttoken.approaches.base import Approach
 from firsttoken.files import write_json
+from firsttoken.hardware import check_gpu
 from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
-from firsttoken.measure.run_record import Measurements, RunOutputs, RunRequest, run_record
-from firsttoken.measure.sample_buffer import SampleBuffer, write_samples
+from firsttoken.measure.run_record import Run, RunOutputs, RunRequest
+from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.telemetry import Telemetry
-from firsttoken.measure.tokens import TokenLog, save_logits
+from firsttoken.measure.tokens import save_logits
 from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
-from firsttoken.plan import Prompt, Unsupported
+from firsttoken.plan import Unsupported
 from firsttoken.progress import Progress
 from firsttoken.results import RunRecord, SetupTimes
 
@@ -42,75 +44,64 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     plan = request.plan
     availability = approach_class.availability(plan.device)
     samples = SampleBuffer(request.requests_per_length * len(plan.prompt_lengths), plan.new_tokens)
-    measured = Measurements(samples, TokenLog(), availability.status, availability.reason)
+    run = Run(request, approach_class, samples, availability.status, availability.reason)
     outputs.logits.mkdir(parents=True, exist_ok=True)
-    if measured.status in ("measured", "emulated"):
-        _attempt(request, approach_class, outputs, measured)
-    telemetry = measured.telemetry(plan.threads)
-    tainted = measured.tainted(telemetry)
-    record = run_record(request, approach_class, measured, telemetry, int(tainted.sum()))
-    write_samples(outputs.samples, samples.table(request.approach, request.repeat, tainted))
-    write_json(outputs.tokens, measured.tokens.record(request.approach, request.repeat))
+    if run.status in ("measured", "emulated"):
+        _attempt(run, outputs.logits)
+    telemetry = run.telemetry()
+    tainted = run.tainted(telemetry)
+    record = run.record(telemetry, int(tainted.sum()))
+    samples.write(outputs.samples, request.approach, request.repeat, tainted)
+    write_json(outputs.tokens, run.tokens.record(request.approach, request.repeat))
     write_json(outputs.record, record)
     return record
 
 
-def _attempt(request: RunRequest, approach_class: type[Approach], outputs: RunOutputs, measured: Measurements) -> None:
+def _attempt(run: Run, logits: Path) -> None:
     """All that needs the approach; what it raises becomes the run's status."""
-    progress = Progress(f"{request.approach} #{request.repeat}", len(measured.samples.starts_ns))
+    request = run.request
+    progress = Progress(f"{request.approach} #{request.repeat}", len(run.samples.starts_ns))
     try:
-        by_length = prompts_by_length(request.prompts, request.plan.prompt_lengths)
-        with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, approach_class() as approach:
+        run.by_length = prompts_by_length(request.prompts, request.plan.prompt_lengths)
+        with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, run.approach_class() as approach:
             check_gpu(request.expected_gpu, telemetry.start.gpu_name)
             progress.note("loading, compiling, capturing")
-            _start_cold(request, approach, by_length, measured, telemetry.starting_ns)
+            _start_cold(run, approach, telemetry.starting_ns)
             progress.note("warming")
-            _warm(request, approach, by_length)
+            _warm(run, approach)
             telemetry.measuring()
             try:
-                _measure(request, approach, by_length, measured, progress)
+                _measure(run, approach, progress)
             finally:
-                measured.readings = telemetry.stop()
-            measured.memory = approach.memory()
-            measured.facts = approach.facts()
+                run.readings = telemetry.stop()
+            run.memory = approach.memory()
+            run.facts = approach.facts()
             progress.note("logits for the equality check")
-            save_logits(
-                approach,
-                by_length,
-                request.reference_path,
-                request.logit_prompts_per_length,
-                outputs.logits,
-                measured.tokens,
-            )
+            prompts = [p for found in run.by_length.values() for p in found[: request.logit_prompts_per_length]]
+            save_logits(approach, prompts, request.reference_path, logits, run.tokens)
     except Unsupported as error:
-        measured.status, measured.reason = "unavailable", one_line(error)
+        run.status, run.reason = "unavailable", one_line(error)
     except Exception as error:
         LOG.exception("%s, repeat %d: failed", request.approach, request.repeat)
-        measured.status, measured.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
+        run.status, run.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
     finally:
         progress.close()
 
 
-def _start_cold(
-    request: RunRequest,
-    approach: Approach,
-    by_length: dict[int, list[Prompt]],
-    measured: Measurements,
-    instrument_ns: int,
-) -> None:
+def _start_cold(run: Run, approach: Approach, instrument_ns: int) -> None:
     """Load, then the first request: from the start of the process until ready, and until the first token.
 
     The wait for the device and the start of the telemetry are left out of both.
     """
+    request, plan = run.request, run.request.plan
     process_ns = min(request.process_started_ns, process_start_ns()) + request.waited_ns + instrument_ns
     before_load_s = (perf_counter_ns() - process_ns) / 1e9
-    setup = approach.load(request.model_dir, request.plan)
-    measured.ready_s = (perf_counter_ns() - process_ns) / 1e9
-    measured.setup = add_time_before_load(setup, measured.ready_s, before_load_s)
-    prompt = by_length[request.plan.prompt_lengths[0]][0]
-    sink = StampingSink(request.plan.new_tokens)
-    run_request(approach, prompt.token_ids, request.plan.new_tokens, sink)
-    measured.cold_ttft_ms = (int(sink.times_ns[0]) - process_ns) / 1e6
+    setup = approach.load(request.model_dir, plan)
+    run.ready_s = (perf_counter_ns() - process_ns) / 1e9
+    run.setup = add_time_before_load(setup, run.ready_s, before_load_s)
+    sink = StampingSink(plan.new_tokens)
+    run_request(approach, run.by_length[plan.prompt_lengths[0]][0].token_ids, plan.new_tokens, sink)
+    run.cold_ttft_ms = (int(sink.times_ns[0]) - process_ns) / 1e6
 
 
 def add_time_before_load(setup: SetupTimes, ready_s: float, before_load_s: float) -> SetupTimes:
@@ -119,43 +110,31 @@ def add_time_before_load(setup: SetupTimes, ready_s: float, before_load_s: float
     return msgspec.structs.replace(setup, imports_s=setup.imports_s + max(0.0, min(before_load_s, unattributed_s)))
 
 
-def check_gpu(expected: str, found: str) -> None:
-    """Raise RuntimeError where this job runs on another GPU than the config says; "" matches any."""
-    if expected and found and found != expected:
-        raise RuntimeError(f"config key hardware.gpu: expected {expected!r}, this job has {found!r}; ask for that GPU")
-
-
-def _warm(request: RunRequest, approach: Approach, by_length: dict[int, list[Prompt]]) -> None:
-    sink = StampingSink(request.plan.new_tokens)
+def _warm(run: Run, approach: Approach) -> None:
+    sink = StampingSink(run.request.plan.new_tokens)
     for _ in range(WARM_ROUNDS):
-        for prompts in by_length.values():
-            run_request(approach, prompts[0].token_ids, request.plan.new_tokens, sink)
+        for prompts in run.by_length.values():
+            run_request(approach, prompts[0].token_ids, run.request.plan.new_tokens, sink)
 
 
-def _measure(
-    request: RunRequest,
-    approach: Approach,
-    by_length: dict[int, list[Prompt]],
-    measured: Measurements,
-    progress: Progress,
-) -> None:
-    new_tokens = request.plan.new_tokens
+def _measure(run: Run, approach: Approach, progress: Progress) -> None:
+    request, new_tokens = run.request, run.request.plan.new_tokens
     sink = StampingSink(new_tokens)
-    items = schedule(by_length, request.requests_per_length, order_seed(request.plan.seed, request.repeat))
+    items = schedule(run.by_length, request.requests_per_length, order_seed(request.plan.seed, request.repeat))
     before = approach.counters()
     progress.note("measuring")
     with garbage_collector_off():
         for item in items:
             started_ns = run_request(approach, item.prompt.token_ids, new_tokens, sink)
-            measured.samples.add(item, started_ns, sink, approach.timings())
-            measured.tokens.add(item.prompt, sink.tokens)
+            run.samples.add(item, started_ns, sink, approach.timings())
+            run.tokens.add(item.prompt, sink.tokens)
             ttft_ms = (int(sink.times_ns[0]) - started_ns) / 1e6
             progress.update(f"TTFT at {item.prompt.length} tokens {ttft_ms:.2f} ms")
             if request.pause_ms:
                 time.sleep(request.pause_ms / 1e3)
     after = approach.counters()
-    measured.counters = after | {f"measured.{name}": value - before.get(name, 0) for name, value in after.items()}
-    measured.taint_all += grown_counters(before, after)
+    run.counters = after | {f"measured.{name}": value - before.get(name, 0) for name, value in after.items()}
+    run.taint_all += grown_counters(before, after)
 
 
 def grown_counters(before: dict[str, float], after: dict[str, float]) -> list[str]:

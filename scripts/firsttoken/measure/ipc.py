@@ -8,12 +8,12 @@ requests wait for each other in the generator's queue: the first token then incl
 from __future__ import annotations
 
 import gc
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, Protocol, Self, cast
+from subprocess import PIPE, Popen
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -63,26 +63,16 @@ class ClientSamples(Record, frozen=True, kw_only=True):
     token_gap: list[int]
 
 
-class SharedApproach(Protocol):
-    """What an approach in two processes offers besides `Approach`: its generator takes further clients."""
-
-    @property
-    def address(self) -> Path: ...
-
-    @classmethod
-    def attach(cls, address: Path) -> Self: ...
-
-
 def measure_ipc(plan: Plan) -> list[IpcRow]:
     """A row a form, number of clients and metric, with the plan's shortest prompt."""
     length = min(plan.prompt_lengths)
     plan = msgspec.structs.replace(plan, max_context=length + TOKENS)
     alone = ClientTask(approach=ONE_PROCESS, address="", plan=plan, prompt_ids=tuple(range(length)), requests=REQUESTS)
     samples: dict[tuple[Form, int], list[ClientSamples]] = {}
-    with approach_class(TWO_PROCESSES)() as owner:
+    shared_class: Any = approach_class(TWO_PROCESSES)  # it has `address` and `attach` besides the contract
+    with shared_class() as owner:
         owner.load(Path(), plan)
-        address = str(cast(SharedApproach, owner).address)
-        shared = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=address)
+        shared = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=str(owner.address))
         for _ in range(ROUNDS):
             samples.setdefault(("one_process", 1), []).extend(_run_clients(alone, 1))
             for count in CLIENTS:
@@ -112,8 +102,12 @@ def summarise(form: Form, clients: int, samples: Sequence[ClientSamples]) -> lis
 
 def _run_clients(task: ClientTask, count: int) -> list[ClientSamples]:
     """Start `count` client processes, let them go at once when all are warm, and collect what they saw."""
+    command = [sys.executable, "-P", "-m", "firsttoken.measure.ipc"]
     with ExitStack() as stack:
-        processes = [stack.enter_context(_start_client()) for _ in range(count)]
+        processes = [
+            stack.enter_context(Popen(command, stdin=PIPE, stdout=PIPE, env=package_environment()))
+            for _ in range(count)
+        ]
         try:
             for process in processes:
                 _tell(process, msgspec.json.encode(task))
@@ -128,23 +122,13 @@ def _run_clients(task: ClientTask, count: int) -> list[ClientSamples]:
             raise
 
 
-def _start_client() -> subprocess.Popen[bytes]:
-    """A process that runs `serve_task` with this very package."""
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "firsttoken.measure.ipc"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=package_environment(),
-    )
-
-
-def _tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+def _tell(process: Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
     process.stdin.write(line + b"\n")
     process.stdin.flush()
 
 
-def _hear(process: subprocess.Popen[bytes]) -> bytes:
+def _hear(process: Popen[bytes]) -> bytes:
     """The client's next line. Raises RuntimeError if it ended instead; its traceback is on stderr."""
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -172,11 +156,10 @@ def serve_task() -> None:
 
 
 def _open_approach(task: ClientTask) -> Approach:
-    kind = approach_class(task.approach)
-    if task.address:
-        return cast(Approach, cast(type[SharedApproach], kind).attach(Path(task.address)))
-    approach = kind()
-    approach.load(Path(), task.plan)
+    kind: Any = approach_class(task.approach)
+    approach: Approach = kind.attach(Path(task.address)) if task.address else kind()
+    if not task.address:
+        approach.load(Path(), task.plan)
     return approach
 
 

@@ -18,7 +18,7 @@ from firsttoken.measure.summary import memory_record, summarise
 from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
-from firsttoken.plan import Plan, Prompts
+from firsttoken.plan import Plan, Prompt, Prompts
 from firsttoken.results import Facts, MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
 
 
@@ -56,13 +56,16 @@ class RunOutputs:
 
 
 @dataclass
-class Measurements:
-    """What a run has found so far; kept when the approach fails."""
+class Run:
+    """One run and what it has found so far; kept when the approach fails."""
 
+    request: RunRequest
+    approach_class: type[Approach]
     samples: SampleBuffer
-    tokens: TokenLog
     status: Status
     reason: str
+    tokens: TokenLog = field(default_factory=TokenLog)
+    by_length: dict[int, list[Prompt]] = field(default_factory=dict)
     started_at: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     started_ns: int = field(default_factory=perf_counter_ns)
     setup: SetupTimes = field(default_factory=SetupTimes)
@@ -74,14 +77,14 @@ class Measurements:
     facts: Facts = field(default_factory=Facts)
     taint_all: list[str] = field(default_factory=list)  # reasons that concern every sample
 
-    def telemetry(self, threads: int) -> TelemetrySummary:
+    def telemetry(self) -> TelemetrySummary:
         """What the machine did during the complete requests, and all reasons for which samples are tainted."""
         requests = self.samples.requests
         if self.readings is None or requests == 0:
             summary = TelemetrySummary(source=self.readings.start.source if self.readings else "none")
         else:
             span = (int(self.samples.starts_ns[0]), int(self.samples.ends_ns[requests - 1]))
-            summary = summarise(self.readings, span, requests * self.samples.new_tokens, threads)
+            summary = summarise(self.readings, span, requests * self.samples.new_tokens, self.request.plan.threads)
         return msgspec.structs.replace(summary, taint_reasons=(*self.taint_all, *summary.taint_reasons))
 
     def tainted(self, telemetry: TelemetrySummary) -> NDArray[np.bool_]:
@@ -90,48 +93,41 @@ class Measurements:
         windows = telemetry.tainted_windows
         return overlapping(self.samples.starts_ns[:n], self.samples.ends_ns[:n], windows) | bool(self.taint_all)
 
-
-def run_record(
-    request: RunRequest,
-    approach_class: type[Approach],
-    measured: Measurements,
-    telemetry: TelemetrySummary,
-    tainted_requests: int,
-) -> RunRecord:
-    """The record of a run that is over."""
-    plan, facts = request.plan, measured.facts
-    requests = measured.samples.requests
-    return RunRecord(
-        approach=request.approach,
-        title=approach_class.title,
-        repeat=request.repeat,
-        status=measured.status,
-        reason=measured.reason,
-        device=plan.device,
-        dtype=plan.dtype,
-        attention=facts.attention,
-        tf32=facts.tf32 == "on",
-        processes=approach_class.processes,
-        graphs=approach_class.graphs,
-        dynamic_operations=approach_class.dynamic_operations,
-        threads=plan.threads,
-        requests=requests,
-        tokens=requests * plan.new_tokens,
-        setup=measured.setup,
-        ready_s=measured.ready_s,
-        cold_ttft_ms=measured.cold_ttft_ms,
-        counters=measured.counters,
-        telemetry=telemetry,
-        tainted_requests=tainted_requests,
-        memory=memory_record(measured.memory, measured.readings) if measured.readings else MemoryRecord(),
-        compile_cache=facts.compile_cache,
-        kernels=facts.kernels,
-        ahead=facts.ahead,
-        model_hash=request.model_hash,
-        code_sha256=request.code_sha256,
-        fingerprint=request.fingerprint,
-        versions=request.versions,
-        order_seed=order_seed(plan.seed, request.repeat),
-        started_at=measured.started_at,
-        duration_s=(perf_counter_ns() - measured.started_ns) / 1e9,
-    )
+    def record(self, telemetry: TelemetrySummary, tainted_requests: int) -> RunRecord:
+        """The record of this run, once it is over."""
+        request, approach, facts = self.request, self.approach_class, self.facts
+        plan, requests = request.plan, self.samples.requests
+        return RunRecord(
+            approach=request.approach,
+            title=approach.title,
+            repeat=request.repeat,
+            status=self.status,
+            reason=self.reason,
+            device=plan.device,
+            dtype=plan.dtype,
+            attention=facts.attention,
+            tf32=facts.tf32 == "on",
+            processes=approach.processes,
+            graphs=approach.graphs,
+            dynamic_operations=approach.dynamic_operations,
+            threads=plan.threads,
+            requests=requests,
+            tokens=requests * plan.new_tokens,
+            setup=self.setup,
+            ready_s=self.ready_s,
+            cold_ttft_ms=self.cold_ttft_ms,
+            counters=self.counters,
+            telemetry=telemetry,
+            tainted_requests=tainted_requests,
+            memory=memory_record(self.memory, self.readings) if self.readings else MemoryRecord(),
+            compile_cache=facts.compile_cache,
+            kernels=facts.kernels,
+            ahead=facts.ahead,
+            model_hash=request.model_hash,
+            code_sha256=request.code_sha256,
+            fingerprint=request.fingerprint,
+            versions=request.versions,
+            order_seed=order_seed(plan.seed, request.repeat),
+            started_at=self.started_at,
+            duration_s=(perf_counter_ns() - self.started_ns) / 1e9,
+        )

@@ -16,11 +16,12 @@ from firsttoken.measure.workload import ScheduledRequest
 from firsttoken.results import TokenTiming
 from firsttoken.sample_schema import SAMPLES_SCHEMA, SPLIT_COLUMNS
 
-_UNKNOWN = -1  # in the integer columns of the split; becomes null in the file
+_SPLIT = (*SPLIT_COLUMNS, "pool_hit")  # the fields of TokenTiming
+_UNKNOWN = -1  # in the columns of the split; becomes null in the file
 
 
 class SampleBuffer:
-    """Room for `requests` x `new_tokens` rows; `add` fills those of one request, `table` gives those filled."""
+    """Room for `requests` x `new_tokens` rows; `add` fills those of one request, `write` writes those filled."""
 
     def __init__(self, requests: int, new_tokens: int) -> None:
         self.new_tokens = new_tokens
@@ -30,10 +31,7 @@ class SampleBuffer:
         self._ids: NDArray[np.int32] = np.zeros((requests, 4), dtype=np.int32)  # request, order, length, prompt index
         self._latency_ns: NDArray[np.int64] = np.zeros((requests, new_tokens), dtype=np.int64)
         self._chunk_id: NDArray[np.int32] = np.zeros((requests, new_tokens), dtype=np.int32)
-        self._split_ns: NDArray[np.int64] = np.full(
-            (len(SPLIT_COLUMNS), requests, new_tokens), _UNKNOWN, dtype=np.int64
-        )
-        self._pool_hit: NDArray[np.int8] = np.full((requests, new_tokens), _UNKNOWN, dtype=np.int8)
+        self._split: NDArray[np.int64] = np.full((len(_SPLIT), requests, new_tokens), _UNKNOWN, dtype=np.int64)
 
     def add(self, item: ScheduledRequest, started_ns: int, sink: StampingSink, timings: Sequence[TokenTiming]) -> None:
         """Keep a complete request. Raises ValueError when the split has rows, but not one for each token."""
@@ -46,22 +44,20 @@ class SampleBuffer:
         self._latency_ns[row] = sink.latencies_ns(started_ns)
         self._chunk_id[row] = sink.chunk_ids
         for token, timing in enumerate(timings):
-            for column, name in enumerate(SPLIT_COLUMNS):
+            for column, name in enumerate(_SPLIT):
                 value = getattr(timing, name)
                 if value is not None:
-                    self._split_ns[column, row, token] = value
-            if timing.pool_hit is not None:
-                self._pool_hit[row, token] = timing.pool_hit
+                    self._split[column, row, token] = value
         self.requests = row + 1
 
-    def table(self, approach: str, repeat: int, tainted: NDArray[np.bool_]) -> pa.Table:
-        """The rows of all complete requests; `tainted` is `[requests]`."""
+    def write(self, path: Path, approach: str, repeat: int, tainted: NDArray[np.bool_]) -> None:
+        """Write the rows of all complete requests atomically; `tainted` is `[requests]`."""
         n, tokens = self.requests, self.new_tokens
         rows = n * tokens
         request, order, length, prompt_index = (np.repeat(column, tokens) for column in self._ids[:n].T)
         split = {
-            name: _nullable(self._split_ns[column, :n].reshape(-1), pa.int64())
-            for column, name in enumerate(SPLIT_COLUMNS)
+            name: _nullable(self._split[column, :n].reshape(-1), SAMPLES_SCHEMA.field(name).type)
+            for column, name in enumerate(_SPLIT)
         }
         columns = {
             "approach": pa.array([approach] * rows, pa.string()),
@@ -75,19 +71,11 @@ class SampleBuffer:
             "latency_ns": self._latency_ns[:n].reshape(-1),
             "tainted": np.repeat(tainted, tokens),
             **split,
-            "pool_hit": _nullable(self._pool_hit[:n].reshape(-1), pa.bool_()),
         }
-        return pa.table(columns, schema=SAMPLES_SCHEMA)
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.table(columns, schema=SAMPLES_SCHEMA), temporary)
 
 
 def _nullable(values: NDArray[np.signedinteger], kind: pa.DataType) -> pa.Array:
     array = values.astype(np.bool_) if pa.types.is_boolean(kind) else values
     return pa.array(array, kind, mask=values == _UNKNOWN)
-
-
-def write_samples(path: Path | str, table: pa.Table) -> None:
-    """Write the samples atomically. Raises ValueError when the table's schema is not `SAMPLES_SCHEMA`."""
-    if table.schema != SAMPLES_SCHEMA:
-        raise ValueError(f"{path}: the samples' schema is not SAMPLES_SCHEMA; found {table.schema.names}")
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)

@@ -2,7 +2,7 @@
 INTERVAL`.
 
 Writes JSON lines to its standard output: one `SamplerStart`, then a `Sample` every interval. Lines on its standard
-input say whether requests run ("measuring", "idle"); "stop", the end of the input, or the parent's death end it. The
+input say whether requests run ("measuring"); "stop", the end of the input, or the parent's death end it. The
 tree that it watches is its parent's. Memory of the tree is read only while no requests run, since reading it holds
 the watched process's memory lock.
 """
@@ -94,7 +94,7 @@ class ProcessTree:
         if perf_counter() - self._found_s >= TREE_INTERVAL_S:
             self._found_s = perf_counter()
             found = [self._root, *self._root.children(recursive=True)]
-            self._members = {process.pid: self._members.get(process.pid, process) for process in found}
+            self._members = {process.pid: process for process in found}
         return set(self._members)
 
     def cpu_s(self) -> float:
@@ -154,7 +154,7 @@ class GpuReader:
         self.name: str = name.decode() if isinstance(name, bytes) else name
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        """The answer, or None where this device, user or driver does not give one; other errors end the sampler."""
+        """What it says, or None where this device, user or driver does not give one; other errors end the sampler."""
         try:
             return getattr(self._driver, function)(self._handle, *arguments)
         except self._driver.NVMLError as error:
@@ -179,7 +179,10 @@ class GpuReader:
         energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         utilization = self._ask("nvmlDeviceGetUtilizationRates")
         memory = self._ask("nvmlDeviceGetMemoryInfo")
+        known: tuple[GpuProcess, ...] | None = None
         processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        if processes is not None:
+            known = tuple(GpuProcess(pid=p.pid, bytes=p.usedGpuMemory, own=p.pid in tree) for p in processes)
         return GpuReading(
             sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_SM),
             memory_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_MEM),
@@ -189,48 +192,46 @@ class GpuReader:
             reasons=reasons,
             utilization=None if utilization is None else utilization.gpu / 100,
             used_bytes=None if memory is None else memory.used,
-            processes=None
-            if processes is None
-            else tuple(GpuProcess(pid=p.pid, bytes=p.usedGpuMemory, own=p.pid in tree) for p in processes),
+            processes=known,
         )
 
 
 def sample_until_told(parent: int, reader: GpuReader | None, interval_s: float) -> None:
     """Write the start and then samples until "stop", the end of the input, or the parent's death."""
     cores = os.sched_getaffinity(0)
-    encoder = msgspec.json.Encoder()
-
-    def write(record: Record) -> None:
-        sys.stdout.buffer.write(encoder.encode(record) + b"\n")
-        sys.stdout.buffer.flush()
-
-    clock_mhz = reader.reference_clock_mhz() if reader else None
-    source: Literal["nvml", "cpu"] = "nvml" if reader else "cpu"
-    name = reader.name if reader else ""
-    write(SamplerStart(
-        source=source, cores=len(cores), interval_s=interval_s, gpu_name=name, reference_clock_mhz=clock_mhz
-    ))  # fmt: skip
+    start = SamplerStart(
+        source="nvml" if reader else "cpu",
+        cores=len(cores),
+        interval_s=interval_s,
+        gpu_name=reader.name if reader else "",
+        reference_clock_mhz=reader.reference_clock_mhz() if reader else None,
+    )
+    _write(start)
     tree = ProcessTree(parent)
     measuring, ending, memory_due_s = False, False, 0.0
     while os.getppid() == parent:
         look_at_memory = ending or (not measuring and perf_counter() >= memory_due_s)
         if look_at_memory:
             memory_due_s = perf_counter() + TREE_INTERVAL_S
-        write(
-            Sample(
-                t_ns=perf_counter_ns(),
-                cpu_busy_s=cpu_busy_s(cores),
-                tree_cpu_s=tree.cpu_s(),
-                cpu_mhz=None if reader else _cpu_mhz(),
-                host_bytes=tree.host_bytes(without=frozenset({os.getpid()})) if look_at_memory else None,
-                gpu=reader.read(tree.pids()) if reader else None,
-            )
+        sample = Sample(
+            t_ns=perf_counter_ns(),
+            cpu_busy_s=cpu_busy_s(cores),
+            tree_cpu_s=tree.cpu_s(),
+            cpu_mhz=None if reader else _cpu_mhz(),
+            host_bytes=tree.host_bytes(without=frozenset({os.getpid()})) if look_at_memory else None,
+            gpu=reader.read(tree.pids()) if reader else None,
         )
+        _write(sample)
         if ending:
             return
         for command in _commands(interval_s):
             measuring = command == "measuring"
             ending = ending or command == "stop"
+
+
+def _write(record: Record) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(record) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _cpu_mhz() -> float | None:

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from time import perf_counter_ns
-from types import TracebackType
 from typing import Self
 
 import msgspec
@@ -42,7 +41,6 @@ class Telemetry:
             stderr=self._errors,
             env=package_environment(),
         )
-        self._readings: Readings | None = None
         try:
             self.start = self._wait_for_first_sample()
         except BaseException:
@@ -75,41 +73,29 @@ class Telemetry:
             self._process.stdin.flush()
 
     def stop(self) -> Readings:
-        """Take a last sample, with the tree's memory, end the sampler and return everything; idempotent."""
-        if self._readings is None:
-            self._tell(b"stop\n")
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-            written = os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
-            self._readings = Readings(
-                self.start,
-                # A line without its end was cut when the sampler died.
-                tuple(
-                    msgspec.json.decode(line, type=Sample)
-                    for line in written.splitlines(True)[1:]
-                    if line.endswith(b"\n")
-                ),
-            )
-            self.close()
-        return self._readings
+        """Take a last sample, with the tree's memory, end the sampler and return everything."""
+        self._tell(b"stop\n")
+        try:
+            self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        written = os.pread(self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0)
+        # A line without its end was cut when the sampler died.
+        whole = [line for line in written.splitlines(keepends=True)[1:] if line.endswith(b"\n")]
+        return Readings(self.start, tuple(msgspec.json.decode(line, type=Sample) for line in whole))
 
     def close(self) -> None:
         """End the sampler on any way out; idempotent."""
-        if self._process.poll() is None:
-            self._process.kill()
+        self._process.kill()  # does nothing where it has ended
         self._process.wait()
-        if self._process.stdin is not None and not self._process.stdin.closed:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._file.close()
         self._errors.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,18 +20,14 @@ class TokenLog:
     """The distinct answers to each prompt, and how many requests gave each."""
 
     logits_reason: str = "the run ended before the logits were asked for"
-    _answers: dict[tuple[int, int], dict[tuple[int, ...], int]] = field(default_factory=dict)
-    _logits_files: dict[tuple[int, int], str] = field(default_factory=dict)
+    logits_files: dict[tuple[int, int], str] = field(default_factory=dict)
+    _answers: defaultdict[tuple[int, int], Counter[tuple[int, ...]]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
 
     def add(self, prompt: Prompt, tokens: NDArray[Any]) -> None:
         """Count one more answer, `[new_tokens]`."""
-        counts = self._answers.setdefault((prompt.length, prompt.index), {})
-        answer = tuple(tokens.tolist())
-        counts[answer] = counts.get(answer, 0) + 1
-
-    def add_logits(self, prompt: Prompt, file_name: str) -> None:
-        """Name the file of a prompt's logits."""
-        self._logits_files[prompt.length, prompt.index] = file_name
+        self._answers[prompt.length, prompt.index][tuple(tokens.tolist())] += 1
 
     def record(self, approach: str, repeat: int) -> TokensRecord:
         """All prompts that were answered, by length and index."""
@@ -38,7 +36,7 @@ class TokenLog:
                 prompt_length=length,
                 prompt_index=index,
                 answers=tuple(TokenSequence(tokens=tokens, requests=requests) for tokens, requests in counts.items()),
-                logits_file=self._logits_files.get((length, index)),
+                logits_file=self.logits_files.get((length, index)),
             )
             for (length, index), counts in sorted(self._answers.items())
         )
@@ -46,34 +44,28 @@ class TokenLog:
 
 
 def save_logits(
-    approach: Approach,
-    by_length: dict[int, list[Prompt]],
-    reference: Path | None,
-    prompts_per_length: int,
-    folder: Path,
-    log: TokenLog,
+    approach: Approach, prompts: Sequence[Prompt], reference: Path | None, folder: Path, log: TokenLog
 ) -> None:
-    """Ask for the logits that predict the reference's tokens, for the first prompts of each length.
+    """Ask for the logits that predict the reference's tokens.
 
     `reference` is a safetensors file with `tokens/{length}/{index}`, `[new_tokens]`. Raises ValueError when it lacks a
     prompt.
     """
-    if reference is None or prompts_per_length == 0:
+    if reference is None or not prompts:
         log.logits_reason = "the study asked for none"
         return
     from safetensors import safe_open  # here, since a run without logits does not need it
 
     with safe_open(str(reference), framework="numpy") as stored:
         known = set(stored.keys())
-        for prompts in by_length.values():
-            for prompt in prompts[:prompts_per_length]:
-                key = f"tokens/{prompt.length}/{prompt.index}"
-                if key not in known:
-                    raise ValueError(f"{reference}: no {key}; make the reference again")
-                name = f"{prompt.length}-{prompt.index}.safetensors"
-                continuation = stored.get_tensor(key).reshape(-1).tolist()
-                if not approach.save_logits(prompt.token_ids, continuation, folder / name):
-                    log.logits_reason = "the approach does not offer them"
-                    return
-                log.add_logits(prompt, name)
+        for prompt in prompts:
+            key = f"tokens/{prompt.length}/{prompt.index}"
+            if key not in known:
+                raise ValueError(f"{reference}: no {key}; make the reference again")
+            name = f"{prompt.length}-{prompt.index}.safetensors"
+            continuation = stored.get_tensor(key).reshape(-1).tolist()
+            if not approach.save_logits(prompt.token_ids, continuation, folder / name):
+                log.logits_reason = "the approach does not offer them"
+                return
+            log.logits_files[prompt.length, prompt.index] = name
     log.logits_reason = ""

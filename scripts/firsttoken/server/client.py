@@ -7,9 +7,8 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -19,17 +18,15 @@ from firsttoken.process import OwnedProcess, private_folder
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 
-GENERATOR_COMMAND = (
-    sys.executable,
-    "-P",
-    "-m",
-    "firsttoken.server.server",
-)  # -P: nothing from the working directory
+# -P: nothing from the working directory
+GENERATOR_COMMAND = (sys.executable, "-P", "-m", "firsttoken.server.server")
 
-# The generator sends a heartbeat a second while a client waits; its sender thread may be held up by a library that
-# keeps the interpreter lock, above all while it loads.
+# The generator sends a heartbeat a second while a client waits; a library that keeps the interpreter lock may hold it
+# up, above all while it loads.
 SILENCE_S = 60.0
 LOAD_SILENCE_S = 600.0
+
+Reply = TypeVar("Reply", protocol.Saved, protocol.Inspection)
 
 
 class GeneratorError(RuntimeError):
@@ -41,7 +38,7 @@ class GeneratorDied(GeneratorError):
 
 
 class GeneratorClient:
-    """One connection, one request at a time, from one thread (`cancel` from any)."""
+    """One connection, one request at a time, from one thread."""
 
     def __init__(
         self, connection: socket.socket, process: OwnedProcess | None = None, silence_s: float = SILENCE_S
@@ -51,7 +48,8 @@ class GeneratorClient:
         self._silence_s = silence_s
         self._limit_s = 0.0  # of silence, as the socket has it now
         self._limit_silence(max(LOAD_SILENCE_S, silence_s))
-        self._inbox = protocol.Inbox(connection, protocol.generator_message_decoder())
+        decoder = protocol.Decoder[protocol.GeneratorMessage](protocol.GeneratorMessage)
+        self._inbox = protocol.Inbox(connection, decoder)
         self._request = 0
         self._dead = ""
         self._received_ns: list[int] = []  # of the last request's tokens, on this side
@@ -62,10 +60,9 @@ class GeneratorClient:
     @classmethod
     def launch(cls, spec: EngineSpec, command: Sequence[str] = GENERATOR_COMMAND, silence_s: float = SILENCE_S) -> Self:
         """Start a generator process that ends with this one. `close` ends it."""
-        spawned_ns = time.perf_counter_ns()
         address = private_folder() / "socket"
         with protocol.listen(address) as listener:
-            process = OwnedProcess(command, spec, address, listener, spawned_ns)
+            process = OwnedProcess(command, spec, address, listener)
             try:
                 # It waits in the listener's queue until the generator accepts it.
                 return cls(protocol.connect(address), process, silence_s)
@@ -81,8 +78,7 @@ class GeneratorClient:
     @property
     def address(self) -> Path:
         """Where others can attach to the generator that this client owns."""
-        if self._process is None:
-            raise ValueError("this client does not own its generator")
+        assert self._process is not None
         return self._process.address
 
     @property
@@ -100,11 +96,11 @@ class GeneratorClient:
             raise Unsupported(message.reason) if message.unsupported else GeneratorError(message.reason)
         raise GeneratorError(f"unexpected first message: {type(message).__name__}")
 
-    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, push: Callable[[int], None]) -> int:
-        """Call `push(token)` as each token arrives; returns how many came, fewer than asked only after `cancel`.
+    def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, push: Callable[[int], None]) -> None:
+        """Call `push(token)` as each token arrives.
 
         Raises ValueError for a request that the engine cannot serve, GeneratorError when it fails, GeneratorDied when
-        it is gone. An exception from `push` cancels the request and leaves the client usable.
+        it is gone. After an exception from `push` the client is usable: the next request waits for the end of this one.
         """
         self._sent_ns = time.perf_counter_ns()
         number = self._request = self._request + 1
@@ -113,20 +109,14 @@ class GeneratorClient:
         arrivals = self._received_ns = []
         self._send(protocol.Generate(number, list(prompt_ids), max_new_tokens))
         receive, now, token_message = self._receive, time.perf_counter_ns, protocol.Token
-        try:
-            while True:
-                message = receive()
-                if type(message) is token_message:
-                    if message.request == number:
-                        arrivals.append(now())
-                        push(message.token)
-                elif self._ends(message, number):
-                    return len(arrivals)
-        except (GeneratorError, ValueError):
-            raise
-        except BaseException:
-            self.cancel()
-            raise
+        while True:
+            message = receive()
+            if type(message) is token_message:
+                if message.request == number:
+                    arrivals.append(now())
+                    push(message.token)
+            elif self._ends(message, number):
+                return
 
     def _ends(self, message: protocol.GeneratorMessage, number: int) -> bool:
         """Take in a message that is no token; True when it ends request `number`. Skips leftovers of earlier ones."""
@@ -140,11 +130,6 @@ class GeneratorClient:
         if isinstance(message, protocol.Done):
             self._done = message
         return True
-
-    def cancel(self) -> None:
-        """Ask for the end of the running request; `generate` returns when the generator says that it ended."""
-        with suppress(OSError):  # the generator is gone: `generate` finds out by itself
-            self._socket.send(protocol.encode(protocol.Cancel(self._request)))
 
     def timings(self) -> list[TokenTiming]:
         """How the latency of each token of the last request splits; a row a token."""
@@ -165,11 +150,9 @@ class GeneratorClient:
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         """As `Approach.save_logits`; the generator writes the file."""
-        number = self._request = self._request + 1
-        self._send(protocol.SaveLogits(number, list(prompt_ids), list(continuation_ids), str(path.absolute())))
-        answer = self._answer(number)
-        assert isinstance(answer, protocol.Saved)
-        return answer.offered
+        self._request += 1
+        request = protocol.SaveLogits(self._request, list(prompt_ids), list(continuation_ids), str(path.absolute()))
+        return self._ask(request, protocol.Saved).offered
 
     def memory(self) -> MemoryReport:
         """As `Approach.memory`."""
@@ -184,11 +167,8 @@ class GeneratorClient:
         return self._inspect().facts
 
     def _inspect(self) -> protocol.Inspection:
-        number = self._request = self._request + 1
-        self._send(protocol.Inspect(number))
-        answer = self._answer(number)
-        assert isinstance(answer, protocol.Inspection)
-        return answer
+        self._request += 1
+        return self._ask(protocol.Inspect(self._request), protocol.Inspection)
 
     def close(self) -> None:
         """Close the connection, and end the generator if it is ours. Idempotent."""
@@ -205,12 +185,12 @@ class GeneratorClient:
 
     # ------------------------------------------------------------ plumbing
 
-    def _answer(self, number: int) -> protocol.GeneratorMessage:
-        while not self._ends(message := self._receive(), number):
+    def _ask(self, request: protocol.SaveLogits | protocol.Inspect, kind: type[Reply]) -> Reply:
+        self._send(request)
+        while not self._ends(reply := self._receive(), request.request):
             pass
-        if isinstance(message, protocol.Done):
-            raise GeneratorError("the request was cancelled")
-        return message
+        assert isinstance(reply, kind)
+        return reply
 
     def _receive(self) -> protocol.GeneratorMessage:
         try:
@@ -237,9 +217,9 @@ class GeneratorClient:
             raise self._died(self._exit_reason(error)) from None
 
     def _exit_reason(self, error: Exception) -> str:
-        return (
-            self._process.exit_reason() if self._process else f"the generator ended or closed this connection ({error})"
-        )
+        if self._process is None:
+            return f"the generator ended or closed this connection ({error})"
+        return self._process.exit_reason()
 
     def _silent(self) -> str:
         if self._process is None:

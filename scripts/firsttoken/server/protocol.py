@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -21,7 +21,6 @@ from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 # for its own bookkeeping, so that 256 KiB pass everywhere: a prompt of more than 50,000 ids.
 MAX_MESSAGE_BYTES = 256 * 1024
 _SEND_BUFFER_BYTES = 212_992
-_MAX_SUN_PATH_BYTES = 107  # sockaddr_un.sun_path is 108 bytes with its terminating zero
 TIMINGS_PER_MESSAGE = 512  # a row is at most about 200 bytes
 
 RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
@@ -52,13 +51,7 @@ class Generate(Message, frozen=True, tag=1):
     max_new_tokens: Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
 
 
-class Cancel(Message, frozen=True, tag=2):
-    """Stop the request; its `Done` is the acknowledgement, after which no token of it comes."""
-
-    request: RequestId
-
-
-class SaveLogits(Message, frozen=True, tag=3):
+class SaveLogits(Message, frozen=True, tag=2):
     """Write teacher-forced logits to `path`, an absolute one; answered by `Saved`."""
 
     request: RequestId
@@ -67,13 +60,13 @@ class SaveLogits(Message, frozen=True, tag=3):
     path: str
 
 
-class Inspect(Message, frozen=True, tag=4):
+class Inspect(Message, frozen=True, tag=3):
     """Ask for memory, counters and facts; answered by `Inspection`."""
 
     request: RequestId
 
 
-ClientMessage = Generate | Cancel | SaveLogits | Inspect
+ClientMessage = Generate | SaveLogits | Inspect
 
 # ---------------------------------------------------------------- generator to client
 
@@ -108,7 +101,6 @@ class Done(Message, frozen=True, tag=20):
     """The end of a request. `received_ns`: read from the socket; `started_ns`: taken up by the engine thread."""
 
     request: RequestId
-    cancelled: bool
     received_ns: int
     started_ns: int
 
@@ -156,8 +148,9 @@ def encode(message: Message) -> bytes:
 class Decoder(Generic[Received]):
     """Bytes to one of the messages of one direction; anything else is a `WireError`."""
 
-    def __init__(self, kind: type[Received]) -> None:
-        self._decode = msgspec.msgpack.Decoder(kind).decode
+    def __init__(self, kind: Any) -> None:
+        """`kind`: `ClientMessage` or `GeneratorMessage`."""
+        self._decode: Callable[[bytes | memoryview], Received] = msgspec.msgpack.Decoder(kind).decode
 
     def __call__(self, data: bytes | memoryview) -> Received:
         if len(data) > MAX_MESSAGE_BYTES:
@@ -166,16 +159,6 @@ class Decoder(Generic[Received]):
             return self._decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise WireError(f"message of {len(data)} bytes: {error}") from error
-
-
-def client_message_decoder() -> Decoder[ClientMessage]:
-    """What the generator reads with."""
-    return Decoder(ClientMessage)  # type: ignore[arg-type]
-
-
-def generator_message_decoder() -> Decoder[GeneratorMessage]:
-    """What a client reads with."""
-    return Decoder(GeneratorMessage)  # type: ignore[arg-type]
 
 
 class Inbox(Generic[Received]):
@@ -212,6 +195,7 @@ def listen(path: Path) -> socket.socket:
 def connect(path: Path) -> socket.socket:
     """A connection to the generator that listens at `path`. Raises `Disconnected` when none does."""
     connection = _seqpacket()
+    set_send_buffer(connection)
     try:
         with _short_path(path) as address:
             connection.connect(address)
@@ -228,17 +212,12 @@ def set_send_buffer(connection: socket.socket) -> None:
 
 def _seqpacket() -> socket.socket:
     """SEQPACKET keeps message borders and order, and says when the other side is gone."""
-    endpoint = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    set_send_buffer(endpoint)
-    return endpoint
+    return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 @contextmanager
 def _short_path(path: Path) -> Iterator[str]:
-    """A name for `path` that fits `sun_path`: the path itself, or one through its open folder."""
-    if len(os.fsencode(path)) <= _MAX_SUN_PATH_BYTES:
-        yield str(path)
-        return
+    """A name for `path` through its open folder: `sockaddr_un` has room for 107 bytes only."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"

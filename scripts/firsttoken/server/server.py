@@ -1,20 +1,24 @@
 """The generator process: `python -m firsttoken.server.server`, started by `client.GeneratorClient.launch`.
 
-    ft-engine    main thread: makes the engine, reads requests while it has none to run, runs them one after another,
-                 sends tokens without blocking
-    ft-reader    reads what clients say while a request runs: cancellations, further requests, ends of connections
-    ft-sender    sends what a slow client's socket did not take at once; heartbeats
-    ft-acceptor  accepts clients
-    ft-lifetime  ends the process with its owner (see `process`)
+    ft-engine    main thread: makes the engine, accepts clients and reads requests while it has none to run, runs them
+                 one after another, sends tokens without blocking
+    ft-clients   accepts and reads while the engine loads or runs; sends what a slow client's socket did not take at
+                 once; heartbeats
+    ft-owner     ends the process with its owner (see `process`)
 
 An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO
 queue.
+
+What comes to an idle engine is read where it will be run: handed over by another thread, a request waited 60 us for
+the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores (`benchmarks/ipc.py`).
 """
 
 from __future__ import annotations
 
 import faulthandler
 import gc
+import os
+import select
 import socket
 import sys
 import threading
@@ -33,13 +37,20 @@ from firsttoken.engines import build_engine
 from firsttoken.plan import Unsupported
 from firsttoken.server import protocol
 from firsttoken.server.connection import Client, Job
-from firsttoken.server.receiver import Receiver
-from firsttoken.server.sender import Sender, SendQueue
 
 MAX_REASON_CHARACTERS = 2000
+HEARTBEAT_S = 1.0
 
-# With CPython's 5 ms, a reader or capture thread that is busy in Python delays the engine thread by up to as much each
-# time that it gives up the interpreter lock; measured 5.3 ms a step against 0.29 ms with 0.05 ms.
+# While a request runs, a message may lie in its socket for this long; with several clients that wait counts as IPC.
+# Looking now and then costs the engine less than a thread that each message wakes.
+SERVICE_INTERVAL_S = 0.005
+
+# The kernel takes tens of microseconds to wake a thread, so an idle engine polls for this long after a request before
+# it sleeps: of requests back to back, a first token gains 25 us less.
+WATCH_NS = 1_000_000
+
+# With CPython's 5 ms, a thread that is busy in Python delays the engine thread by up to as much each time that it
+# gives up the interpreter lock; measured 5.3 ms a step against 0.29 ms with 0.05 ms.
 SWITCH_INTERVAL_S = 5e-5
 
 
@@ -49,20 +60,20 @@ class Generator:
     def __init__(self, listener: socket.socket, build: Callable[[], Engine]) -> None:
         self._listener = listener
         self._build = build
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._receiver = Receiver(self._handle)
-        self._greeting: bytes | None = None
-        self._greeting_lock = threading.Lock()
-        self._sender = Sender(self._waiting_queues)
+        self._queue: SimpleQueue[Job] = SimpleQueue()
+        self._clients: dict[int, Client] = {}  # by the descriptor of the socket
+        self._sockets = select.epoll()
+        self._sockets.register(listener, select.EPOLLIN)
+        self._reading = threading.Lock()  # whoever holds it may accept and read
+        self._engine_reads = False  # changed under that lock
+        self._greeting: bytes | None = None  # as well
         self._current: Job | None = None
         self._stopping = False
         self.loading = True
 
     def serve(self) -> None:
         """Make the engine, tell every client, run requests until `stop`."""
-        acceptor = process.start_thread("ft-acceptor", self._accept)
-        sender = process.start_thread("ft-sender", self._sender.run)
-        reader = process.start_thread("ft-reader", self._receiver.read_beside)
+        service = process.start_thread("ft-clients", self._serve_clients)
         engine = self._make_engine()
         self.loading = False
         try:
@@ -70,7 +81,7 @@ class Generator:
                 self._current = job
                 if self._stopping:
                     break
-                if not job.claim():
+                if job.cancelled:
                     continue
                 if engine is None:
                     job.client.finish(job, protocol.RequestFailed(job.request.request, "engine", "there is no engine"))
@@ -80,22 +91,19 @@ class Generator:
             if engine is not None:
                 engine.close()
             self.stop()
-            acceptor.join()
-            sender.join()
-            reader.join()
-            self._receiver.close()
-            self._sender.close()
+            service.join()
+            for client in self._clients.values():
+                client.close()
+            self._sockets.close()
+            self._listener.close()
 
     def stop(self) -> None:
         """End `serve` soon: the running request is cancelled, waiting ones are dropped. Idempotent."""
         self._stopping = True
         if self._current is not None:
             self._current.cancelled = True
-        self._queue.put(None)
-        self._receiver.stop()
-        self._sender.stop()
         with suppress(OSError):  # closed already
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes `accept`, which closing would not
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes an engine that waits; closing would not
 
     # ------------------------------------------------------------ engine thread
 
@@ -115,14 +123,37 @@ class Generator:
             self._greet(protocol.Refused(False, _describe(error)))
         return engine
 
+    def _greet(self, greeting: protocol.Message) -> None:
+        with self._reading:
+            self._greeting = protocol.encode(greeting)
+            for client in self._clients.values():
+                client.greet(self._greeting)
+
     def _next_job(self) -> Job | None:
         """The next request, None to stop; while there is none, this thread reads."""
-        with self._receiver.by_engine():
-            while True:
+        with self._reading:
+            self._engine_reads = True
+        try:
+            while not self._stopping:
                 try:
                     return self._queue.get(block=False)
                 except Empty:
-                    self._receiver.wait_and_read()
+                    self._wait_and_read()
+            return None
+        finally:
+            with self._reading:
+                self._engine_reads = False
+
+    def _wait_and_read(self) -> None:
+        """Wait until a client connects or sends something, or `stop`."""
+        look, now = self._sockets.poll, time.perf_counter_ns
+        until_ns = now() + WATCH_NS
+        while not (events := look(0)) and now() < until_ns:
+            os.sched_yield()  # a client may need this very core
+        if not events:
+            events = look()
+        with self._reading:
+            self._read(events)
 
     def _run(self, engine: Engine, job: Job) -> None:
         request = job.request
@@ -133,8 +164,8 @@ class Generator:
                 offered = engine.save_logits(request.prompt_ids, request.continuation_ids, Path(request.path))
                 job.client.finish(job, protocol.Saved(request.request, offered))
             else:
-                answer = protocol.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
-                job.client.finish(job, answer)
+                reply = protocol.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
+                job.client.finish(job, reply)
         except ValueError as error:
             job.client.finish(job, protocol.RequestFailed(request.request, "invalid", _one_line(str(error))))
         except Exception as error:
@@ -144,7 +175,7 @@ class Generator:
     def _generate(self, engine: Engine, job: Job, request: protocol.Generate) -> None:
         started_ns = time.perf_counter_ns()
         number, put, encode, now, token_message = (
-            request.request, job.client.send_queue.put, protocol.encode, time.perf_counter_ns, protocol.Token,
+            request.request, job.client.put, protocol.encode, time.perf_counter_ns, protocol.Token,
         )  # fmt: skip
         pushed_ns: list[int] = []
 
@@ -153,12 +184,11 @@ class Generator:
             put(encode(token_message(number, token)))
 
         engine.generate(request.prompt_ids, request.max_new_tokens, emit, lambda: job.cancelled)
-        cancelled = len(pushed_ns) < request.max_new_tokens
-        if cancelled and self._stopping:
-            return  # the client did not ask for this: the end of its connection tells it
-        if len(pushed_ns) != request.max_new_tokens and not job.cancelled:
+        if job.cancelled:  # nobody waits for its end: the client is gone, or this process ends
+            return
+        if len(pushed_ns) != request.max_new_tokens:
             raise RuntimeError(f"the engine gave {len(pushed_ns)} of {request.max_new_tokens} tokens")
-        rows = [] if job.cancelled else list(engine.timings())
+        rows = list(engine.timings())
         if rows and len(rows) != len(pushed_ns):
             raise RuntimeError(f"the engine gave {len(rows)} timings for {len(pushed_ns)} tokens")
         parts = [
@@ -167,47 +197,67 @@ class Generator:
             )
             for i in range(0, len(pushed_ns), protocol.TIMINGS_PER_MESSAGE)
         ]
-        job.client.finish(job, *parts, protocol.Done(number, cancelled, job.received_ns, started_ns))
+        job.client.finish(job, *parts, protocol.Done(number, job.received_ns, started_ns))
 
-    # ------------------------------------------------------------ acceptor thread
+    # ------------------------------------------------------------ the thread beside
+
+    def _serve_clients(self) -> None:
+        heartbeat = protocol.encode(protocol.Heartbeat())
+        due_s = time.monotonic() + HEARTBEAT_S
+        while not self._stopping:
+            time.sleep(SERVICE_INTERVAL_S)
+            with self._reading:
+                while not self._engine_reads and not self._stopping and self._read(self._sockets.poll(0)):
+                    pass
+                clients = list(self._clients.values())
+            for client in clients:
+                if client.backlog:
+                    client.flush()
+            if time.monotonic() >= due_s:
+                due_s = time.monotonic() + HEARTBEAT_S
+                for client in clients:
+                    # Others do not read, and heartbeats would fill their socket.
+                    if (client.jobs or not client.greeted) and not client.backlog:
+                        client.put(heartbeat)
+
+    # ------------------------------------------------------------ whichever thread reads
+
+    def _read(self, events: list[tuple[int, int]]) -> bool:
+        """Accept a client, and take one message of each that has sent one; whether there was anything."""
+        for descriptor, _ in events:
+            client = self._clients.get(descriptor)
+            if client is None:
+                self._accept()
+                continue
+            try:
+                self._handle(client, client.inbox.receive())
+            except protocol.Disconnected:
+                self._drop(client)  # the usual end
+            except protocol.WireError as error:
+                print(f"generator: connection closed: {error}", file=sys.stderr, flush=True)
+                self._drop(client)
+        return bool(events)
 
     def _accept(self) -> None:
-        while not self._stopping:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                if self._stopping:
-                    break
-                raise
-            client = Client(connection, self._sender.stalled)
-            with self._greeting_lock:
-                self._receiver.add(client)
-                if self._greeting is not None:
-                    client.send_queue.put(self._greeting)
-                    client.greeted = True
-        self._listener.close()
-
-    def _greet(self, greeting: protocol.Message) -> None:
-        with self._greeting_lock:
-            self._greeting = protocol.encode(greeting)
-            for client in self._receiver.clients():
-                client.send_queue.put(self._greeting)
-                client.greeted = True
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            if self._stopping:
+                return
+            raise
+        client = Client(connection)
+        self._clients[client.fileno()] = client
+        self._sockets.register(client, select.EPOLLIN)
+        if self._greeting is not None:
+            client.greet(self._greeting)
 
     def _handle(self, client: Client, message: protocol.ClientMessage) -> None:
-        received_ns = time.perf_counter_ns()
-        if isinstance(message, protocol.Cancel):
-            job = client.jobs.get(message.request)
-            if job is not None:  # else it is done, and the client will see so
-                job.cancelled = True
-                if job.claim():
-                    client.finish(job, protocol.Done(message.request, True, job.received_ns, received_ns))
-            return
-        self._queue.put(client.begin(message, received_ns))
+        self._queue.put(client.begin(message, time.perf_counter_ns()))
 
-    def _waiting_queues(self) -> list[SendQueue]:
-        """Of clients that are blocked on an answer; others do not read, and heartbeats would fill their socket."""
-        return [client.send_queue for client in self._receiver.clients() if client.jobs or not client.greeted]
+    def _drop(self, client: Client) -> None:
+        self._sockets.unregister(client)
+        del self._clients[client.fileno()]
+        client.close()
 
 
 def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:

@@ -9,6 +9,7 @@ import pytest
 from fakes.engines import make_spec
 from firsttoken.approaches.base import approach_class
 from firsttoken.plan import Unsupported
+from firsttoken.results import Facts
 from unit.tiny_models import prompt_ids, save_tiny_model
 
 pytest.importorskip("torch")
@@ -54,7 +55,7 @@ def test_all_four_give_the_same_tokens(model_dir: Path) -> None:
             counters = approach.counters()
             assert counters["decode_replays"] == (11 if approach.graphs else 0)
             assert counters["decode_steps"] == 11 and counters["recompiles"] == 0
-            assert approach.facts() == {"attention": "sdpa", "tf32": "off", "compile_cache": "none"}
+            assert approach.facts() == Facts(attention="sdpa", ahead=0)
             told.append(sink.tokens)
     assert len(told[0]) == 12
     assert told == [told[0]] * 4
@@ -64,7 +65,7 @@ def test_what_cannot_be_served_is_unsupported_and_the_approach_can_be_closed(mod
     approach = approach_class("eager_loop")()
     with pytest.raises(Unsupported, match="max_position_embeddings is 128"):
         approach.load(model_dir, make_spec(model_dir, max_context=129).plan)
-    with pytest.raises(RuntimeError, match="eager_loop: not loaded"):
+    with pytest.raises(RuntimeError, match="eager_loop is not loaded"):
         approach.counters()
     approach.close()
     approach.close()

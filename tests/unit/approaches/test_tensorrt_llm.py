@@ -63,7 +63,7 @@ def test_streams_the_references_tokens_in_chunks_of_none_one_and_three(plan: Pla
     assert counters["executor_ttft_ms_sum"] == pytest.approx(3) and counters[
         "executor_request_ms_sum"
     ] == pytest.approx(9)
-    assert "in this process, with CUDA graphs" in facts["attention"] and facts["tf32"] == "off"
+    assert "in this process, with CUDA graphs" in facts.attention and facts.tf32 == "off"
     assert llm.instances[-1].is_shut_down
 
 
@@ -113,7 +113,7 @@ def test_a_worker_that_dies_ends_the_request_and_the_next(
     with TensorRTLLM() as approach:
         approach.load(Path("unused"), several)
         assert approach.counters()["worker_processes"] == 1
-        assert "in an MPI worker process" in approach.facts()["attention"]
+        assert "in an MPI worker process" in approach.facts().attention
         worker = llm.instances[-1].worker
         monkeypatch.setattr(llm, "stop_after_tokens", 4)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from fakes.sinks import OneByOne
-from firsttoken.approaches import _two_process
 from firsttoken.approaches.base import Approach, approach_class
 from firsttoken.approaches.cuda_graph import CudaGraph
 from firsttoken.approaches.jit_cuda import JitCuda
@@ -17,7 +16,8 @@ from firsttoken.approaches.null_2p import Null2p
 from firsttoken.engine.base import EngineSpec
 from firsttoken.engine.null import CONSTANT_TOKEN
 from firsttoken.plan import Plan, Unsupported
-from firsttoken.results import MemoryReport
+from firsttoken.results import Facts, MemoryReport
+from firsttoken.server import client as client_module
 from firsttoken.server.client import GeneratorClient
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
@@ -35,7 +35,7 @@ def specs(monkeypatch: pytest.MonkeyPatch) -> list[EngineSpec]:
             asked.append(spec)
             return GeneratorClient.launch(spec, (sys.executable, "-P", str(SCRIPTED)))
 
-    monkeypatch.setattr(_two_process, "GeneratorClient", Scripted)
+    monkeypatch.setattr(client_module, "GeneratorClient", Scripted)
     return asked
 
 
@@ -72,7 +72,13 @@ def test_the_graph_approaches_ask_for_their_engine_and_pass_everything_on(
     with kind() as approach:
         assert approach.load(Path("model"), PLAN).load_s == 2.0
         assert specs == [
-            EngineSpec(model_dir=str(tmp_path / "model"), plan=PLAN, forward="graph", dynamic_operations=dynamic)  # type: ignore[arg-type]
+            EngineSpec(
+                model_dir=str(tmp_path / "model"),
+                plan=PLAN,
+                forward="graph",
+                dynamic_operations=dynamic,  # type: ignore[arg-type]
+                ahead=1,
+            )
         ]
         sink = OneByOne()
         approach.generate((7, 8), 3, sink)
@@ -84,7 +90,7 @@ def test_the_graph_approaches_ask_for_their_engine_and_pass_everything_on(
         assert (tmp_path / "logits").exists()
         assert approach.memory() == MemoryReport(graph_bytes=7)
         assert set(approach.counters()) == {"switch_interval_s", "frozen"}
-        assert approach.facts() == {"attention": "sdpa"}
+        assert approach.facts() == Facts(attention="sdpa")
 
 
 @pytest.mark.usefixtures("specs")

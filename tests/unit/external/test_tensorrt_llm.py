@@ -137,7 +137,7 @@ def test_an_engine_of_another_gpu_is_refused(
 
 def test_no_engine_is_built_on_another_gpu_than_the_config_promises(tmp_path: Path, llm: Any) -> None:
     folder = tmp_path / "engine"
-    with pytest.raises(RuntimeError, match=r"hardware\.gpu promises 'NVIDIA Other', but this job runs on"):
+    with pytest.raises(RuntimeError, match=r"hardware\.gpu: expected 'NVIDIA Other', this job has"):
         build_trtllm_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder), expected_gpu="NVIDIA Other")
     assert not folder.exists()
 
@@ -176,13 +176,15 @@ def test_sampling_is_asked_for_as_the_plan_says() -> None:
     assert (sampled["temperature"], sampled["top_k"], sampled["top_p"], sampled["seed"]) == (0.7, 0, 0.9, 5)
 
 
-def test_the_latency_tools_settings_are_ours_and_the_control_differs_in_graphs_only() -> None:
+def test_the_latency_tools_settings_are_ours_and_the_control_differs_in_graphs_only(llm: Any) -> None:
     plan = trtllm.plan(dtype="float16", tensorrt_llm=TensorRTOptions())
-    with_graphs = trtllm_settings.runtime_settings(plan, True)
-    without = trtllm_settings.runtime_settings(plan, False)
+    with_graphs = trtllm_settings.runtime_arguments(plan, True)
+    without = trtllm_settings.runtime_arguments(plan, False)
     knobs = with_graphs.pop("extended_runtime_perf_knob_config")
-    assert knobs == {"multi_block_mode": True, "cuda_graph_mode": True, "cuda_graph_cache_size": 1000}
-    assert without.pop("extended_runtime_perf_knob_config")["multi_block_mode"] is True
+    assert (knobs.multi_block_mode, knobs.cuda_graph_mode, knobs.cuda_graph_cache_size) == (True, True, 1000)
+    assert without.pop("extended_runtime_perf_knob_config").multi_block_mode is True
+    for config in ("kv_cache_config", "scheduler_config"):
+        assert vars(with_graphs.pop(config)) == vars(without.pop(config))
     assert with_graphs == without and with_graphs["enable_chunked_prefill"] is False
     assert trtllm_settings.process_environment(plan)["TLLM_WORKER_USE_SINGLE_PROCESS"] == "0"
     assert "NVIDIA_TF32_OVERRIDE" not in trtllm_settings.process_environment(plan)
@@ -194,5 +196,6 @@ def test_the_environment_file_agrees_with_what_is_checked() -> None:
     pins = {"python": next(str(d) for d in content["dependencies"] if str(d).startswith("python")).split("=")[-1]}
     pip = next(d["pip"] for d in content["dependencies"] if isinstance(d, dict))
     pins |= {name: version for name, _, version in (line.partition("==") for line in pip) if version}
-    assert trtllm_settings.version_problem(pins) == ""
-    assert trtllm_settings.version_problem({**pins, "numpy": "2.0"}) != ""
+    trtllm_settings.require_versions(pins)
+    with pytest.raises(RuntimeError, match=r"numpy 2\.0"):
+        trtllm_settings.require_versions({**pins, "numpy": "2.0"})

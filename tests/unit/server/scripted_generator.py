@@ -13,9 +13,8 @@ from pathlib import Path
 from firsttoken import process
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Unsupported
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
-from firsttoken.server import sender as sender_module
-from firsttoken.server.server import main
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
+from firsttoken.server import server as server_module
 
 
 class CountingEngine:
@@ -58,8 +57,8 @@ class CountingEngine:
     def counters(self) -> dict[str, float]:
         return {"switch_interval_s": sys.getswitchinterval(), "frozen": float(gc.get_freeze_count())}
 
-    def facts(self) -> dict[str, str]:
-        return {"attention": "sdpa"}
+    def facts(self) -> Facts:
+        return Facts(attention="sdpa")
 
     def close(self) -> None:
         if self._stubborn:
@@ -82,11 +81,11 @@ def build(spec: EngineSpec) -> CountingEngine:
         print(f"child {child.pid}", file=sys.stderr, flush=True)
         time.sleep(1000)
     if behaviour == "paced":
-        sender_module.HEARTBEAT_S = 0.05  # so that a busy machine does not look like silence in the tests
+        server_module.HEARTBEAT_S = 0.05  # so that a busy machine does not look like silence in the tests
     if behaviour == "stubborn":  # does not close; a second is enough to see that the kernel's alarm ends it
         process.STOP_GRACE_S = 1
     return CountingEngine(spec)
 
 
 if __name__ == "__main__":
-    main(build)
+    server_module.main(build)

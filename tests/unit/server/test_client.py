@@ -1,4 +1,4 @@
-"""A client and its generator process: answers, errors, death, silence."""
+"""A client and its generator process: replies, errors, death, silence."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
-from firsttoken.results import MemoryReport
+from firsttoken.results import Facts, MemoryReport
 from firsttoken.server.client import GeneratorClient, GeneratorDied, GeneratorError
 from firsttoken.server.server import SWITCH_INTERVAL_S
 
@@ -36,7 +35,7 @@ def test_a_request_gives_its_tokens_and_the_split_of_their_latency() -> None:
         setup = client.wait_until_ready()
         assert setup.load_s == 2.0 and setup.imports_s > 1.0  # the engine's own second, and the interpreter's start
         tokens: list[int] = []
-        assert client.generate((40, 41), 600, tokens.append) == 600
+        client.generate((40, 41), 600, tokens.append)
         assert tokens == list(range(40, 640))
         rows = client.timings()  # in two messages
         assert [row.launch_ns for row in rows] == list(range(600))
@@ -50,8 +49,8 @@ def test_everything_else_goes_through_the_same_socket(tmp_path: Path) -> None:
         client.wait_until_ready()
         assert client.save_logits([1, 2], [3], tmp_path / "logits")
         assert (tmp_path / "logits").read_text() == "[1, 2] [3]"
-        answer = client.inspect()
-        assert (answer.memory, answer.facts) == (MemoryReport(graph_bytes=7), {"attention": "sdpa"})
+        assert client.memory() == MemoryReport(graph_bytes=7)
+        assert client.facts() == Facts(attention="sdpa")
 
 
 def test_the_generators_interpreter_disturbs_no_request() -> None:
@@ -59,7 +58,7 @@ def test_the_generators_interpreter_disturbs_no_request() -> None:
     engine left to the collector."""
     with launch("counting") as client:
         client.wait_until_ready()
-        counters = client.inspect().counters
+        counters = client.counters()
         assert counters["switch_interval_s"] == pytest.approx(SWITCH_INTERVAL_S)
         assert counters["frozen"] > 1000
 
@@ -75,7 +74,7 @@ def test_a_failed_request_is_one_line_and_the_next_one_is_served(capfd: pytest.C
             client.generate([15], 2, lambda token: None)
         with pytest.raises(ValueError, match="too long for the socket"):
             client.generate([70_000] * 60_000, 2, lambda token: None)
-        assert client.generate([16], 2, lambda token: None) == 2
+        client.generate([16], 2, lambda token: None)
     printed = capfd.readouterr()
     assert "Traceback" in printed.err  # the generator's own log reaches ours
     assert "a library's word on stdout" in printed.err
@@ -137,29 +136,21 @@ def test_a_long_step_is_not_silence() -> None:
             second.wait_until_ready()
             first = threading.Thread(target=client.generate, args=([1], 500, lambda token: None))
             first.start()  # 2.5 s at least
-            assert second.generate([7], 1, lambda token: None) == 1  # waits behind it, on heartbeats alone
+            second.generate([7], 1, lambda token: None)  # waits behind it, on heartbeats alone
             first.join()
 
 
-def test_cancel_from_within_from_another_thread_and_by_an_exception() -> None:
-    with launch("paced") as client:
+def test_an_exception_of_the_sink_leaves_the_client_usable() -> None:
+    with launch("counting") as client:
         client.wait_until_ready()
         got: list[int] = []
-
-        def cancel_at(number: int, cancel: Callable[[], None]) -> Callable[[int], None]:
-            return lambda token: cancel() if token == number else None
-
-        assert 3 <= client.generate([1], 5000, cancel_at(3, client.cancel)) < 5000
-        thread = threading.Thread(target=client.cancel)
-        assert 3 <= client.generate([1], 5000, cancel_at(3, thread.start)) < 5000
-        thread.join()
 
         def fail(token: int) -> None:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            client.generate([1], 5000, fail)
-        assert client.generate([50], 2, got.append) == 2
+            client.generate([1], 500, fail)
+        client.generate([50], 2, got.append)
         assert got == [50, 51]  # nothing left over from the broken request
 
 
@@ -175,7 +166,7 @@ def test_a_killed_client_hurts_neither_the_generator_nor_other_clients() -> None
         environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
         ended = subprocess.run([sys.executable, "-c", code, str(client.address)], env=environment, check=False)
         assert ended.returncode == -signal.SIGKILL
-        assert client.generate([1], 3, lambda token: None) == 3  # the 100000 were cancelled, or this would take 500 s
+        client.generate([1], 3, lambda token: None)  # the 100000 were cancelled, or this would take 500 s
 
 
 def test_the_client_process_never_imports_torch() -> None:

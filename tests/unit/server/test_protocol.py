@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 
 ids = st.integers(0, 2**62 - 1)
@@ -29,7 +29,6 @@ rows = st.builds(
 
 CLIENT_MESSAGES = {
     protocol.Generate: st.builds(protocol.Generate, ids, token_lists, st.integers(1, 2**31 - 1)),
-    protocol.Cancel: st.builds(protocol.Cancel, ids),
     protocol.SaveLogits: st.builds(protocol.SaveLogits, ids, token_lists, token_lists, text),
     protocol.Inspect: st.builds(protocol.Inspect, ids),
 }
@@ -38,7 +37,7 @@ GENERATOR_MESSAGES = {
     protocol.Refused: st.builds(protocol.Refused, st.booleans(), text),
     protocol.Token: st.builds(protocol.Token, ids, tokens),
     protocol.Timings: st.builds(protocol.Timings, ids, st.lists(stamps, max_size=20), st.lists(rows, max_size=20)),
-    protocol.Done: st.builds(protocol.Done, ids, st.booleans(), stamps, stamps),
+    protocol.Done: st.builds(protocol.Done, ids, stamps, stamps),
     protocol.RequestFailed: st.builds(protocol.RequestFailed, ids, st.sampled_from(["invalid", "engine"]), text),
     protocol.Saved: st.builds(protocol.Saved, ids, st.booleans()),
     protocol.Inspection: st.builds(
@@ -46,13 +45,13 @@ GENERATOR_MESSAGES = {
         ids,
         st.builds(MemoryReport, device_allocated_bytes=optional),
         st.dictionaries(text, seconds, max_size=5),
-        st.dictionaries(text, text, max_size=5),
+        st.builds(Facts, attention=text, ahead=st.none() | st.integers(0, 9)),
     ),
     protocol.Heartbeat: st.builds(protocol.Heartbeat),
 }
 DIRECTIONS = [
-    (CLIENT_MESSAGES, protocol.client_message_decoder()),
-    (GENERATOR_MESSAGES, protocol.generator_message_decoder()),
+    (CLIENT_MESSAGES, protocol.Decoder(protocol.ClientMessage)),
+    (GENERATOR_MESSAGES, protocol.Decoder(protocol.GeneratorMessage)),
 ]
 
 
@@ -96,7 +95,7 @@ def test_a_damaged_message_is_a_message_or_the_one_error(message: protocol.Messa
     whole[cut % len(whole)] ^= flip
     for damaged in (bytes(whole), bytes(whole[: cut % len(whole)])):
         with contextlib.suppress(protocol.WireError):
-            protocol.client_message_decoder()(damaged)
+            protocol.Decoder(protocol.ClientMessage)(damaged)
 
 
 @pytest.mark.parametrize(
@@ -113,17 +112,17 @@ def test_a_damaged_message_is_a_message_or_the_one_error(message: protocol.Messa
 )
 def test_values_out_of_range_are_refused(fields: list[Any]) -> None:
     with pytest.raises(protocol.WireError):
-        protocol.client_message_decoder()(msgspec.msgpack.encode(fields))
+        protocol.Decoder(protocol.ClientMessage)(msgspec.msgpack.encode(fields))
 
 
 def test_text_that_is_no_utf8_is_refused() -> None:
     with pytest.raises(protocol.WireError):
-        protocol.client_message_decoder()(b"\x95\x03\x00\x91\x01\x91\x01\xa2\xff\xfe")
+        protocol.Decoder(protocol.ClientMessage)(b"\x95\x02\x00\x91\x01\x91\x01\xa2\xff\xfe")
 
 
 def test_deeply_nested_bytes_are_refused() -> None:
     with pytest.raises(protocol.WireError):
-        protocol.client_message_decoder()(b"\x91" * 200_000)
+        protocol.Decoder(protocol.ClientMessage)(b"\x91" * 200_000)
 
 
 def test_the_largest_message_passes_a_real_socket_and_a_larger_one_does_not(tmp_path: Path) -> None:
@@ -132,7 +131,7 @@ def test_the_largest_message_passes_a_real_socket_and_a_larger_one_does_not(tmp_
     with protocol.listen(tmp_path / "s") as listener, protocol.connect(tmp_path / "s") as client:
         accepted, _ = listener.accept()
         with accepted:
-            inbox = protocol.Inbox(accepted, protocol.client_message_decoder())
+            inbox = protocol.Inbox(accepted, protocol.Decoder(protocol.ClientMessage))
             client.send(protocol.encode(largest))
             assert inbox.receive() == largest
             with pytest.raises(protocol.WireError, match="the limit is"):

@@ -15,12 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firsttoken.results import MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
+from firsttoken.server import connection as connection_module
 from firsttoken.server import protocol
-from firsttoken.server import sender as sender_module
+from firsttoken.server import server as server_module
 from firsttoken.server.connection import MAX_WAITING_REQUESTS, Job
 from firsttoken.server.server import Generator
 
+AT_ONCE, ASLEEP = 0, -1  # how long a poll may wait
 PATIENCE_S = 20.0  # how long a test waits for what must happen
 
 
@@ -64,8 +66,8 @@ class SteppedEngine:
     def counters(self) -> dict[str, float]:
         return {"requests": float(len(self.prompts))}
 
-    def facts(self) -> dict[str, str]:
-        return {}
+    def facts(self) -> Facts:
+        return Facts()
 
     def close(self) -> None:
         self.closed = True
@@ -77,7 +79,7 @@ class Peer:
     def __init__(self, address: Path) -> None:
         self.socket = protocol.connect(address)
         self.socket.settimeout(PATIENCE_S)
-        self.inbox = protocol.Inbox(self.socket, protocol.generator_message_decoder())
+        self.inbox = protocol.Inbox(self.socket, protocol.Decoder(protocol.GeneratorMessage))
         self.seen: list[protocol.GeneratorMessage] = []
 
     def send(self, message: protocol.Message) -> None:
@@ -105,9 +107,8 @@ class Served:
         self.generator = Generator(protocol.listen(address), lambda: engine)
         put = self.generator._queue.put
 
-        def logged_put(job: Job | None) -> None:
-            if job is not None:
-                self.queued.append(job)
+        def logged_put(job: Job) -> None:
+            self.queued.append(job)
             put(job)
             self.enqueued.release()
 
@@ -122,7 +123,7 @@ class Served:
 
 
 class _Queue:
-    def __init__(self, get: Callable[[], Job | None], put: Callable[[Job | None], None]) -> None:
+    def __init__(self, get: Callable[[], Job], put: Callable[[Job], None]) -> None:
         self.get = get
         self.put = put
 
@@ -169,7 +170,84 @@ def test_an_idle_engine_reads_for_itself_and_another_thread_while_it_runs(monkey
             running.engine.permits.release(2)
             for _ in range(2):
                 peer.read_until(protocol.Done)
-    assert readers == [running.thread.name, "ft-reader"] * 3
+    assert readers == [running.thread.name, "ft-clients"] * 3
+
+
+class CountedPoll:
+    """Stands before the generator's epoll and keeps how long each call was willing to wait."""
+
+    def __init__(self, generator: Generator, before_sleep: Callable[[], object]) -> None:
+        self._real = generator._sockets
+        self._before_sleep = before_sleep
+        self.waits: list[float] = []
+
+    def poll(self, timeout: float = ASLEEP) -> list[tuple[int, int]]:
+        self.waits.append(timeout)
+        if timeout == ASLEEP:
+            self._before_sleep()
+        return self._real.poll(timeout)
+
+
+@pytest.fixture
+def idle() -> Iterator[tuple[Generator, Peer]]:
+    """A generator that nobody serves, and a client that it has accepted."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = Path(folder) / "s"
+        generator = Generator(protocol.listen(address), SteppedEngine)
+        peer = Peer(address)
+        generator._wait_and_read()
+        yield generator, peer
+        generator.stop()
+        generator._listener.close()
+
+
+def test_a_request_that_is_there_is_read_without_sleeping(idle: tuple[Generator, Peer]) -> None:
+    generator, peer = idle
+    peer.send(protocol.Inspect(1))
+    poll = CountedPoll(generator, before_sleep=lambda: None)
+    generator._sockets = poll  # type: ignore[assignment]
+    generator._wait_and_read()
+    assert generator._queue.get(block=False).request == protocol.Inspect(1)
+    assert poll.waits == [AT_ONCE]
+
+
+def test_an_engine_watches_for_a_while_then_sleeps(
+    idle: tuple[Generator, Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator, peer = idle
+    ticks = iter(range(100))
+    monkeypatch.setattr(server_module.time, "perf_counter_ns", lambda: next(ticks) * server_module.WATCH_NS // 4)
+    poll = CountedPoll(generator, before_sleep=lambda: peer.send(protocol.Inspect(2)))
+    generator._sockets = poll  # type: ignore[assignment]
+    generator._wait_and_read()
+    assert generator._queue.get(block=False).request == protocol.Inspect(2)
+    assert poll.waits == [AT_ONCE] * 4 + [ASLEEP]
+
+
+def test_a_stop_wakes_a_sleeping_engine(idle: tuple[Generator, Peer]) -> None:
+    generator, _ = idle
+    later = threading.Timer(0.05, generator.stop)
+    later.start()
+    generator._wait_and_read()
+    later.join()
+    assert generator._next_job() is None
+
+
+def test_a_client_that_left_while_tokens_wait_for_it_stops_nothing() -> None:
+    """A backlog that is dropped while it is sent must not end the thread that serves all clients."""
+    with served() as running:
+        running.engine.free.set()
+        slow, other = Peer(running.address), Peer(running.address)
+        running.ask(slow, protocol.Generate(1, [5], 5000))
+        wait_for(lambda: running.engine.token == 5000)
+        slow.socket.close()
+        wait_for(lambda: len(running.generator._clients) == 1)
+        running.engine.free.clear()
+        running.ask(other, protocol.Generate(1, [6], 1))
+        running.ask(other, protocol.Generate(2, [6], 1))  # read by the thread beside the engine's
+        running.engine.free.set()
+        for _ in range(2):
+            other.read_until(protocol.Done)
 
 
 def test_a_late_client_is_greeted_too_and_requests_sent_before_the_greeting_wait() -> None:
@@ -179,24 +257,9 @@ def test_a_late_client_is_greeted_too_and_requests_sent_before_the_greeting_wait
             peer = Peer(running.address)
             peer.send(protocol.Generate(1, [5], 3))
             done = peer.read_until(protocol.Done)
-            assert isinstance(done, protocol.Done) and not done.cancelled and done.received_ns <= done.started_ns
+            assert isinstance(done, protocol.Done) and done.received_ns <= done.started_ns
             assert peer.seen[0] == protocol.Ready(SetupTimes(load_s=1.5))
             assert len(peer.tokens(1)) == 3
-
-
-def test_cancelling_a_waiting_request_is_acknowledged_while_another_runs() -> None:
-    with served() as running:
-        first, second = Peer(running.address), Peer(running.address)
-        running.ask(first, protocol.Generate(1, [5], 2))
-        running.ask(second, protocol.Generate(1, [6], 2))
-        second.send(protocol.Cancel(1))
-        done = second.read_until(protocol.Done)  # the first one still waits for its permits
-        assert isinstance(done, protocol.Done) and done.cancelled
-        running.engine.free.set()
-        first.read_until(protocol.Done)
-        assert len(first.tokens(1)) == 2
-        assert running.engine.prompts == [5]
-        assert second.tokens(1) == []
 
 
 @pytest.mark.parametrize(
@@ -258,7 +321,7 @@ def test_a_token_does_not_overtake_those_that_wait_for_a_slow_client() -> None:
 
 
 def test_a_client_too_far_behind_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_module, "BACKLOG_MESSAGES", 10)
+    monkeypatch.setattr(connection_module, "BACKLOG_MESSAGES", 10)
     with served() as running:
         running.engine.free.set()
         slow, quick = Peer(running.address), Peer(running.address)
@@ -271,7 +334,7 @@ def test_a_client_too_far_behind_is_disconnected(monkeypatch: pytest.MonkeyPatch
 
 
 def test_waiting_clients_get_heartbeats_and_idle_ones_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sender_module, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.02)
     with served() as running:
         waiting, idle = Peer(running.address), Peer(running.address)
         idle.read_until(protocol.Ready)
@@ -292,7 +355,6 @@ request_numbers = st.integers(0, 3)
 operations = st.lists(
     st.one_of(
         st.tuples(st.just("generate"), st.integers(0, 2), request_numbers, st.integers(1, 4)),
-        st.tuples(st.just("cancel"), st.integers(0, 2), request_numbers, st.just(0)),
         st.tuples(st.just("disconnect"), st.integers(0, 2), st.just(0), st.just(0)),
         st.tuples(st.just("step"), st.just(0), st.just(0), st.integers(1, 4)),
     ),
@@ -302,7 +364,7 @@ operations = st.lists(
 
 @given(script=operations)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # two cores may be busy
-def test_any_interleaving_keeps_order_ownership_and_the_promise_of_cancel(
+def test_any_interleaving_keeps_order_and_ownership(
     script: list[tuple[str, int, int, int]],
 ) -> None:
     with served() as running:
@@ -319,8 +381,6 @@ def test_any_interleaving_keeps_order_ownership_and_the_promise_of_cancel(
             if operation == "disconnect":
                 peer.socket.close()
                 left.add(who)
-            elif operation == "cancel":
-                peer.send(protocol.Cancel(number))
             elif (who, number) not in asked:
                 asked[who, number] = amount
                 running.ask(peer, protocol.Generate(number, [100 * who + number + 1], amount))
@@ -329,7 +389,6 @@ def test_any_interleaving_keeps_order_ownership_and_the_promise_of_cancel(
         for who in peers.keys() - left:
             for _ in range(sum(owner == who for owner, _ in asked)):
                 peers[who].read_until(protocol.Done)
-        cancelled = {(w, n) for op, w, n, _ in script if op == "cancel"}
         delivered: list[int] = []
         for (who, number), amount in asked.items():
             if who in left:
@@ -339,9 +398,7 @@ def test_any_interleaving_keeps_order_ownership_and_the_promise_of_cancel(
             assert isinstance(mine[-1], protocol.Done), "nothing comes after the end of a request"
             assert sum(isinstance(m, protocol.Done) for m in mine) == 1
             tokens = peer.tokens(number)
-            assert not tokens or tokens == list(range(tokens[0], tokens[0] + len(tokens)))
-            assert mine[-1].cancelled == (len(tokens) < amount)
-            assert len(tokens) == amount or (who, number) in cancelled
+            assert tokens == list(range(tokens[0], tokens[0] + amount))
             stamps = [stamp for m in mine if isinstance(m, protocol.Timings) for stamp in m.pushed_ns]
             assert len(stamps) == len(tokens)
             delivered += tokens

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from firsttoken.external.tensorrt_llm import settings as settings
+from firsttoken.external.tensorrt_llm import settings
 from firsttoken.external.tensorrt_llm.model import architecture_of, model_problem, readable_model
 from firsttoken.files import read_json, sha256_file, write_json
-from firsttoken.hardware import require_gpu
+from firsttoken.hardware import check_gpu, require_gpu
 from firsttoken.plan import FileEntry, Plan, Unsupported
 from firsttoken.results import EngineManifest
 
@@ -34,9 +34,7 @@ def manifest_path(engine_dir: Path) -> Path:
 def require_environment() -> dict[str, str]:
     """The installed versions. Raises RuntimeError with one line where they are not those of TensorRT-LLM 1.2.1."""
     versions = settings.installed_versions()
-    problem = settings.version_problem(versions)
-    if problem:
-        raise RuntimeError(problem)
+    settings.require_versions(versions)
     return versions
 
 
@@ -55,8 +53,7 @@ def build_trtllm_engine(
     os.environ.update(settings.process_environment(plan))
     versions = require_environment()
     gpu = require_gpu()
-    if expected_gpu and gpu.name != expected_gpu:
-        raise RuntimeError(f"config key hardware.gpu promises {expected_gpu!r}, but this job runs on {gpu.name!r}")
+    check_gpu(expected_gpu, gpu.name)
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     engine_dir.mkdir(parents=True, exist_ok=True)
     reason, build_s = "", 0.0

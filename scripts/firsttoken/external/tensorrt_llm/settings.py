@@ -42,7 +42,6 @@ TOKENS_PER_BLOCK = 32  # tensorrt_llm/plugin/plugin.py, PluginConfig.tokens_per_
 class EngineSizes(Record, frozen=True, kw_only=True):
     """The limits that an engine is built with and the KV cache that it runs with, in tokens."""
 
-    max_batch_size: int
     max_input_len: int
     max_seq_len: int
     max_num_tokens: int
@@ -59,7 +58,6 @@ def engine_sizes(plan: Plan) -> EngineSizes:
     longest = max(plan.prompt_lengths)
     max_seq_len = max(plan.max_context, longest + plan.new_tokens, TOKENS_PER_BLOCK)
     return EngineSizes(
-        max_batch_size=1,
         max_input_len=longest,
         max_seq_len=max_seq_len,
         max_num_tokens=max(longest, TOKENS_PER_BLOCK),
@@ -83,7 +81,7 @@ def build_arguments(plan: Plan) -> dict[str, Any]:
     """Keywords of `BuildConfig`; `opt_batch_size` is 8 if it is not said."""
     sizes = engine_sizes(plan)
     return {
-        "max_batch_size": sizes.max_batch_size,
+        "max_batch_size": 1,
         "opt_batch_size": 1,
         "max_beam_width": 1,
         "max_input_len": sizes.max_input_len,
@@ -104,51 +102,32 @@ def plugin_settings(plan: Plan) -> dict[str, Any]:
     return settings
 
 
-def runtime_settings(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
-    """What the runtime is asked for, as plain values: the manifest and `runtime_arguments` are made of this.
+def runtime_arguments(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
+    """Keywords of `LLM`, in TensorRT-LLM's own types; unknown names raise ValueError there.
 
     Block reuse is off, or a repeated prompt would skip its prefill. The limits are said here too: `LLM` takes 8192 for
     `max_num_tokens` if it is not told, whatever the engine was built with, and hands a missing beam width on as None.
     """
+    from tensorrt_llm import llmapi
+
     sizes = engine_sizes(plan)
     return {
-        "max_batch_size": sizes.max_batch_size,
+        "max_batch_size": 1,
         "max_num_tokens": sizes.max_num_tokens,
         "max_seq_len": sizes.max_seq_len,
         "max_beam_width": 1,
         "enable_chunked_prefill": False,
-        "kv_cache_config": {
-            "max_tokens": sizes.kv_cache_tokens,
-            "enable_block_reuse": False,
-            "enable_partial_reuse": False,
-        },
-        "extended_runtime_perf_knob_config": {
-            "multi_block_mode": True,
-            "cuda_graph_mode": cuda_graphs,
-            "cuda_graph_cache_size": CUDA_GRAPH_CACHE_SIZE if cuda_graphs else 0,
-        },
-        "scheduler_config": {"capacity_scheduler_policy": "GUARANTEED_NO_EVICT"},
-    }
-
-
-def runtime_arguments(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
-    """`runtime_settings` as keywords of `LLM`, in TensorRT-LLM's own types; unknown names raise ValueError there."""
-    from tensorrt_llm.llmapi import (
-        CapacitySchedulerPolicy,
-        ExtendedRuntimePerfKnobConfig,
-        KvCacheConfig,
-        SchedulerConfig,
-    )
-
-    settings = runtime_settings(plan, cuda_graphs)
-    policy = settings["scheduler_config"]["capacity_scheduler_policy"]
-    return {
-        **settings,
-        "kv_cache_config": KvCacheConfig(**settings["kv_cache_config"]),
-        "extended_runtime_perf_knob_config": ExtendedRuntimePerfKnobConfig(
-            **settings["extended_runtime_perf_knob_config"]
+        "kv_cache_config": llmapi.KvCacheConfig(
+            max_tokens=sizes.kv_cache_tokens, enable_block_reuse=False, enable_partial_reuse=False
         ),
-        "scheduler_config": SchedulerConfig(capacity_scheduler_policy=CapacitySchedulerPolicy(policy)),
+        "extended_runtime_perf_knob_config": llmapi.ExtendedRuntimePerfKnobConfig(
+            multi_block_mode=True,
+            cuda_graph_mode=cuda_graphs,
+            cuda_graph_cache_size=CUDA_GRAPH_CACHE_SIZE if cuda_graphs else 0,
+        ),
+        "scheduler_config": llmapi.SchedulerConfig(
+            capacity_scheduler_policy=llmapi.CapacitySchedulerPolicy.GUARANTEED_NO_EVICT
+        ),
     }
 
 
@@ -167,14 +146,9 @@ def sampling_arguments(plan: Plan, max_new_tokens: int) -> dict[str, Any]:
     }
     sampling = plan.sampling
     if sampling.method == "greedy":
-        return {**arguments, "top_k": 1}
-    return {
-        **arguments,
-        "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
-        "top_p": sampling.top_p,
-        "seed": plan.seed,
-    }
+        return arguments | {"top_k": 1}
+    chosen = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    return arguments | chosen | {"seed": plan.seed}
 
 
 def installed_versions() -> dict[str, str]:
@@ -194,8 +168,8 @@ def container_problem(host_python: str) -> str:
     The image has no msgspec. Snakemake mounts the packages of the Python that runs it into the container, behind the
     container's own on the path; compiled ones load only where both are of the same minor version.
     """
-    wanted = REQUIRED_VERSIONS["python"][0]
-    if host_python == wanted or host_python.startswith(f"{wanted}."):
+    (wanted,) = REQUIRED_VERSIONS["python"]
+    if host_python.startswith(f"{wanted}."):
         return ""
     return (
         f"TensorRT-LLM's container has Python {wanted} and takes msgspec from the Python that runs Snakemake, which is "
@@ -203,11 +177,12 @@ def container_problem(host_python: str) -> str:
     )
 
 
-def version_problem(versions: Mapping[str, str]) -> str:
-    """What in `versions` TensorRT-LLM 1.2.1 does not run with, as one line; "" when all is right."""
+def require_versions(versions: Mapping[str, str]) -> None:
+    """Raise RuntimeError with one line where these are not the versions that TensorRT-LLM 1.2.1 runs with."""
     wrong = []
     for name, wanted in REQUIRED_VERSIONS.items():
         found = versions.get(name, "")
         if not any(found == prefix or found.startswith(f"{prefix}.") for prefix in wanted):
             wrong.append(f"{name} {found or 'is missing'} (needs {' or '.join(wanted)})")
-    return f"not the environment of TensorRT-LLM {VERSION}: {', '.join(wrong)}; {HOW_TO_INSTALL}" if wrong else ""
+    if wrong:
+        raise RuntimeError(f"not the environment of TensorRT-LLM {VERSION}: {', '.join(wrong)}; {HOW_TO_INSTALL}")

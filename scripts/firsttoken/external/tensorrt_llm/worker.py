@@ -13,6 +13,9 @@ from typing import Any
 
 import psutil
 
+from firsttoken.process import start_thread
+
+INTERVAL_S = 0.5
 WORKER_MARK = "mpi4py.futures"  # in the command line of a worker that MPIPoolExecutor spawned
 
 
@@ -23,21 +26,17 @@ class WorkerDied:
 class WorkerWatch:
     """Looks after the worker processes from a thread. Without workers (one process) it does nothing."""
 
-    def __init__(self, workers: Sequence[psutil.Process], interval_s: float = 0.5) -> None:
+    def __init__(self, workers: Sequence[psutil.Process]) -> None:
         self.worker_count = len(workers)
         self.death = ""  # one line, once a worker is gone
-        self._workers = list(workers)
+        self._workers = workers
         self._queue: Any = None
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
         if workers:
-            self._thread = threading.Thread(
-                target=self._look, args=(interval_s,), name="tensorrt-llm worker watch", daemon=True
-            )
-            self._thread.start()
+            start_thread("ft-worker-watch", self._look)
 
-    def _look(self, interval_s: float) -> None:
-        while not self._stop.wait(interval_s):
+    def _look(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
             gone = [worker.pid for worker in self._workers if not is_alive(worker)]
             if gone:
                 self.death = f"TensorRT-LLM's worker process {gone[0]} ended; its own messages are above"
@@ -61,11 +60,8 @@ class WorkerWatch:
             self._queue = None
 
     def close(self) -> None:
-        """Stop the thread; idempotent."""
+        """End the thread; idempotent."""
         self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=5)
-            self._thread = None
 
 
 def is_alive(process: psutil.Process) -> bool:
