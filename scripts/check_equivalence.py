@@ -1,7 +1,7 @@
 """In: the table of positions, the records and the bounds. Out: equivalence.csv, a verdict an approach."""
 
 from firsttoken.analysis.equivalence import check_equivalence
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

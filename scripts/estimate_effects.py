@@ -2,7 +2,7 @@
 the second process each cost or save."""
 
 from firsttoken.analysis.effects import estimate_effects
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

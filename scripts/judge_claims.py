@@ -1,7 +1,7 @@
 """In: the published claims, this study's tables and experiments. Out: claims.csv, a verdict a claim."""
 
 from firsttoken.analysis.claims import judge_claims
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

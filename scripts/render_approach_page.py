@@ -5,7 +5,7 @@ from pathlib import Path
 from firsttoken.pooled_runs import read_records
 from firsttoken.report.approach_page import render_page
 from firsttoken.report.documents import PageInputs
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 
 def package_folder(sources: list[str]) -> Path:

@@ -1,7 +1,7 @@
 """In: the study's tables. Out: answer.txt: the summary table and the answer in three sentences, for the terminal."""
 
 from firsttoken.analysis.answer import write_answer
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -2,7 +2,7 @@
 met."""
 
 from firsttoken.analysis.checklist import write_checklist
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

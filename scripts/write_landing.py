@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from firsttoken.report.landing import write_landing
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):
