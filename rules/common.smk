@@ -112,9 +112,9 @@ def sources(*modules):
     return package_files(*modules, "study/job.py")
 
 
-# What surrounds every measurement: the device's lock, the check of the model's files, the log. `ancient`: an edit
-# there changes no number, so it is no reason to measure again.
-DEVICE_JOB = ancient(sources("device_job.py"))
+# What surrounds every measurement: the device's lock, the check of the model's files, the log, the versions. `ancient`:
+# an edit there changes no number, so it is no reason to measure again.
+DEVICE_JOB = ancient(sources("device_job.py", "measure/environment.py"))
 
 
 def approach_files(name):
@@ -206,6 +206,30 @@ def table(name):
     """A table of the study or of one of its experiments: `table("summary")`, `table("ipc")`."""
     folder = "experiments" if name in EXPERIMENTS else "tables"
     return f"{RESULTS}/{folder}/{name}.csv"
+
+
+def written_inputs(wildcards):
+    """The inputs of the function that writes a file of tables/, by the names of its parameters."""
+    names = WRITTEN[wildcards.file][1].split()
+    if wildcards.file == "claims.csv":
+        names += EXPERIMENTS
+    return {name: STUDY_FILES.get(name, table(name)) for name in names}
+
+
+def written_arguments(wildcards):
+    """The other arguments of that function."""
+    dtype = STUDY.config["model"]["dtype"]
+    greedy = WORKLOAD["sampling"] == "greedy"
+    arguments = {
+        "equivalence.csv": {
+            "dtype": dtype,
+            "sampling": "greedy" if greedy else "sample",
+        },
+        "claims.csv": {"dtype": dtype},
+        "checklist.csv": {"figures": list(FIGURES)},
+        "landing.rst": {"dtype": dtype, "workload": WORKLOAD},
+    }
+    return arguments.get(wildcards.file, {})
 
 
 def spread_lengths(number):
