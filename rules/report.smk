@@ -128,7 +128,7 @@ rule render_approach_page:
         answer="results/{study}/tables/answer.txt",
         records="results/{study}/records.parquet",
         excerpted=excerpted_files(TEMPLATES),
-        package=sources("report/approach_page.py", "pooled_runs.py"),
+        sources=sources("report/approach_page.py", "pooled_runs.py"),
     output:
         page=report(
             "results/{study}/approaches/{page}.html",

@@ -53,7 +53,7 @@ def compare_with_baseline(study: Path, baseline: Path) -> list[str]:
     found, known = (gpu.name if gpu else "no GPU" for gpu in gpus)
     if found != known:
         return [f"baseline: {baseline} was measured on {known}, this is {found}: nothing is compared"]
-    changes, missing = changes_between(_rows(study), _rows(baseline))
+    changes, missing = changes_between(read_rows(study), read_rows(baseline))
     slower = [change for change in changes if change.verdict == "SLOWER"]
     lines = [f"baseline: {change}" for change in changes]
     lines += [f"baseline: {what}: not measured here" for what in missing]
@@ -87,6 +87,7 @@ def half_interval(row: Row, column: str) -> float:
     return 0.0
 
 
-def _rows(study: Path) -> list[dict[str, str]]:
-    with (study / "tables" / "latency_by_length.csv").open(encoding="utf-8", newline="") as stream:
+def read_rows(study: Path, table: str = "latency_by_length") -> list[dict[str, str]]:
+    """The rows of a study's table, as text."""
+    with (study / "tables" / f"{table}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))

@@ -7,18 +7,12 @@ from firsttoken.report.approach_page import render_page
 from firsttoken.report.documents import PageInputs
 from firsttoken.study.job import job, snakemake
 
-
-def package_folder(sources: list[str]) -> Path:
-    """The folder of the package, from its files."""
-    return next(Path(path).parent for path in sources if path.endswith("firsttoken/__init__.py"))
-
-
 if __name__ == "__main__":
     with job(snakemake):
         inputs = PageInputs(
             templates=Path(snakemake.input.templates[0]).parent,
             assets=Path(snakemake.input.assets[0]).parent,
-            package=package_folder(snakemake.input.package),
+            package=Path(snakemake.scriptdir) / "firsttoken",
             summary_csv=Path(snakemake.input.summary),
             latency_csv=Path(snakemake.input.latency),
             claims_csv=Path(snakemake.input.claims),
