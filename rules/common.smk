@@ -112,9 +112,9 @@ def sources(*modules):
     return package_files(*modules, "study/job.py")
 
 
-# What surrounds every measurement: the device's lock, the check of the model's files, the log, the versions. `ancient`:
-# an edit there changes no number, so it is no reason to measure again.
-DEVICE_JOB = ancient(sources("device_job.py", "measure/environment.py"))
+# What surrounds every measurement: the device's lock, the check of the model's files, the log. `ancient`: an edit
+# there changes no number, so it is no reason to measure again.
+DEVICE_JOB = ancient(sources("device_job.py"))
 
 
 def approach_files(name):
@@ -130,7 +130,9 @@ def approach_files(name):
 
 def run_sources(wildcards):
     """The package's files behind one benchmark run; the digest over them decides which runs are pooled."""
-    harness = package_files("measure/harness.py", "hardware.py")
+    harness = package_files(
+        "measure/harness.py", "measure/environment.py", "hardware.py"
+    )
     return sorted({*approach_files(wildcards.approach), *harness})
 
 

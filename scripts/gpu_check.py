@@ -10,6 +10,7 @@ Leaves results/gpu-check/, which `make ship STUDY=gpu-check` makes ready to be c
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
 import time
@@ -30,7 +31,7 @@ from firsttoken.measure.capture_beside import BURST, ROUNDS, GapRow, measure_cap
 from firsttoken.measure.environment import package_versions
 from firsttoken.plan import Plan
 from firsttoken.study.config import Study
-from gpu_baseline import compare_with_baseline, read_rows
+from gpu_baseline import compare_with_baseline
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "gpu-check"
@@ -133,7 +134,7 @@ def run_study() -> int:
     started = time.monotonic()
     status = subprocess.run([sys.executable, "-m", "snakemake", *MEASURED, *SNAKEMAKE], cwd=ROOT).returncode
     if (RESULTS / "tables" / "summary.csv").exists():
-        for row in read_rows(RESULTS, "summary"):
+        for row in read_rows("summary"):
             print(" | ".join(f"{name} {row[name][:60]}" for name in COLUMNS))
     print(f"study gpu-check: status {status}, {time.monotonic() - started:.0f} s", flush=True)
     if status == 0:
@@ -177,7 +178,7 @@ def run_targets(gpu_uuid: str, gpu_name: str) -> int:
         gaps = measure_capture_beside(
             approach_class(CAPTURED), ROOT / "results" / "models" / study.model_id, plan, prompts, say
         )
-    targets = targets_of(read_rows(RESULTS), gaps)
+    targets = targets_of(read_rows("latency_by_length"), gaps)
     for row in gaps:
         beside = f"{row.captures} captures beside, {row.capture_ms:.0f} ms each alone" if row.beside else "alone"
         print(
@@ -222,6 +223,11 @@ def targets_of(latencies: Sequence[dict[str, str]], gaps: Sequence[GapRow]) -> l
             if row.beside
         ),
     ]
+
+
+def read_rows(table: str) -> list[dict[str, str]]:
+    with (RESULTS / "tables" / f"{table}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def p99_over_median(row: GapRow) -> float | None:

@@ -23,7 +23,7 @@ from firsttoken.hf.eager_decode import teacher_forced_logits
 from firsttoken.hf.load import load_model
 from firsttoken.hf.reference import make_reference
 from firsttoken.plan import GraphOptions, Prompt, Prompts
-from firsttoken.results import Answer, PromptTokens, TokensRecord
+from firsttoken.results import PromptTokens, TokenSequence, TokensRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUNDS = ROOT / "config" / "equality_bounds.csv"
@@ -145,7 +145,7 @@ class EqualityBench:
         prompts = []
         for prompt in self.prompts.prompts:
             name = f"{prompt.length}-{prompt.index}.safetensors"
-            answers = (Answer(tokens=tuple(answer(prompt, folder / name)), requests=1),)
+            answers = (TokenSequence(tokens=tuple(answer(prompt, folder / name)), requests=1),)
             prompts.append(
                 PromptTokens(
                     prompt_length=prompt.length, prompt_index=prompt.index, answers=answers, logits_file=name

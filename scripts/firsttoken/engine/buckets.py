@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from firsttoken.plan import GraphOptions, Plan
+from firsttoken.plan import GraphOptions
 
 SMALLEST_KV_BUCKET = 128
 
@@ -26,22 +26,6 @@ def bucket_for_position(position: int, buckets: tuple[int, ...]) -> int:
         if position < bucket:
             return bucket
     raise ValueError(f"position {position} does not fit the KV cache of {buckets[-1]} positions")
-
-
-def buckets_in_use(plan: Plan) -> list[int]:
-    """Of `kv_buckets`, those that the plan's requests reach, and the largest, which serves all others."""
-    buckets = kv_buckets(plan.max_context, plan.graphs.kv_buckets)
-    positions = {p for n in plan.prompt_lengths for p in range(n + 1, n + plan.new_tokens)}
-    reached = {next(size for size in buckets if size >= count) for count in positions if count <= plan.max_context}
-    return sorted(reached | {buckets[-1]})
-
-
-def prefill_lengths(plan: Plan) -> list[int]:
-    """Padded prompt lengths that are captured: the plan's, or the buckets that hold them, as many as the pool may."""
-    if not plan.graphs.capture_beforehand:
-        return []
-    wanted = sorted({padded_length(plan.graphs, n, plan.max_context) for n in plan.prompt_lengths})
-    return wanted[: plan.graphs.pool_capacity]
 
 
 def padded_length(options: GraphOptions, length: int, max_context: int) -> int:

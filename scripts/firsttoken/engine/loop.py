@@ -69,6 +69,7 @@ class LoopEngine:
         """`load_steps` loads the model; `imports_s` is what the caller's imports for it took."""
         self.plan, self.backend = spec.plan, backend
         self._closed = False
+        self.prefills = self.decode_steps = 0
         self.worker = CaptureWorker()
         self.graphs: GraphCache | None = None
         backend.start_peaks()
@@ -115,8 +116,6 @@ class LoopEngine:
 
     # ------------------------------------------------------------ a request
 
-    prefills = decode_steps = 0
-
     def generate(
         self,
         prompt_ids: Sequence[int],
@@ -152,41 +151,35 @@ class LoopEngine:
         request, clock, now_ns = self._request, self._clock, time.perf_counter_ns
         request.tokens = 0
         started_ns = now_ns()
-        prefill, padded_length, hit = self._graphs.acquire_prefill(len(prompt_ids))
+        prefill, padded_length, request.hit = self._graphs.acquire_prefill(len(prompt_ids))
         found_ns = now_ns()
         clock.mark(0, 0)
         self.steps.begin(prompt_ids, padded_length)
         clock.mark(0, 1)
-        begun_ns = now_ns()
-        clock.mark(1, 0)
-        prefill()
-        launched_ns = now_ns()
-        clock.mark(1, 1)
-        if self.steps.advance is not None:
-            self.steps.advance()
-            clock.mark(1, 2)
-        self.ring.send(0)
-        request.hit, request.begin_ns = hit, begun_ns - found_ns
-        request.lookup_ns[0], request.launch_ns[0] = found_ns - started_ns, launched_ns - begun_ns
+        request.begin_ns = now_ns() - found_ns
+        self._queue(0, prefill, found_ns - started_ns)
         self.prefills += 1
-        return bool(hit)
+        return bool(request.hit)
 
     def _decode(self, index: int, position: int) -> None:
         """Queue the step that reads the token at `position` and chooses token `index` of the request."""
-        clock, now_ns, advance = self._clock, time.perf_counter_ns, self.steps.advance
-        started_ns = now_ns()
-        step = self._graphs.decode_at[position]
-        found_ns = now_ns()
+        started_ns = time.perf_counter_ns()
+        replay = self._graphs.decode_at[position].replay
+        self._queue(index, replay, time.perf_counter_ns() - started_ns)
+
+    def _queue(self, index: int, step: Callable[[], None], lookup_ns: int) -> None:
+        """Queue the step that chooses token `index`, the dynamic operations after it, and the copy of the token."""
+        clock, advance = self._clock, self.steps.advance
         clock.mark(index + 1, 0)
-        step.replay()
+        started_ns = time.perf_counter_ns()
+        step()
+        launched_ns = time.perf_counter_ns()
         clock.mark(index + 1, 1)
-        launched_ns = now_ns()
         if advance is not None:
             advance()
             clock.mark(index + 1, 2)
         self.ring.send(index)
-        request = self._request
-        request.lookup_ns[index], request.launch_ns[index] = found_ns - started_ns, launched_ns - found_ns
+        self._request.lookup_ns[index], self._request.launch_ns[index] = lookup_ns, launched_ns - started_ns
 
     def _finish(self) -> None:
         """After a request, however it ended: nothing is in flight, nothing unread, no graph acquired."""

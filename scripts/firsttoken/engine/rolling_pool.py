@@ -1,8 +1,7 @@
 """A bounded set of captured prefill graphs by prompt length; the least recently used leaves.
 
-Pure bookkeeping: it knows neither torch nor threads' loops, only a function that captures and one that has work done
-later. A miss is answered at once (the caller runs eagerly) and asks for a capture. A graph in use is leased and never
-evicted.
+It knows only a function that captures and one that has work done later. A miss is answered at once (the caller runs
+eagerly) and asks for a capture. A graph in use is leased and never evicted.
 """
 
 from __future__ import annotations
@@ -10,27 +9,16 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+
+from firsttoken.engine.graphs import StepGraph
 
 
-class Graph(Protocol):
-    """What the pool holds."""
-
-    bytes: int
-
-    def close(self) -> None:
-        """Free it."""
-
-
-G = TypeVar("G", bound=Graph)
-
-
-class RollingGraphPool(Generic[G]):
+class RollingGraphPool:
     """Prompt length (or bucket) to graph. Lookups and captures may come from different threads."""
 
     def __init__(
         self,
-        capture: Callable[[int], G],
+        capture: Callable[[int], StepGraph],
         later: Callable[[Callable[[], object]], None],
         capacity: int,
         max_bytes: int = 0,
@@ -45,7 +33,7 @@ class RollingGraphPool(Generic[G]):
         self._capture, self._later = capture, later
         self._capacity, self._max_bytes, self._rolling = capacity, max_bytes, rolling
         self._shared_bytes = shared_bytes
-        self._graphs: OrderedDict[int, G] = OrderedDict()
+        self._graphs: OrderedDict[int, StepGraph] = OrderedDict()
         self._leases: dict[int, int] = {}
         self._asked: set[int] = set()
         self.failures: dict[int, str] = {}  # by key, and not tried again
@@ -68,7 +56,7 @@ class RollingGraphPool(Generic[G]):
     def _bytes(self) -> int:
         return self._shared_bytes() + sum(graph.bytes for graph in self._graphs.values())
 
-    def acquire(self, key: int) -> G | None:
+    def acquire(self, key: int) -> StepGraph | None:
         """The graph for `key`, leased until `release(key)`; None on a miss, which asks for a capture."""
         with self._lock:
             graph = self._graphs.get(key)
@@ -121,7 +109,7 @@ class RollingGraphPool(Generic[G]):
         _close_all(leaving)
         return held
 
-    def _too_large(self, key: int, graph: G) -> bool:
+    def _too_large(self, key: int, graph: StepGraph) -> bool:
         if not self._rolling or not self._max_bytes or graph.bytes <= self._max_bytes:
             return False
         self._note_failure(key, f"needs {graph.bytes} bytes, more than pool_max_bytes {self._max_bytes}")
@@ -132,12 +120,12 @@ class RollingGraphPool(Generic[G]):
         self.failed_captures += 1
         self.failures[key] = reason
 
-    def _overflow(self, newest: int | None) -> list[G]:
+    def _overflow(self, newest: int | None) -> list[StepGraph]:
         """Take out the least recently used graphs until both bounds hold; the caller frees them.
 
         Leased ones stay until they are released, and so does the newest, else it might never come to be used.
         """
-        leaving: list[G] = []
+        leaving: list[StepGraph] = []
         if not self._rolling:
             return leaving
         for key in list(self._graphs):
@@ -159,6 +147,6 @@ class RollingGraphPool(Generic[G]):
         _close_all(leaving)
 
 
-def _close_all(graphs: list[G]) -> None:
+def _close_all(graphs: list[StepGraph]) -> None:
     for graph in graphs:
         graph.close()

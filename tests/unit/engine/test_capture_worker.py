@@ -29,7 +29,7 @@ def test_an_error_reaches_the_caller_and_the_thread_lives_on() -> None:
         worker.run(lambda: 1 // 0)
     assert worker.run(lambda: 7) == 7
     worker.close()
-    with pytest.raises(RuntimeError, match="has ended"):
+    with pytest.raises(RuntimeError, match="after shutdown"):
         worker.run(lambda: 7)
 
 

@@ -35,9 +35,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.failing: set[int] = set()
         self.tried: dict[int, int] = {}
         self.closed = False
-        self.pool: RollingGraphPool[FakeGraph] = RollingGraphPool(
-            self.capture, self.jobs.append, capacity, max_bytes, rolling
-        )
+        self.pool: RollingGraphPool = RollingGraphPool(self.capture, self.jobs.append, capacity, max_bytes, rolling)
 
     def capture(self, key: int) -> FakeGraph:
         self.tried[key] = self.tried.get(key, 0) + 1
@@ -123,7 +121,7 @@ PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40
 TestPool = PoolMachine.TestCase
 
 
-def make_pool(capacity: int = 2, max_bytes: int = 0) -> tuple[RollingGraphPool[FakeGraph], list[Callable[[], object]]]:
+def make_pool(capacity: int = 2, max_bytes: int = 0) -> tuple[RollingGraphPool, list[Callable[[], object]]]:
     jobs: list[Callable[[], object]] = []
     return RollingGraphPool(lambda key: FakeGraph(key, key), jobs.append, capacity, max_bytes), jobs
 

@@ -115,6 +115,7 @@ def test_what_is_kept_is_what_transformers_keeps() -> None:
 def test_a_seed_brings_the_same_draws_back(form: str) -> None:
     """Trap 7. Seen to fail with a step counter that `reseed` leaves as it is."""
     ops = make_ops(form, sampling=Sampling(method="sample"), seed=9)
+    ops.reseed(9)  # a compilation draws
 
     def draw() -> list[int]:
         tokens = []

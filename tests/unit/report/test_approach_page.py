@@ -74,7 +74,7 @@ def test_a_renamed_function_is_an_error_that_names_page_and_function(inputs: Pag
     shutil.copytree(inputs.package, package, ignore=shutil.ignore_patterns("__pycache__"))
     engine = package / "engine/loop.py"
     engine.write_text(engine.read_text().replace("def _prefill(", "def _fill_in("))
-    with pytest.raises(SourceMissingError, match=r"jit_cuda\.md\.j2.*ModelEngine\._prefill.*_fill_in"):
+    with pytest.raises(SourceMissingError, match=r"jit_cuda\.md\.j2.*LoopEngine\._prefill.*_fill_in"):
         render_page("jit_cuda", replace(inputs, package=package), tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
 
