@@ -181,7 +181,7 @@ class Study:
         return list(range(1, self.config["workload"]["repeats"] + 1))
 
     def plan(self, compile_cache_dir: str = "", engine_dir: str = "") -> dict[str, Any]:
-        """The arguments of `records.Plan` as plain values, for a rule's params."""
+        """The arguments of `plan.Plan` as plain values, for a rule's params."""
         workload, graphs = self.config["workload"], self.config["graphs"]
         lengths, sampling = workload["prompt_lengths"], workload["sampling"]
         return {
