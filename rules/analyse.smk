@@ -10,6 +10,43 @@ GATES = {  # gate -> the table that it reads
     "status": "summary",
 }
 
+STUDY_FILES = {  # what is no table, by the names of the parameters that take it
+    "positions": table("equality_positions"),
+    "records": f"{RESULTS}/records.parquet",
+    "environment": f"{RESULTS}/environment.json",
+    "ceilings": f"{RESULTS}/ceilings.json",
+    "answer": f"{RESULTS}/tables/answer.txt",
+    "manifest": MODEL_MANIFEST,
+    "bounds": "config/equality_bounds.csv",
+    "published": STUDY.config["claims"]["file"],
+}
+WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
+    "equivalence.csv": (
+        "analysis/equivalence.py:check_equivalence",
+        "positions records bounds",
+    ),
+    "effects.csv": (
+        "analysis/effects.py:estimate_effects",
+        "summary process_statistics records",
+    ),
+    "claims.csv": (
+        "analysis/claims.py:judge_claims",
+        "published summary process_statistics environment manifest",
+    ),
+    "checklist.csv": (
+        "analysis/checklist.py:write_checklist",
+        "summary latency_by_length process_statistics instrument records environment ceilings",
+    ),
+    "answer.txt": (
+        "analysis/answer.py:write_answer",
+        "summary latency_by_length process_statistics environment manifest",
+    ),
+    "landing.rst": (
+        "report/landing.py:write_landing",
+        "answer summary claims environment manifest",
+    ),
+}
+
 
 rule pool_runs:
     input:
@@ -49,27 +86,6 @@ rule compare_with_reference:
         "../scripts/compare_with_reference.py"
 
 
-rule check_equivalence:
-    input:
-        positions="results/{study}/tables/equality_positions.csv",
-        records="results/{study}/records.parquet",
-        bounds="config/equality_bounds.csv",
-        sources=sources("analysis/equivalence.py"),
-    output:
-        equivalence="results/{study}/tables/equivalence.csv",
-    log:
-        "results/{study}/logs/check_equivalence.log",
-    conda:
-        "../envs/base.yaml"
-    params:
-        dtype=STUDY.config["model"]["dtype"],
-        sampling="greedy" if WORKLOAD["sampling"] == "greedy" else "sample",
-    message:
-        "Judging whether every approach computes the same function"
-    script:
-        "../scripts/check_equivalence.py"
-
-
 rule summarise_latency:
     input:
         samples="results/{study}/samples.parquet",
@@ -96,89 +112,26 @@ rule summarise_latency:
         "../scripts/summarise_latency.py"
 
 
-rule judge_claims:
+# Each file by a function of its own, so that an edit there writes this file alone.
+rule write_table:
     input:
-        **{name: table(name) for name in EXPERIMENTS},
-        published=STUDY.config["claims"]["file"],
-        summary=table("summary"),
-        processes=table("process_statistics"),
-        environment="results/{study}/environment.json",
-        manifest=MODEL_MANIFEST,
-        sources=sources("analysis/claims.py"),
+        unpack(written_inputs),
+        sources=lambda wildcards: sources(WRITTEN[wildcards.file][0].split(":")[0]),
     output:
-        claims="results/{study}/tables/claims.csv",
+        "results/{study}/tables/{file}",
     log:
-        "results/{study}/logs/judge_claims.log",
+        "results/{study}/logs/write_table.{file}.log",
+    wildcard_constraints:
+        file="|".join(map(re.escape, WRITTEN)),
     conda:
         "../envs/base.yaml"
     params:
-        dtype=STUDY.config["model"]["dtype"],
+        function=lambda wildcards: WRITTEN[wildcards.file][0],
+        arguments=written_arguments,
     message:
-        "Judging the published claims"
+        "Writing {wildcards.file}"
     script:
-        "../scripts/judge_claims.py"
-
-
-rule estimate_effects:
-    input:
-        summary=table("summary"),
-        processes=table("process_statistics"),
-        records="results/{study}/records.parquet",
-        sources=sources("analysis/effects.py"),
-    output:
-        effects="results/{study}/tables/effects.csv",
-    log:
-        "results/{study}/logs/estimate_effects.log",
-    conda:
-        "../envs/base.yaml"
-    message:
-        "Separating the effects of graphs, JIT, late reading and the second process"
-    script:
-        "../scripts/estimate_effects.py"
-
-
-rule write_checklist:
-    input:
-        summary=table("summary"),
-        by_length=table("latency_by_length"),
-        processes=table("process_statistics"),
-        instrument=table("instrument"),
-        records="results/{study}/records.parquet",
-        environment="results/{study}/environment.json",
-        ceilings="results/{study}/ceilings.json",
-        sources=sources("analysis/checklist.py"),
-    output:
-        checklist="results/{study}/tables/checklist.csv",
-    log:
-        "results/{study}/logs/write_checklist.log",
-    conda:
-        "../envs/base.yaml"
-    params:
-        figures=lambda wildcards: list(FIGURES),
-    message:
-        "Checking the study against the rules of honest benchmarking"
-    script:
-        "../scripts/write_checklist.py"
-
-
-rule write_answer:
-    input:
-        summary=table("summary"),
-        by_length=table("latency_by_length"),
-        processes=table("process_statistics"),
-        environment="results/{study}/environment.json",
-        manifest=MODEL_MANIFEST,
-        sources=sources("analysis/answer.py"),
-    output:
-        answer="results/{study}/tables/answer.txt",
-    log:
-        "results/{study}/logs/write_answer.log",
-    conda:
-        "../envs/base.yaml"
-    message:
-        "Writing the answer"
-    script:
-        "../scripts/write_answer.py"
+        "../scripts/write_table.py"
 
 
 # Of two finished studies; this runs neither of them.

@@ -210,6 +210,30 @@ def table(name):
     return f"{RESULTS}/{folder}/{name}.csv"
 
 
+def written_inputs(wildcards):
+    """The inputs of the function that writes a file of tables/, by the names of its parameters."""
+    names = WRITTEN[wildcards.file][1].split()
+    if wildcards.file == "claims.csv":
+        names += EXPERIMENTS
+    return {name: STUDY_FILES.get(name, table(name)) for name in names}
+
+
+def written_arguments(wildcards):
+    """The other arguments of that function."""
+    dtype = STUDY.config["model"]["dtype"]
+    greedy = WORKLOAD["sampling"] == "greedy"
+    arguments = {
+        "equivalence.csv": {
+            "dtype": dtype,
+            "sampling": "greedy" if greedy else "sample",
+        },
+        "claims.csv": {"dtype": dtype},
+        "checklist.csv": {"figures": list(FIGURES)},
+        "landing.rst": {"dtype": dtype, "workload": WORKLOAD},
+    }
+    return arguments.get(wildcards.file, {})
+
+
 def spread_lengths(number):
     """Up to `number` prompt lengths that the config does not name, evenly spread up to its longest prompt."""
     step = max(1, max(WORKLOAD["prompt_lengths"]) // number)

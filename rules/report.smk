@@ -128,7 +128,7 @@ rule render_approach_page:
         answer="results/{study}/tables/answer.txt",
         records="results/{study}/records.parquet",
         excerpted=excerpted_files(TEMPLATES),
-        package=sources("report/approach_page.py", "pooled_runs.py"),
+        sources=sources("report/approach_page.py", "pooled_runs.py"),
     output:
         page=report(
             "results/{study}/approaches/{page}.html",
@@ -198,29 +198,6 @@ rule render_comparison:
         "Rendering the comparison of {wildcards.b} with {wildcards.a}"
     script:
         "../scripts/render_comparison.py"
-
-
-rule write_landing:
-    input:
-        answer="results/{study}/tables/answer.txt",
-        summary=table("summary"),
-        claims=table("claims"),
-        environment="results/{study}/environment.json",
-        manifest=MODEL_MANIFEST,
-        sources=sources("report/landing.py"),
-    output:
-        landing="results/{study}/tables/landing.rst",
-    log:
-        "results/{study}/logs/write_landing.log",
-    conda:
-        "../envs/base.yaml"
-    params:
-        workload=WORKLOAD,
-        dtype=STUDY.config["model"]["dtype"],
-    message:
-        "Writing the report's first page"
-    script:
-        "../scripts/write_landing.py"
 
 
 rule write_provenance:

@@ -18,6 +18,7 @@ from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions  
 from firsttoken.measure.harness import run_benchmark  # noqa: E402
 from firsttoken.measure.run_record import RunOutputs, RunRequest  # noqa: E402
 from firsttoken.plan import Plan, Prompts  # noqa: E402
+from firsttoken.study.job import snakemake  # noqa: E402
 
 
 def code_digest(sources: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import msgspec
 from firsttoken.device_job import device_job
 from firsttoken.external.tensorrt_llm.engine import build_trtllm_engine
 from firsttoken.plan import Plan
+from firsttoken.study.job import snakemake
 
 if __name__ == "__main__":  # TensorRT-LLM's MPI workers import this file
     with device_job(snakemake, "cuda") as device:

@@ -6,7 +6,7 @@ from pathlib import Path
 from firsttoken.files import read_json
 from firsttoken.inputs.model_check import check_model
 from firsttoken.plan import ModelManifest
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake) as log:

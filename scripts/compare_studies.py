@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from firsttoken.analysis.compare import compare_studies
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

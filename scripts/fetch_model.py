@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firsttoken.files import write_json
 from firsttoken.inputs.fetch import fetch_model
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

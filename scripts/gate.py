@@ -2,7 +2,7 @@
 
 from firsttoken.analysis import gates
 from firsttoken.files import write_text
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

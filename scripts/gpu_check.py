@@ -17,10 +17,11 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
+import pandas as pd
 import yaml
 
 from firsttoken.analysis.statistics import smallest_n
@@ -62,6 +63,7 @@ COLUMNS = (
 CAPTURED = "jit_cuda"  # the approach whose gaps are measured with captures beside
 STEADY_PROMPT = 20  # tokens
 PARTS = ("tests", "study", "targets")
+say = partial(print, flush=True)
 
 
 def main() -> int:
@@ -131,11 +133,9 @@ def run_study() -> int:
     rest."""
     started = time.monotonic()
     status = subprocess.run([sys.executable, "-m", "snakemake", *MEASURED, *SNAKEMAKE], cwd=ROOT).returncode
-    summary = RESULTS / "tables" / "summary.csv"
-    if summary.exists():
-        with summary.open(encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                print(" | ".join(f"{name} {row.get(name, '')[:60]}" for name in COLUMNS))
+    if (RESULTS / "tables" / "summary.csv").exists():
+        for row in read_rows("summary"):
+            print(" | ".join(f"{name} {row[name][:60]}" for name in COLUMNS))
     print(f"study gpu-check: status {status}, {time.monotonic() - started:.0f} s", flush=True)
     if status == 0:
         status = subprocess.run([sys.executable, "-m", "snakemake", *FINISH], cwd=ROOT).returncode
@@ -178,8 +178,7 @@ def run_targets(gpu_uuid: str, gpu_name: str) -> int:
         gaps = measure_capture_beside(
             approach_class(CAPTURED), ROOT / "results" / "models" / study.model_id, plan, prompts, say
         )
-    with table.open(encoding="utf-8") as stream:
-        targets = targets_of(list(csv.DictReader(stream)), gaps)
+    targets = targets_of(read_rows("latency_by_length"), gaps)
     for row in gaps:
         beside = f"{row.captures} captures beside, {row.capture_ms:.0f} ms each alone" if row.beside else "alone"
         print(
@@ -190,10 +189,11 @@ def run_targets(gpu_uuid: str, gpu_name: str) -> int:
     for target in targets:
         found = "-" if target.found is None else f"{target.found:.3f}"
         print(f"{target.what}: {found}, target {'>=' if target.at_least else '<='} {target.bound}: {target.verdict}")
-    write_csv(RESULTS / "capture_beside.csv", [msgspec.to_builtins(row) for row in gaps])
-    write_csv(RESULTS / "targets.csv", [vars(target) | {"verdict": target.verdict} for target in targets])
+    pd.DataFrame([msgspec.to_builtins(row) for row in gaps]).to_csv(RESULTS / "capture_beside.csv", index=False)
+    verdicts = [vars(target) | {"verdict": target.verdict} for target in targets]
+    pd.DataFrame(verdicts).to_csv(RESULTS / "targets.csv", index=False)
     for line in compare_with_baseline(RESULTS, ROOT / BASELINE):
-        say(line)
+        print(line)
     print(f"targets: {time.monotonic() - started:.0f} s", flush=True)
     return 0
 
@@ -225,6 +225,11 @@ def targets_of(latencies: Sequence[dict[str, str]], gaps: Sequence[GapRow]) -> l
     ]
 
 
+def read_rows(table: str) -> list[dict[str, str]]:
+    with (RESULTS / "tables" / f"{table}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def p99_over_median(row: GapRow) -> float | None:
     """None without captures beside, or for fewer gaps than a P99 takes."""
     return row.p99_ms / row.median_ms if row.captures and row.gaps >= smallest_n(0.99) else None
@@ -233,17 +238,6 @@ def p99_over_median(row: GapRow) -> float | None:
 def text(length: int) -> list[int]:
     """Token ids; which ones they are does not matter for a time."""
     return [(7 + 13 * i + 5 * i * i) % 250 for i in range(length)]
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
-
-
-def write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

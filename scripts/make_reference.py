@@ -7,6 +7,7 @@ from firsttoken.device_job import device_job
 from firsttoken.files import read_json
 from firsttoken.hf.reference import make_reference
 from firsttoken.plan import Prompts
+from firsttoken.study.job import snakemake
 
 if __name__ == "__main__":
     with device_job(snakemake, snakemake.params.device):

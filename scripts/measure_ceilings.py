@@ -7,6 +7,7 @@ from firsttoken.device_job import device_job
 from firsttoken.files import read_json, write_json
 from firsttoken.measure.ceilings import measure_ceilings
 from firsttoken.plan import ModelManifest, Plan
+from firsttoken.study.job import snakemake
 
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)

@@ -14,6 +14,7 @@ import pandas as pd
 from firsttoken.device_job import HeldDevice, device_job
 from firsttoken.experiment_tables import write_experiment
 from firsttoken.plan import Plan
+from firsttoken.study.job import snakemake
 
 
 def experiment_rows(name: str, plan: Plan, inputs: Any, lengths: list[int], device: HeldDevice) -> Sequence[Any]:

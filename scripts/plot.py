@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firsttoken.analysis.figures.base import FigureInputs, figure_plot
 from firsttoken.report.figure_page import render_figure
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

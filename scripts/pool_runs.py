@@ -2,7 +2,7 @@
 versions."""
 
 from firsttoken.pooled_runs import pool_runs
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

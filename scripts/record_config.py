@@ -3,7 +3,7 @@
 import yaml
 
 from firsttoken.files import write_text
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -5,7 +5,7 @@ from pathlib import Path
 from firsttoken.files import write_json
 from firsttoken.measure.environment import record_environment
 from firsttoken.results import Availability
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

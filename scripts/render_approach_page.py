@@ -5,20 +5,14 @@ from pathlib import Path
 from firsttoken.pooled_runs import read_records
 from firsttoken.report.approach_page import render_page
 from firsttoken.report.documents import PageInputs
-from firsttoken.study.job import job
-
-
-def package_folder(sources: list[str]) -> Path:
-    """The folder of the package, from its files."""
-    return next(Path(path).parent for path in sources if path.endswith("firsttoken/__init__.py"))
-
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):
         inputs = PageInputs(
             templates=Path(snakemake.input.templates[0]).parent,
             assets=Path(snakemake.input.assets[0]).parent,
-            package=package_folder(snakemake.input.package),
+            package=Path(snakemake.scriptdir) / "firsttoken",
             summary_csv=Path(snakemake.input.summary),
             latency_csv=Path(snakemake.input.latency),
             claims_csv=Path(snakemake.input.claims),

@@ -5,7 +5,7 @@ from pathlib import Path
 from firsttoken.analysis.compare import Comparison, in_words
 from firsttoken.files import read_json
 from firsttoken.report.table_page import render_table
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from firsttoken.report.record_page import render_record
 from firsttoken.report.table_page import render_table
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -16,22 +16,20 @@ from firsttoken.study.provenance import ship
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def main(study: str) -> int:
+def main(study: str) -> None:
     """Copy the data of results/{study} and the model's manifest."""
     target = ROOT / "results" / "reference" / study
     try:
         ship(ROOT / "results" / study, target, ROOT)
     except ValueError as error:
-        print(f"firsttoken: {error}", file=sys.stderr)
-        return 1
+        sys.exit(f"firsttoken: {error}")
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
     print(
         f"{target}: {len(sizes)} files, {sum(sizes) / 1e6:.1f} MB; commit it with: git add {target.relative_to(ROOT)}"
     )
-    return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    main(sys.argv[1])

@@ -2,7 +2,7 @@
 sum."""
 
 from firsttoken.analysis.latency_tables import summarise_latency
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):

@@ -54,8 +54,8 @@ def runs_pip(python: str) -> bool:
     return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
 
 
-def main() -> int:
-    """Build the wheels; 1 when they are larger than an offline host should be asked to take."""
+def main() -> None:
+    """Build the wheels; the status is 1 when they are larger than an offline host should be asked to take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--python", default=sys.executable, help="the interpreter whose version the host has, e.g. python3.12"
@@ -64,12 +64,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
     options = parser.parse_args()
     if not runs_pip(options.python):
-        print(
+        sys.exit(
             f"firsttoken: {options.python}: no interpreter with pip here; "
-            "the wheels must be made by the host's Python version",
-            file=sys.stderr,
+            "the wheels must be made by the host's Python version"
         )
-        return 1
     names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()
     host = {canonical(re.split(r"[=@ ]", name)[0]) for name in names}
     wanted = lacking((ROOT / "requirements.lock").read_text(encoding="utf-8"), host)
@@ -77,14 +75,11 @@ def main() -> int:
     options.out.mkdir(parents=True)
     command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(options.out)]
     if subprocess.run([*command, *wanted]).returncode != 0:
-        print(
-            f"firsttoken: pip could not make the wheels with {options.python}; its own words are above", file=sys.stderr
-        )
-        return 1
+        sys.exit(f"firsttoken: pip could not make the wheels with {options.python}; its own words are above")
     size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
     print(f"{options.out}: {len(wanted)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
-    return 0 if size <= LIMIT_BYTES else 1
+    sys.exit(size > LIMIT_BYTES)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

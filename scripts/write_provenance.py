@@ -3,7 +3,7 @@ SHA-256."""
 
 from pathlib import Path
 
-from firsttoken.study.job import job
+from firsttoken.study.job import job, snakemake
 from firsttoken.study.provenance import write_provenance
 
 if __name__ == "__main__":

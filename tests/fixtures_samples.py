@@ -16,6 +16,7 @@ from firsttoken import files
 from firsttoken.analysis.equality_positions import compare_with_reference
 from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.latency_tables import summarise_latency
+from firsttoken.plan import Device
 from firsttoken.pooled_runs import pool_runs
 from firsttoken.results import (
     Availability,
@@ -107,7 +108,7 @@ def make_study(
         )
         for n in lengths
     )
-    device = "cuda" if gpu else "cpu"
+    device: Device = "cuda" if gpu else "cpu"
     files.write_json(
         root / "ceilings.json",
         Ceilings(

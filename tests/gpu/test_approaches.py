@@ -9,13 +9,13 @@ import pytest
 from fakes.engines import whole_sequence_logits
 from fakes.sinks import OneByOne
 from firsttoken.approaches.base import approach_class
-from firsttoken.plan import Plan
+from firsttoken.plan import Device, Plan
 from unit.tiny_models import build_tiny_model, prompt_ids
 
 torch = pytest.importorskip("torch")
 
 FAMILY, LENGTHS, NEW_TOKENS = "llama_gqa", (5, 20), 12
-DEVICE = "cuda"
+DEVICE: Device = "cuda"
 
 
 @pytest.mark.parametrize(

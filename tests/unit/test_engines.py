@@ -30,7 +30,7 @@ def test_an_engine_is_told_what_its_imports_took(
     from firsttoken.engine import loop
 
     now_s = [100.0]
-    monkeypatch.setattr(engines.time, "perf_counter", lambda: now_s[0])
+    monkeypatch.setattr("firsttoken.engines.time.perf_counter", lambda: now_s[0])
     monkeypatch.setattr(loop, "LoopEngine", lambda *arguments: arguments)
 
     class SlowToImport(ModuleType):

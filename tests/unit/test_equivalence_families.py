@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,13 +35,13 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """family -> folder of its model, saved once."""
     return functools.cache(lambda family: save_tiny_model(family, tmp_path_factory.mktemp(family)))
 
 
 @functools.cache
-def reference(family: str, length: int):
+def reference(family: str, length: int) -> tuple[list[int], Any]:
     """(tokens, logits `[NEW_TOKENS, vocab]`) of the whole text through eager attention at once: no cache anywhere."""
     model = build_tiny_model(family)
     model.set_attn_implementation("eager")
@@ -74,7 +76,7 @@ def load(name: str, folder: Path) -> Approach:
 
 
 @pytest.mark.parametrize(("name", "family"), CASES)
-def test_tokens_and_logits(name: str, family: str, model_folder, tmp_path: Path) -> None:
+def test_tokens_and_logits(name: str, family: str, model_folder: Callable[[str], Path], tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     if name not in approach_names():

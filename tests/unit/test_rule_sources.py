@@ -23,6 +23,16 @@ EXPERIMENTS = {
 }
 
 
+WRITTEN = {
+    "equivalence.csv": "analysis/equivalence.py",
+    "effects.csv": "analysis/effects.py",
+    "claims.csv": "analysis/claims.py",
+    "checklist.csv": "analysis/checklist.py",
+    "answer.txt": "analysis/answer.py",
+    "landing.rst": "report/landing.py",
+}
+
+
 @dataclass(frozen=True)
 class Job:
     """One job of the workflow; of the rules that this study does not use, the rule with its plain inputs."""
@@ -82,9 +92,11 @@ def imported(script: Path) -> Iterator[str]:
 
 
 def chosen_by_wildcards(job: Job) -> list[str]:
-    """The modules that a script imports by the name of its figure or experiment."""
+    """The modules that a script imports by the name of its figure, file or experiment."""
     if job.rule == "plot":
         return [f"analysis/figures/{job.wildcards['figure']}.py"]
+    if job.rule == "write_table":
+        return [WRITTEN[job.wildcards["file"]]]
     return [EXPERIMENTS[job.wildcards["experiment"]]] if job.rule == "measure_experiment" else []
 
 
@@ -103,6 +115,10 @@ def test_a_module_of_one_figure_or_experiment_concerns_its_job_alone(jobs: list[
     for figure in figures:
         users = [job.wildcards for job in jobs if f"analysis/figures/{figure}.py" in job.package]
         assert [user["figure"] for user in users] == [figure]
+    written = {job.wildcards["file"]: job.package for job in jobs if job.rule == "write_table"}
+    assert written.keys() == WRITTEN.keys()
+    for module in ("analysis/effects.py", "analysis/checklist.py", "report/landing.py"):
+        assert [WRITTEN[file] for file, package in written.items() if module in package] == [module]
     ipc, pool = ("measure/ipc.py", "measure/experiments.py")
     measured = {job.wildcards["experiment"]: job.package for job in jobs if job.rule == "measure_experiment"}
     assert {name for name, files in measured.items() if ipc in files} == {"ipc"}

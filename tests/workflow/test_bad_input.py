@@ -154,7 +154,7 @@ def test_a_byte_that_flips_before_the_first_measurement(project: Project) -> Non
     flip_byte(project)
     result = project.snakemake("--", RUN)
     assert result.returncode != 0
-    assert "model.safetensors: its bytes are not those that were fetched (SHA-256 " in result.stderr
+    assert "model.safetensors: sha256 changed from " in result.stderr
     assert "and run again, which fetches it anew" in result.stderr
     assert not (project.folder / RUN).exists()
 
@@ -174,7 +174,7 @@ def test_a_byte_that_flips_later_stops_the_study(project: Project, rule: str) ->
 
     result = project.snakemake("--forcerun", "check_model", "--", CHECK)
     assert result.returncode != 0
-    assert "model.safetensors: its bytes are not those that were fetched" in result.stderr
+    assert "model.safetensors: sha256 changed from " in result.stderr
     flip_byte(project)
     for wanted in (CHECK, target):
         result = project.snakemake("--", wanted)

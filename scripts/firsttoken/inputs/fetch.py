@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from firsttoken.inputs.manifest import describe_model
+from firsttoken.inputs.model_files import model_files
 from firsttoken.plan import ModelManifest
 
 
@@ -29,11 +31,32 @@ def fetch_model(section: dict[str, Any], folder: Path, corpus: Path) -> ModelMan
 
         download_model(section["repo"], section["revision"], partial)
     else:
-        from firsttoken.inputs.local import take_model
-
-        take_model(section["path"], partial)
+        _take_model(Path(section["path"]).expanduser().resolve(), partial)
     manifest = describe_model(section, partial)
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
     return manifest
+
+
+def _take_model(source: Path, folder: Path) -> None:
+    """Put the model of a folder on this machine into `folder`. Raises ValueError for what is no model.
+
+    Weights are hard-linked where the file system allows it, which costs no space and outlives the original, and copied
+    where it does not. Small files are copied. Symbolic links are not used: a study would lose its weights when the
+    original moves. Whoever edits the original weights in place changes the study's too; the hashes in the manifest
+    show it.
+    """
+    for name in model_files(source):
+        if name.endswith(".safetensors"):
+            _link_or_copy((source / name).resolve(), folder / name)
+        else:
+            shutil.copyfile(source / name, folder / name)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)

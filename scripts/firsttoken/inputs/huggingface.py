@@ -7,7 +7,6 @@ stays beside the others as `.{name}.incomplete`.
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
+from firsttoken.files import sha256_file
 from firsttoken.inputs.model_files import INDEX, check_names, small_files, weight_files
 from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config
 
@@ -192,15 +192,11 @@ def _get(repo: str, revision: str, file: Any, stream: Any) -> None:
 
 def _hashes(file: Any, path: Path) -> tuple[str, str]:
     """The hub's hash of a file and the one of what arrived: SHA-256 for large files, git's blob hash for small ones."""
+    from huggingface_hub.utils.sha import git_hash
+
     if file.lfs is not None:
-        algorithm, expected, header = "sha256", file.lfs.sha256, b""
-    else:
-        algorithm, expected, header = "sha1", file.blob_id, f"blob {path.stat().st_size}\0".encode()
-    digest = hashlib.new(algorithm, header, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 22):
-            digest.update(block)
-    return expected, digest.hexdigest()
+        return file.lfs.sha256, sha256_file(path)
+    return file.blob_id, git_hash(path.read_bytes())
 
 
 def _check_space(repo: str, files: list[Any], folder: Path) -> None:

@@ -59,10 +59,10 @@ def _origin(section: dict[str, Any]) -> str:
 
 def _empty_model(folder: Path) -> PreTrainedModel:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
 
     raw = read_config(folder / "config.json")
-    if "auto_map" in raw and raw.get("model_type") not in _known_types():
+    if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING:
         raise ValueError(f"{folder}: model type {raw.get('model_type')!r} needs code of its own, which is not run")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -74,12 +74,6 @@ def _empty_model(folder: Path) -> PreTrainedModel:
             f"{str(error).splitlines()[0]}"
         ) from error
     return model
-
-
-def _known_types() -> set[str]:
-    from transformers import CONFIG_MAPPING
-
-    return set(CONFIG_MAPPING.keys())
 
 
 def _values_per_token(model: PreTrainedModel) -> tuple[int, int]:

@@ -28,14 +28,12 @@ def check_model(
     """
     stats = _stats(folder)  # before hashing: a file that changes meanwhile differs from it afterwards
     entries = file_entries(folder, progress)
-    expected = {entry.path: entry for entry in manifest.files}
-    found = {entry.path: entry for entry in entries}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            advice = f"remove {folder} and run again, which fetches it anew"
-            if manifest.source == "local":
-                advice = f"mend {manifest.origin}, which may be the same file by a hard link, then {advice}"
-            raise ValueError(f"{folder / name}: {_difference(expected.get(name), found.get(name))}; {advice}")
+    problem = _first_change({entry.path: entry for entry in manifest.files}, {entry.path: entry for entry in entries})
+    if problem:
+        advice = f"remove {folder} and run again, which fetches it anew"
+        if manifest.source == "local":
+            advice = f"mend {manifest.origin}, which may be the same file by a hard link, then {advice}"
+        raise ValueError(f"{folder}/{problem} since the model was fetched; {advice}")
     write_json(_stat_file(check), ModelStat(host=platform.node(), files=tuple(stats.values())))
     write_json(check, ModelCheck(files=entries))
 
@@ -70,24 +68,15 @@ def _stats(folder: Path) -> dict[str, FileStat]:
     }
 
 
-def _first_change(hashed: Mapping[str, FileStat], found: Mapping[str, FileStat]) -> str:
-    for name in sorted(hashed.keys() | found.keys()):
+def _first_change(expected: Mapping[str, FileEntry | FileStat], found: Mapping[str, FileEntry | FileStat]) -> str:
+    """The first file that differs, and how; empty where all files are as expected."""
+    for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             return f"{name}: gone"
-        if name not in hashed:
+        if name not in expected:
             return f"{name}: added"
-        old, new = hashed[name], found[name]
-        for what in ("bytes", "mtime_ns", "inode"):
-            if getattr(old, what) != getattr(new, what):
-                return f"{name}: {what} changed from {getattr(old, what)} to {getattr(new, what)}"
+        for field in expected[name].__struct_fields__:
+            old, new = getattr(expected[name], field), getattr(found[name], field)
+            if old != new:
+                return f"{name}: {field} changed from {old} to {new}"
     return ""
-
-
-def _difference(expected: FileEntry | None, found: FileEntry | None) -> str:
-    if found is None:
-        return "missing, but the manifest names it"
-    if expected is None:
-        return "not in the manifest"
-    if found.bytes != expected.bytes:
-        return f"{found.bytes:,} bytes, but {expected.bytes:,} were fetched"
-    return f"its bytes are not those that were fetched (SHA-256 {found.sha256[:12]}, fetched {expected.sha256[:12]})"

@@ -24,7 +24,7 @@ def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_leng
 
     Raises ValueError if the corpus is too short for a length, or the tokenizer gives ids that the model does not have.
     """
-    tokenizer_file = _tokenizer_file(model_dir)
+    tokenizer_file = next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
     prefix, text = _encode(model_dir, tokenizer_file, corpus.read_text(encoding="utf-8"))
     _check_vocabulary(model_dir, max((*prefix, *text), default=0))
     prompts: list[Prompt] = []
@@ -56,14 +56,6 @@ def _offsets(tokens: int, body: int, count: int, seed: int, length: int, corpus:
     edges = np.linspace(0, starts, count + 1).astype(int)
     offsets = generator.integers(edges[:-1], edges[1:])
     return [int(offset) for offset in generator.permutation(offsets)]
-
-
-def _tokenizer_file(model_dir: Path) -> Path:
-    """The file that holds the vocabulary."""
-    for name in TOKENIZER_FILES:
-        if (model_dir / name).is_file():
-            return model_dir / name
-    raise ValueError(f"{model_dir}: no tokenizer; one of {', '.join(TOKENIZER_FILES)} is needed to cut prompts")
 
 
 def _encode(model_dir: Path, tokenizer_file: Path, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from firsttoken.inputs.model_files import INDEX
 
 if TYPE_CHECKING:
     import torch
@@ -153,41 +154,24 @@ def _model_config(architecture: str, fields: dict[str, Any], dtype: str, seed: i
 def _write_weights(config: PretrainedConfig, dtype_name: str, seed: int, folder: Path) -> None:
     """Shards of at most about SHARD_BYTES, their index if there are several, and the two configs."""
     import torch
+    from huggingface_hub import split_torch_state_dict_into_shards
     from safetensors.torch import save_file
     from transformers import AutoModelForCausalLM, GenerationConfig
 
     dtype = getattr(torch, dtype_name)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-    shards = list(_shards(model, dtype.itemsize))
-    weight_map: dict[str, str] = {}
-    for number, names in enumerate(shards, start=1):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    split = split_torch_state_dict_into_shards(dict(model.named_parameters()), max_shard_size=SHARD_BYTES)
+    for file, names in split.filename_to_tensors.items():
         save_file(_random_weights(model, names, dtype, seed), folder / file, metadata={"format": "pt"})
-        weight_map.update(dict.fromkeys(names, file))
-    if len(shards) > 1:
-        total = sum(parameter.numel() for parameter in model.parameters()) * dtype.itemsize
-        index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
+        (folder / INDEX).write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     GenerationConfig(
         bos_token_id=config.bos_token_id, eos_token_id=config.eos_token_id, pad_token_id=config.pad_token_id
     ).save_pretrained(folder)
-
-
-def _shards(model: PreTrainedModel, itemsize: int) -> Iterator[list[str]]:
-    """Parameter names by shard, in the model's order; tied parameters appear once."""
-    names: list[str] = []
-    size = 0
-    for name, parameter in model.named_parameters():
-        bytes_here = parameter.numel() * itemsize
-        if names and size + bytes_here > SHARD_BYTES:
-            yield names
-            names, size = [], 0
-        names.append(name)
-        size += bytes_here
-    yield names
 
 
 def _random_weights(model: PreTrainedModel, names: list[str], dtype: torch.dtype, seed: int) -> dict[str, torch.Tensor]:

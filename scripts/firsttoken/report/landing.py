@@ -29,30 +29,29 @@ COLUMNS = (  # heading, width
 
 
 def write_landing(
-    answer_txt: Path,
-    summary_csv: Path,
-    claims_csv: Path,
-    environment_json: Path,
-    manifest_json: Path,
+    answer: Path,
+    summary: Path,
+    claims: Path,
+    environment: Path,
+    manifest: Path,
     workload: Mapping[str, Any],
     dtype: str,
     out_rst: Path,
 ) -> None:
-    """Write reStructuredText for `report/workflow.rst` to include; the verdict is the last paragraph of `answer_txt`.
+    """Write reStructuredText for `report/workflow.rst` to include; the verdict is the last paragraph of `answer`.
 
     Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning comes before everything.
     """
-    environment = read_json(environment_json, Environment)
-    manifest = read_json(manifest_json, ModelManifest)
-    rows = read_rows(summary_csv)
+    machine = read_json(environment, Environment)
+    rows = read_rows(summary)
     parts = [
-        _warning(rows, environment),
-        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, documents.read_answer(answer_txt))),
+        _warning(rows, machine),
+        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, documents.read_answer(answer))),
         _list_table(rows),
         *_reasons(rows),
-        _claims(pd.read_csv(claims_csv)),
-        f"**Machine.** {escape(_machine(environment))}",
-        f"**Model.** {escape(_model(manifest, dtype))}",
+        _claims(pd.read_csv(claims)),
+        f"**Machine.** {escape(_machine(machine))}",
+        f"**Model.** {escape(_model(read_json(manifest, ModelManifest), dtype))}",
         f"**Method.** {escape(_method(workload))}",
     ]
     write_text(out_rst, "\n\n".join(part for part in parts if part) + "\n")

@@ -1,4 +1,4 @@
-"""A JSON or YAML record of the study as a page: a row a field, grouped by section."""
+"""A JSON record of the study as a page: a row a field, grouped by section."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from firsttoken.report import documents, formatting
 from firsttoken.report.table_page import html_table
@@ -17,13 +16,10 @@ from firsttoken.report.table_page import html_table
 MOST_SHOWN = 12  # values of a list; the record itself has all
 
 
-def render_record(source: Path, out_html: Path, title: str, *, assets: Path, description: str = "") -> None:
-    """Write a `.json` or `.yaml` record as a page. Raises ValueError where it holds no mapping."""
-    text = source.read_text(encoding="utf-8")
-    record = json.loads(text) if source.suffix == ".json" else yaml.safe_load(text)
-    if not isinstance(record, dict):
-        raise ValueError(f"{source}: holds no mapping")
-    body = [f"<h1>{escape(title)}</h1>", f"<p>{escape(description)}</p>" if description else ""]
+def render_record(source: Path, out_html: Path, title: str, *, assets: Path) -> None:
+    """Write a `.json` record, which holds a mapping, as a page."""
+    record = json.loads(source.read_text(encoding="utf-8"))
+    body = [f"<h1>{escape(title)}</h1>"]
     plain = {key: value for key, value in record.items() if not isinstance(value, dict)}
     sections = {key: value for key, value in record.items() if isinstance(value, dict) and value}
     for heading, section in {"": plain, **sections}.items():
@@ -34,7 +30,7 @@ def render_record(source: Path, out_html: Path, title: str, *, assets: Path, des
             body.append(f"<h2>{escape(_words(heading))}</h2>")
         body.append(html_table(pd.DataFrame(rows, columns=["field", "value"]), heading or source.stem))
     documents.write_document(
-        out_html, assets=assets, title=f"{title} · firsttoken", description=description or title, body="\n".join(body)
+        out_html, assets=assets, title=f"{title} · firsttoken", description=title, body="\n".join(body)
     )
 
 

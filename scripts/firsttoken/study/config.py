@@ -52,21 +52,13 @@ def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
     return filled
 
 
-def key_path(parts: Sequence[str | int]) -> str:
-    """`workload.prompt_lengths[2]` for the path of a key in the config."""
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "the config"
-
-
 def schema_problem(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
     """The first violation of the schema in one line, or None."""
     errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda error: list(error.path))
     if not errors:
         return None
     error = errors[0]
-    where = key_path(list(error.absolute_path))
+    where = error.json_path.removeprefix("$").removeprefix(".") or "the config"
     what = f"config key {where}: found {_short(error.instance)}"
     if error.validator == "additionalProperties":
         known = sorted(error.schema.get("properties", {}))
@@ -115,7 +107,6 @@ class Study:
         schema: Mapping[str, Any],
         known_approaches: Sequence[str],
         has_cuda: bool,
-        max_context: int | None = None,
     ) -> Study:
         """Fill defaults and check. `has_cuda`: a CUDA device is here or is promised by `hardware.gpu`."""
         problem = schema_problem(config, schema)
@@ -123,17 +114,19 @@ class Study:
             raise ConfigError(problem)
         filled: dict[str, Any] = with_defaults(config, schema)
         device = resolve_device(filled["device"], has_cuda)
-        _check_model(filled["model"], device)
+        dtype = filled["model"]["dtype"]
+        if device == "cpu" and dtype not in CPU_DTYPES:
+            raise ConfigError(
+                f"config key model.dtype: found {dtype!r}, which a CPU does not compute natively; "
+                f"take {' or '.join(CPU_DTYPES)}, or run on a CUDA device"
+            )
         unknown = [name for name in filled["approaches"] if name not in known_approaches]
         if unknown:
             raise ConfigError(
                 f"config key approaches: found {unknown[0]!r}, which is no approach; "
                 f"known: {', '.join(known_approaches)}"
             )
-        study = cls(config=filled, device=device)
-        if max_context is not None:
-            study.check_context(max_context)
-        return study
+        return cls(config=filled, device=device)
 
     def check_context(self, max_context: int) -> None:
         """Raise ConfigError where the longest prompt and its new tokens do not fit the model's context."""
@@ -172,8 +165,10 @@ class Study:
 
     @property
     def model(self) -> dict[str, Any]:
-        """The model section without the keys of other sources."""
-        return model_section(self.config["model"])
+        """The keys that say which weights: name, source, dtype and the chosen source's own."""
+        model = self.config["model"]
+        keys = ("name", "source", "dtype", *SOURCE_KEYS[model["source"]])
+        return {key: model[key] for key in keys}
 
     @property
     def model_id(self) -> str:
@@ -186,16 +181,16 @@ class Study:
         return list(range(1, self.config["workload"]["repeats"] + 1))
 
     def plan(self, compile_cache_dir: str = "", engine_dir: str = "") -> dict[str, Any]:
-        """The arguments of `records.Plan` as plain values, for a rule's params."""
+        """The arguments of `plan.Plan` as plain values, for a rule's params."""
         workload, graphs = self.config["workload"], self.config["graphs"]
-        lengths = workload["prompt_lengths"]
+        lengths, sampling = workload["prompt_lengths"], workload["sampling"]
         return {
             "prompt_lengths": list(lengths),
             "new_tokens": workload["new_tokens"],
             "max_context": max(lengths) + workload["new_tokens"],
             "dtype": self.config["model"]["dtype"],
             "device": self.device,
-            "sampling": sampling_section(workload["sampling"]),
+            "sampling": {"method": "greedy"} if sampling == "greedy" else {"method": "sample", **sampling},
             "seed": workload["seed"],
             "threads": self.config["threads"],
             "jit_backend": self.config["jit"]["backend"],
@@ -225,35 +220,3 @@ def resolve_device(asked: str, has_cuda: bool) -> Device:
             "or hardware.gpu on a cluster"
         )
     return "cuda" if has_cuda and asked in ("auto", "cuda") else "cpu"
-
-
-def model_section(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that say which weights: name, source, dtype and the chosen source's own."""
-    keys = ("name", "source", "dtype", *SOURCE_KEYS[model["source"]])
-    return {key: model[key] for key in keys}
-
-
-def sampling_section(sampling: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `records.Sampling`."""
-    if isinstance(sampling, str):
-        return {"method": "greedy"}
-    return {"method": "sample", **sampling}
-
-
-def _check_model(model: Mapping[str, Any], device: Device) -> None:
-    if device == "cpu" and model["dtype"] not in CPU_DTYPES:
-        raise ConfigError(
-            f"config key model.dtype: found {model['dtype']!r}, which a CPU does not compute natively; "
-            f"take {' or '.join(CPU_DTYPES)}, or run on a CUDA device"
-        )
-    if model["source"] == "huggingface":
-        if not model["repo"]:
-            raise ConfigError("config key model.repo: missing; name the repository, e.g. meta-llama/Llama-2-7b-hf")
-        revision = str(model["revision"])
-        if len(revision) != 40 or any(digit not in "0123456789abcdef" for digit in revision):
-            raise ConfigError(
-                f"config key model.revision: found {revision!r}; give the full commit hash (40 hexadecimal digits), "
-                "since a branch can change under a study"
-            )
-    if model["source"] == "local" and not model["path"]:
-        raise ConfigError("config key model.path: missing; name the model's folder")

@@ -17,6 +17,8 @@ from firsttoken.process import end_with, snakemake_above
 from firsttoken.study.trace import write_trace
 
 LOGGER = logging.getLogger("firsttoken")
+# What Snakemake puts into the script that it runs; scripts import it from here, so that it can be type-checked.
+snakemake: Any = getattr(sys.modules["__main__"], "snakemake", None)
 
 
 @contextmanager

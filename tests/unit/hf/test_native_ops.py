@@ -41,7 +41,8 @@ def make_ops(form: str, config: str = "full", sampling: Sampling = Sampling(), s
 def visible(row: Any) -> list[int]:
     """Positions that a decode row does not hide."""
     assert set(row.flatten().tolist()) <= {0.0, torch.finfo(torch.float32).min}
-    return torch.nonzero(row.flatten() == 0).flatten().tolist()
+    positions: list[int] = torch.nonzero(row.flatten() == 0).flatten().tolist()
+    return positions
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -137,8 +138,9 @@ class _Outside(TorchDispatchMode):
     """Notes operators that reach the dispatcher while no compiled call is running."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.inside, self.seen = False, []
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.inside = False
+        self.seen: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if not self.inside:

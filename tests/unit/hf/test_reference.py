@@ -24,7 +24,7 @@ def make_prompts() -> Prompts:
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory) -> tuple[Path, Path]:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     from firsttoken.hf.reference import make_reference
 
     folder = tmp_path_factory.mktemp("reference")

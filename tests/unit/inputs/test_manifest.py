@@ -65,7 +65,7 @@ def test_the_published_model_has_its_known_size(tmp_path: Path, monkeypatch: pyt
     with torch.device("meta"):
         shapes = {name: tuple(tensor.shape) for name, tensor in LlamaForCausalLM(config).state_dict().items()}
     shapes |= {f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": (64,) for layer in range(32)}  # as in its files
-    headers = {name: StoredTensor("F16", shape, (0, 0)) for name, shape in shapes.items()}
+    headers = {name: StoredTensor("F16", shape) for name, shape in shapes.items()}
     monkeypatch.setattr(module, "read_headers", lambda paths: headers)
     section = {"name": "llama", "source": "local", "path": "x", "dtype": "float16"}
     manifest = describe_model(section, tmp_path)

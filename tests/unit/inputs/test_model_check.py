@@ -48,12 +48,12 @@ def flip_and_hide(path: Path) -> None:
 
 
 HASHED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "a flipped byte": (lambda folder: flip_byte(folder / WEIGHTS), "model.safetensors: its bytes are not those that"),
-    "and the time put back": (lambda folder: flip_and_hide(folder / WEIGHTS), "model.safetensors: its bytes are not"),
-    "in the tokenizer": (lambda folder: flip_byte(folder / "tokenizer.json"), "tokenizer.json: its bytes are not"),
-    "cut": (lambda folder: os.truncate(folder / WEIGHTS, 9), "model.safetensors: 9 bytes, but 3,576,488 were fetched"),
-    "missing": (lambda folder: (folder / WEIGHTS).unlink(), "model.safetensors: missing"),
-    "extra": (lambda folder: (folder / "z.safetensors").write_bytes(b""), "z.safetensors: not in the manifest"),
+    "a flipped byte": (lambda folder: flip_byte(folder / WEIGHTS), "model.safetensors: sha256 changed from"),
+    "and the time put back": (lambda folder: flip_and_hide(folder / WEIGHTS), "model.safetensors: sha256 changed from"),
+    "in the tokenizer": (lambda folder: flip_byte(folder / "tokenizer.json"), "tokenizer.json: sha256 changed from"),
+    "cut": (lambda folder: os.truncate(folder / WEIGHTS, 9), "model.safetensors: bytes changed from 3576488 to 9"),
+    "missing": (lambda folder: (folder / WEIGHTS).unlink(), "model.safetensors: gone"),
+    "extra": (lambda folder: (folder / "z.safetensors").write_bytes(b""), "z.safetensors: added"),
 }
 
 

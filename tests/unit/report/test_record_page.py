@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import pytest
-
 from fakes.study_files import make_study
 from firsttoken.report.record_page import render_record
 
@@ -32,12 +30,3 @@ def test_lists_are_told_and_long_ones_counted(tmp_path: Path) -> None:
     assert "10, 11, and 8 more" in html
     assert "floors.2.ms" in html and "1.5000" in html
     assert ">yes<" in html
-
-
-def test_yaml_is_read_too_and_what_is_no_mapping_is_named(tmp_path: Path) -> None:
-    (tmp_path / "config.yaml").write_text("study: embedded\nmodel: {name: tiny}\n")
-    render_record(tmp_path / "config.yaml", tmp_path / "c.html", "Config", assets=ASSETS)
-    assert "embedded" in (tmp_path / "c.html").read_text()
-    (tmp_path / "list.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"list\.json: holds no mapping"):
-        render_record(tmp_path / "list.json", tmp_path / "l.html", "List", assets=ASSETS)

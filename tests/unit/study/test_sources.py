@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,7 @@ def test_the_modules_that_are_chosen_between_exist() -> None:
 WHAT_IS_LOADED = r"""
 import sys
 from pathlib import Path
+from typing import Any
 from firsttoken.approaches.base import approach_class
 from firsttoken.engines import build_engine
 from fakes.engines import make_spec
@@ -74,7 +76,7 @@ print("LOADED", *(sys.modules[name].__file__ for name in names), sep="\n")
 
 @pytest.mark.parametrize("name", ["eager_loop", "jit_only", "cuda_graph", "jit_cuda", "compiled_graph", "null_2p"])
 def test_what_an_approachs_engine_loads_is_among_its_sources(name: str, tmp_path: Path) -> None:
-    kind = approach_class(name)
+    kind: Any = approach_class(name)
     model = save_tiny_model("llama_gqa", tmp_path / "model")
     result = subprocess.run(
         [sys.executable, "-c", WHAT_IS_LOADED, name, str(model)],
