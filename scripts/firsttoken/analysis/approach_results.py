@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from firsttoken.pooled_runs import INSTRUMENT, RAN
+from firsttoken.pooled_runs import RAN, by_approach
 from firsttoken.results import RunRecord, Status
 
 GIB = 2**30
@@ -35,12 +35,9 @@ def approach_results(
     """The approaches that the study ran, in the given order and then by name; the instrument is none of them."""
     rows = zip(equivalence["approach"], equivalence["verdict"], equivalence["reason"], strict=True)
     verdicts = {str(name): (str(verdict), str(reason)) for name, verdict, reason in rows}
-    by_approach: dict[str, list[RunRecord]] = {}
-    for record in records:
-        if record.approach not in INSTRUMENT:
-            by_approach.setdefault(record.approach, []).append(record)
-    ordered = [*(name for name in approach_order if name in by_approach), *sorted(set(by_approach) - {*approach_order})]
-    return [_result(name, by_approach[name], verdicts.get(name, ("not checked", ""))) for name in ordered]
+    runs = by_approach(records)
+    ordered = [*(name for name in approach_order if name in runs), *sorted(set(runs) - {*approach_order})]
+    return [_result(name, runs[name], verdicts.get(name, ("not checked", ""))) for name in ordered]
 
 
 def _result(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> ApproachResult:

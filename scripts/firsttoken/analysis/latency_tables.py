@@ -14,7 +14,7 @@ from firsttoken.analysis.complexity import source_lines
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
-from firsttoken.analysis.schemas import FLOORS, METRICS, read_table, write_table
+from firsttoken.analysis.schemas import FLOORS, METRICS, Row, read_table, with_interval, write_table
 from firsttoken.analysis.statistics import (
     ALL_TAINTED,
     NOTHING,
@@ -28,7 +28,6 @@ from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
 _FLOOR_OF = ("ttft_ms", "itl_ms")
-Row = dict[str, object]
 
 
 def summarise_latency(
@@ -109,11 +108,6 @@ def _counts(result: ApproachResult, requests: Requests, length: int | None) -> R
         "n_requests": int(cells["requests"].sum()) if result.shows_latency else 0,
         "n_tainted": int(cells["tainted"].sum()),
     }
-
-
-def with_interval(name: str, estimate: Estimate, unit: str = "") -> Row:
-    """As the schemas spell them: ttft_mean + _ms -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms."""
-    return {f"{name}{unit}": estimate.value, f"{name}_low{unit}": estimate.low, f"{name}_high{unit}": estimate.high}
 
 
 def _statistic(estimate: Estimate, ordered: np.ndarray, metric: str, statistic: str) -> Row:

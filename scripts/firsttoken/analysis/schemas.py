@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from firsttoken import csv_tables
-from firsttoken.analysis.statistics import STATISTICS
+from firsttoken.analysis.statistics import STATISTICS, Estimate
 from firsttoken.csv_tables import Columns, count, each, flag, maybe_count, number, text
 
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
@@ -16,12 +16,13 @@ VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "different", "not che
 VERDICTS_CLAIM = ("reproduced", "refuted", "inconclusive", "not testable here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
+Row = dict[str, object]
 FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 
 
 def _with_interval(*names: str) -> Columns:
     """`ttft_mean_ms` -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms; a name without unit gets plain suffixes."""
-    columns = {}
+    columns: Columns = {}
     for name in names:
         stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
         columns |= each(number(0), name, f"{stem}_low{unit}", f"{stem}_high{unit}")
@@ -139,6 +140,11 @@ TABLES: dict[str, Columns] = {
     },
     "checklist": {"rule": count(), "asks": text(), "met": text("yes", "partly", "no"), "evidence": text()},
 }
+
+
+def with_interval(name: str, estimate: Estimate, unit: str = "") -> Row:
+    """The three columns of an estimate: ttft_mean + _ms -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms."""
+    return {f"{name}{unit}": estimate.value, f"{name}_low{unit}": estimate.low, f"{name}_high{unit}": estimate.high}
 
 
 def write_table(frame: pd.DataFrame, name: str, path: Path | str) -> None:
