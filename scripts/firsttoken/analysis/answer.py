@@ -137,12 +137,9 @@ def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> s
         parts = ["plain eager execution was not beaten by anything measured here"]
     elif np.isnan(base_ms):
         parts = ["there is no baseline to say what it saves"]
-    gaps = contenders.dropna(subset=["itl_request_mean_ms"]).sort_values("itl_request_mean_ms", kind="stable")
-    if len(gaps):
-        soonest = gaps.iloc[0]
-        parts.append(
-            f"later tokens came soonest from {soonest['approach']} ({soonest['itl_request_mean_ms']:.3g} ms each)"
-        )
+    gaps_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
+    if len(gaps_ms):
+        parts.append(f"later tokens came soonest from {gaps_ms.idxmin()} ({gaps_ms.min():.3g} ms each)")
     if out := _statuses(table[table["status"] != "measured"]):
         parts.append(f"{', '.join(out)} and could not win")
     if not about.gpu:

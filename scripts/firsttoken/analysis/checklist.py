@@ -43,6 +43,11 @@ class StudyFiles:
         return self.summary[self.summary["status"].isin(RAN)]
 
     @property
+    def means(self) -> pd.DataFrame:
+        """The means of processes; one of zero has no logarithm."""
+        return self.processes[(self.processes["statistic"] == "mean") & (self.processes["value"] > 0)]
+
+    @property
     def cells(self) -> pd.DataFrame:
         return self.by_length[self.by_length["n_requests"] > 0]
 
@@ -98,10 +103,9 @@ def _left_out(study: StudyFiles) -> RuleCheck:
 
 
 def _means(study: StudyFiles) -> RuleCheck:
-    values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
-    if values.empty:
+    if study.means.empty:
         return "no", "no means"
-    groups = values.groupby(["approach", "prompt_length", "metric"])["value"]
+    groups = study.means.groupby(["approach", "prompt_length", "metric"])["value"]
     excess = float((groups.mean() / groups.apply(lambda part: np.exp(np.log(part).mean()))).max() - 1)
     text = (
         "latencies are costs, averaged arithmetically within processes and over lengths; over processes the mean "
@@ -130,8 +134,7 @@ def _intervals(study: StudyFiles) -> RuleCheck:
 
 
 def _normality(study: StudyFiles) -> RuleCheck:
-    values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
-    values = values[values["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
+    values = study.means[study.means["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
     groups = [np.log(part["value"]) for _, part in values.groupby(["approach", "prompt_length", "metric"])]
     groups = [part for part in groups if len(part) >= MIN_PROCESSES and part.std() > 0]
     if not groups:

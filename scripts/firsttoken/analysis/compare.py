@@ -64,24 +64,19 @@ def compare_studies(
         reasons = ["nothing has an interval in both: no approach and prompt length in common, or too few processes"]
     regressions = [] if reasons else [*_lost(first, second), *_regressions(cells, comparisons, threshold)]
     counts = table["verdict"].value_counts()
-    verdict: Literal["regression", "no regression", "not comparable"] = (
-        "not comparable" if reasons else "regression" if regressions else "no regression"
+    found = Comparison(
+        a=Path(a).name,
+        b=Path(b).name,
+        threshold=threshold,
+        verdict="not comparable" if reasons else "regression" if regressions else "no regression",
+        reasons=tuple(reasons),
+        regressions=tuple(regressions),
+        comparisons=comparisons,
+        faster=int(counts.get("faster", 0)),
+        slower=int(counts.get("slower", 0)),
+        method=METHOD,
     )
-    files.write_json(
-        out_json,
-        Comparison(
-            a=Path(a).name,
-            b=Path(b).name,
-            threshold=threshold,
-            verdict=verdict,
-            reasons=tuple(reasons),
-            regressions=tuple(regressions),
-            comparisons=comparisons,
-            faster=int(counts.get("faster", 0)),
-            slower=int(counts.get("slower", 0)),
-            method=METHOD,
-        ),
-    )
+    files.write_json(out_json, found)
 
 
 class Side(NamedTuple):

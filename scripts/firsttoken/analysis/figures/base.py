@@ -6,6 +6,7 @@ The module of a figure has its `TITLE` and a function `draw` from `FigureInputs`
 from __future__ import annotations
 
 import importlib
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -68,4 +69,9 @@ def figure_plot(name: str) -> Callable[[FigureInputs, Path, Path], None]:
 
 def nothing_to_draw(message: str, data: pd.DataFrame, title: str) -> Drawing:
     """A figure that says in words why there is nothing to draw."""
-    return Drawing(style.message_figure(message, title), data, message)
+    figure = style.new_figure(7.0, 1.8)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_title(title)
+    axes.text(0.0, 0.55, textwrap.fill(message, 92), transform=axes.transAxes, va="center", color=style.MUTED)
+    return Drawing(figure, data, message)

@@ -84,16 +84,6 @@ def save(figure: Figure, data: pd.DataFrame, out_svg: Path, out_csv: Path, *, ti
         temporary.write_text(f'{head}{tag}role="img" {attributes}{end}{words}{rest}', encoding="utf-8")
 
 
-def message_figure(message: str, title: str) -> Figure:
-    """Words in the place of axes."""
-    figure = new_figure(7.0, 1.8)
-    axes = figure.subplots()
-    axes.set_axis_off()
-    axes.set_title(title)
-    axes.text(0.0, 0.55, textwrap.fill(message, 92), transform=axes.transAxes, va="center", color=MUTED)
-    return figure
-
-
 def list_values(values: pd.Series, names: Iterable[str], unit: str) -> str:
     """`baseline 4.2 ms, jit_only 3.1 ms`: what `values`, indexed by approach, has for `names`."""
     return ", ".join(f"{name} {values[name]:.3g}{unit}" for name in names if name in values)
