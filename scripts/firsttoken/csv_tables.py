@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 
 import pandas as pd
@@ -36,6 +37,11 @@ def maybe_flag() -> pa.Column:
     return pa.Column(pd.BooleanDtype(), nullable=True, coerce=True)
 
 
+def each(kind: pa.Column, *names: str) -> Columns:
+    """Columns of one kind."""
+    return {name: copy(kind) for name in names}
+
+
 def write_table(frame: pd.DataFrame, name: str, columns: Columns, path: Path | str) -> None:
     """Put the columns in order, validate, write as CSV atomically. Raises ValueError that names file and column."""
     if frame.empty:
@@ -49,18 +55,10 @@ def write_table(frame: pd.DataFrame, name: str, columns: Columns, path: Path | s
 
 def read_table(path: Path | str, name: str, columns: Columns) -> pd.DataFrame:
     """Read and validate a table; empty text is "", an empty number NaN."""
-    texts = {column: str for column, kind in columns.items() if _is_text(kind)}
+    texts = {column: str for column, kind in columns.items() if "str" in str(kind.dtype)}  # "str" or "string[...]"
     empty = {column: [""] for column in columns if column not in texts}
-    return _validate(
-        pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty),
-        name,
-        columns,
-        path,
-    )
-
-
-def _is_text(kind: pa.Column) -> bool:
-    return "str" in str(kind.dtype)  # "str" or "string[...]", as pandas has it
+    frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=empty)
+    return _validate(frame, name, columns, path)
 
 
 def _validate(frame: pd.DataFrame, name: str, columns: Columns, path: Path | str) -> pd.DataFrame:

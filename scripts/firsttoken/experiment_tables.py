@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from firsttoken import csv_tables
-from firsttoken.csv_tables import Columns, count, maybe_count, maybe_flag, number, text
+from firsttoken.csv_tables import Columns, count, each, maybe_count, maybe_flag, number, text
 
 EXPERIMENTS: dict[str, Columns] = {
     "ipc": {
@@ -19,27 +19,17 @@ EXPERIMENTS: dict[str, Columns] = {
         "clients": count(),
         "metric": text("first_token", "token_gap"),
         "n": count(),
-        "mean_us": number(0),
-        "median_us": number(0),
-        "p99_us": number(0),
+        **each(number(0), "mean_us", "median_us", "p99_us"),
     },
     "pool_memory": {
         "mode": text("rolling", "unbounded"),
-        "step": count(),
-        "prompt_length": count(),
-        "device_used_bytes": maybe_count(),
-        "device_reserved_bytes": maybe_count(),
-        "device_allocated_bytes": maybe_count(),
-        "graph_bytes": maybe_count(),
-        "host_bytes": count(),
-        "captures": count(),
-        "evictions": count(),
-        "failed_captures": count(),
+        **each(count(), "step", "prompt_length"),
+        **each(maybe_count(), "device_used_bytes", "device_reserved_bytes", "device_allocated_bytes", "graph_bytes"),
+        **each(count(), "host_bytes", "captures", "evictions", "failed_captures"),
     },
     "pool_misses": {
         "kind": text("miss", "after_capture", "beforehand"),
-        "prompt_length": count(),
-        "request": count(),
+        **each(count(), "prompt_length", "request"),
         "ttft_ms": number(0),
         "pool_hit": maybe_flag(),
     },

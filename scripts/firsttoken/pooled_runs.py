@@ -21,17 +21,11 @@ from firsttoken.results import RunRecord, TokensRecord
 from firsttoken.sample_schema import SAMPLES_SCHEMA
 
 SCHEMA_VERSION = 2  # of a study's files; 1: shipped studies with raw files and pages, before the two pooled files
-RECORDS_SCHEMA = pa.schema(
-    [
-        pa.field("approach", pa.string(), nullable=False),
-        pa.field("repeat", pa.int32(), nullable=False),
-        pa.field("record_json", pa.string(), nullable=False),  # RunRecord
-        pa.field("tokens_json", pa.string(), nullable=False),  # TokensRecord
-        pa.field("record_sha256", pa.string(), nullable=False),
-        pa.field("tokens_sha256", pa.string(), nullable=False),
-        pa.field("samples_sha256", pa.string(), nullable=False),
-    ]
-)
+# The raw files of a run, `raw/{approach}/{repeat}.{suffix}`, by the column that has their SHA-256.
+_SUFFIXES = {"record_sha256": "json", "tokens_sha256": "tokens.json", "samples_sha256": "parquet"}
+_TEXTS = ("record_json", "tokens_json", *_SUFFIXES)  # RunRecord, TokensRecord
+_TYPES = {"approach": pa.string(), "repeat": pa.int32()} | dict.fromkeys(_TEXTS, pa.string())
+RECORDS_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 RAN = ("measured", "emulated")
 INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 # What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
@@ -87,6 +81,15 @@ def read_records(path: Path_) -> list[RunRecord]:
     return _read_structs(path, "record_json", RunRecord)
 
 
+def by_approach(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """The records of each approach; the instrument is none."""
+    grouped: dict[str, list[RunRecord]] = {}
+    for record in records:
+        if record.approach not in INSTRUMENT:
+            grouped.setdefault(record.approach, []).append(record)
+    return grouped
+
+
 def read_tokens(path: Path_) -> list[TokensRecord]:
     """The tokens of every run in records.parquet, by approach and repeat."""
     return _read_structs(path, "tokens_json", TokensRecord)
@@ -95,11 +98,10 @@ def read_tokens(path: Path_) -> list[TokensRecord]:
 def raw_digests(path: Path_) -> dict[str, str]:
     """The SHA-256 of every raw file behind records.parquet, by its path below the study's folder."""
     _check_version(path, RECORDS_SCHEMA)
-    suffixes = {"record_sha256": "json", "tokens_sha256": "tokens.json", "samples_sha256": "parquet"}
     return {
         f"raw/{row['approach']}/{row['repeat']}.{suffix}": row[column]
-        for row in pq.read_table(path, columns=["approach", "repeat", *suffixes]).to_pylist()
-        for column, suffix in suffixes.items()
+        for row in pq.read_table(path, columns=["approach", "repeat", *_SUFFIXES]).to_pylist()
+        for column, suffix in _SUFFIXES.items()
     }
 
 

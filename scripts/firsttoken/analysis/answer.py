@@ -54,9 +54,8 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     names = [str(name) for name in contenders["approach"]]
     # The winner was picked after looking: its intervals against all others hold together (Bonferroni).
     confidence = 1 - (1 - CONFIDENCE) / max(len(names) - 1, 1)
-    ratios = {
-        name: processes.ratio(name, names[0], "ttft", "mean", processes.lengths, confidence) for name in names[1:]
-    }
+    best = names[0]
+    ratios = {name: processes.ratio(name, best, "ttft", "mean", processes.lengths, confidence) for name in names[1:]}
     return [
         _who(contenders.iloc[0], names, ratios, about),
         _how_surely(contenders.iloc[0], names, ratios, lengths),
@@ -78,13 +77,18 @@ def setting(environment: Environment, manifest: ModelManifest) -> Setting:
 def _nothing(table: pd.DataFrame, about: Setting) -> list[str]:
     """No contender: say what became of each instead."""
     first = "" if about.gpu else f"{NO_GPU}: "
-    became = [f"{row['approach']} is {row['status']}" for row in table.to_dict("records") if not row["control"]]
     return [
         f"{first}{'n' if first else 'N'}o approach was measured for {about.model} on {about.machine}, "
         "so that none has won.",
-        f"What became of them: {', '.join(became) or 'the study has none'}.",
+        f"What became of them: {', '.join(_statuses(table)) or 'the study has none'}.",
         "There is no figure here to act on; the reasons are in the summary table.",
     ]
+
+
+def _statuses(table: pd.DataFrame) -> list[str]:
+    """What became of each approach that is no control."""
+    rows = table[~table["control"]]
+    return [f"{name} is {status}" for name, status in zip(rows["approach"], rows["status"], strict=True)]
 
 
 def _who(best: pd.Series, names: list[str], ratios: dict[str, Estimate], about: Setting) -> str:
@@ -119,37 +123,24 @@ def _how_surely(best: pd.Series, names: list[str], ratios: dict[str, Estimate], 
 
 def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
     """At how many prompt lengths the winner's mean is the lowest."""
-    wide = lengths[lengths["approach"].isin(names)].pivot(
-        index="prompt_length", columns="approach", values="ttft_mean_ms"
-    )
-    wide = wide.dropna()
+    rows = lengths[lengths["approach"].isin(names)]
+    wide = rows.pivot(index="prompt_length", columns="approach", values="ttft_mean_ms").dropna()
     won = int((wide.idxmin(axis=1) == names[0]).sum()) if len(wide) else 0
     return f"{names[0]} was first at {won} of {len(wide)} prompt lengths"
 
 
 def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> str:
     best = contenders.iloc[0]
-    parts = []
-    speedup = best["speedup_ttft"]
+    base_ms = best["ttft_mean_ms"] * best["speedup_ttft"]
+    parts = [f"a person waits {best['ttft_mean_ms']:.3g} ms for the first token instead of {base_ms:.3g} ms"]
     if best["approach"] == "baseline":
-        parts.append("plain eager execution was not beaten by anything measured here")
-    elif not np.isnan(speedup):
-        base = best["ttft_mean_ms"] * speedup
-        parts.append(f"a person waits {best['ttft_mean_ms']:.3g} ms for the first token instead of {base:.3g} ms")
-    else:
-        parts.append("there is no baseline to say what it saves")
-    gaps = contenders.dropna(subset=["itl_request_mean_ms"]).sort_values("itl_request_mean_ms", kind="stable")
-    if len(gaps):
-        soonest = gaps.iloc[0]
-        parts.append(
-            f"later tokens came soonest from {soonest['approach']} ({soonest['itl_request_mean_ms']:.3g} ms each)"
-        )
-    out = [
-        f"{row['approach']} is {row['status']}"
-        for row in table.to_dict("records")
-        if not row["control"] and row["status"] != "measured"
-    ]
-    if out:
+        parts = ["plain eager execution was not beaten by anything measured here"]
+    elif np.isnan(base_ms):
+        parts = ["there is no baseline to say what it saves"]
+    gaps_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
+    if len(gaps_ms):
+        parts.append(f"later tokens came soonest from {gaps_ms.idxmin()} ({gaps_ms.min():.3g} ms each)")
+    if out := _statuses(table[table["status"] != "measured"]):
         parts.append(f"{', '.join(out)} and could not win")
     if not about.gpu:
         parts.append("only a study on a GPU can say which approach to use there")
@@ -159,9 +150,8 @@ def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> s
 def summary_table_text(summary: Path | str) -> str:
     """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
     table = read_table(summary, "summary")
-    figures = ["TTFT ms (95 %)", "P99 ms", "gap ms", "of floor", "speedup (95 %)"]
-    header = ["approach", "status", *figures, "GiB", "ready s"]
-    rows = [header]
+    figures = ["TTFT ms (95 %)", "P99 ms", "gap ms", "of floor", "speedup (95 %)", "GiB", "ready s"]
+    rows = [["approach", "status", *figures]]
     for row in table.to_dict("records"):
         device, host = row["device_over_idle_gib"], row["host_peak_gib"]
         memory = f"{device:.2f}" if not np.isnan(device) else f"{host:.2f} host" if not np.isnan(host) else "-"
@@ -178,7 +168,7 @@ def summary_table_text(summary: Path | str) -> str:
                 _cell(row["ready_s"]),
             ]
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     reasons = [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"

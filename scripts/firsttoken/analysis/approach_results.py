@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from firsttoken.pooled_runs import INSTRUMENT, RAN
+from firsttoken.pooled_runs import RAN, by_approach
 from firsttoken.results import RunRecord, Status
 
 GIB = 2**30
@@ -35,12 +35,9 @@ def approach_results(
     """The approaches that the study ran, in the given order and then by name; the instrument is none of them."""
     rows = zip(equivalence["approach"], equivalence["verdict"], equivalence["reason"], strict=True)
     verdicts = {str(name): (str(verdict), str(reason)) for name, verdict, reason in rows}
-    by_approach: dict[str, list[RunRecord]] = {}
-    for record in records:
-        if record.approach not in INSTRUMENT:
-            by_approach.setdefault(record.approach, []).append(record)
-    ordered = [*(name for name in approach_order if name in by_approach), *sorted(set(by_approach) - {*approach_order})]
-    return [_result(name, by_approach[name], verdicts.get(name, ("not checked", ""))) for name in ordered]
+    runs = by_approach(records)
+    ordered = [*(name for name in approach_order if name in runs), *sorted(set(runs) - {*approach_order})]
+    return [_result(name, runs[name], verdicts.get(name, ("not checked", ""))) for name in ordered]
 
 
 def _result(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> ApproachResult:
@@ -52,9 +49,8 @@ def _result(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> Ap
     equal, why = verdict
     if equal == "different":
         different = f"computes another function: {why}"
-        return ApproachResult(
-            name, records, "failed", f"{reason}; {different}" if status == "failed" else different, equal
-        )
+        reason = f"{reason}; {different}" if status == "failed" else different
+        status = "failed"
     return ApproachResult(name, records, status, reason, equal)
 
 
@@ -66,21 +62,12 @@ def shown_statistics(statistics: pd.DataFrame, results: Sequence[ApproachResult]
 
 def memory_statistics(results: Sequence[ApproachResult]) -> pd.DataFrame:
     """Peak memory of each process in GiB, in the layout of process_statistics with prompt length 0."""
-    rows: list[dict[str, object]] = []
-    for result in results:
-        for record in result.records if result.shows_latency else []:
-            memory = record.memory
-            peaks = {
-                "device_over_idle": memory.device_over_idle_bytes,
-                "device_reserved": memory.device_reserved_bytes,
-                "host_peak": memory.host_peak_bytes,
-            }
-            rows += [
-                {"approach": result.name, "repeat": record.repeat, "prompt_length": 0, "metric": "memory"}
-                | {"statistic": name, "value": peak / GIB, "n": 1}
-                for name, peak in peaks.items()
-                if peak is not None
-            ]
+    rows: list[tuple[object, ...]] = []
+    for record in [record for result in results if result.shows_latency for record in result.records]:
+        for name in ("device_over_idle", "device_reserved", "host_peak"):
+            peak = getattr(record.memory, f"{name}_bytes")
+            if peak is not None:
+                rows.append((record.approach, record.repeat, 0, "memory", name, peak / GIB, 1))
     columns = ["approach", "repeat", "prompt_length", "metric", "statistic", "value", "n"]
     types = {"repeat": int, "prompt_length": int, "value": float, "n": int}
     return pd.DataFrame(rows, columns=columns).astype(types)

@@ -43,6 +43,11 @@ class StudyFiles:
         return self.summary[self.summary["status"].isin(RAN)]
 
     @property
+    def means(self) -> pd.DataFrame:
+        """The means of processes; one of zero has no logarithm."""
+        return self.processes[(self.processes["statistic"] == "mean") & (self.processes["value"] > 0)]
+
+    @property
     def cells(self) -> pd.DataFrame:
         return self.by_length[self.by_length["n_requests"] > 0]
 
@@ -76,6 +81,11 @@ def write_checklist(
     write_table(pd.DataFrame(rows), "checklist", out_csv)
 
 
+def _all_or_some(found: int, total: int) -> str:
+    """Whether all, some or none of `total` have what a rule asks for."""
+    return "no" if not found else "yes" if found == total else "partly"
+
+
 def _base_case(study: StudyFiles) -> RuleCheck:
     base = study.shown[(study.shown["approach"] == "baseline") & study.shown["ttft_mean_ms"].notna()]
     if base.empty:
@@ -93,10 +103,9 @@ def _left_out(study: StudyFiles) -> RuleCheck:
 
 
 def _means(study: StudyFiles) -> RuleCheck:
-    values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
-    if values.empty:
+    if study.means.empty:
         return "no", "no means"
-    groups = values.groupby(["approach", "prompt_length", "metric"])["value"]
+    groups = study.means.groupby(["approach", "prompt_length", "metric"])["value"]
     excess = float((groups.mean() / groups.apply(lambda part: np.exp(np.log(part).mean()))).max() - 1)
     text = (
         "latencies are costs, averaged arithmetically within processes and over lengths; over processes the mean "
@@ -120,14 +129,12 @@ def _intervals(study: StudyFiles) -> RuleCheck:
     with_interval = int(values["ttft_mean_low_ms"].notna().sum())
     fewest = int(values["n_processes"].min()) if len(values) else 0
     text = f"{with_interval} of {len(values)} mean TTFTs have a 95 % interval; the fewest processes are {fewest}"
-    if not len(values) or not with_interval:
-        return "no", f"{text}, {MIN_PROCESSES} are needed"
-    return ("yes" if with_interval == len(values) else "partly"), text
+    met = _all_or_some(with_interval, len(values))
+    return met, f"{text}, {MIN_PROCESSES} are needed" if met == "no" else text
 
 
 def _normality(study: StudyFiles) -> RuleCheck:
-    values = study.processes[(study.processes["statistic"] == "mean") & (study.processes["value"] > 0)]
-    values = values[values["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
+    values = study.means[study.means["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
     groups = [np.log(part["value"]) for _, part in values.groupby(["approach", "prompt_length", "metric"])]
     groups = [part for part in groups if len(part) >= MIN_PROCESSES and part.std() > 0]
     if not groups:
@@ -146,17 +153,13 @@ def _comparison(study: StudyFiles) -> RuleCheck:
     compared = study.shown[(study.shown["approach"] != "baseline") & study.shown["speedup_ttft"].notna()]
     tested = int(compared["speedup_ttft_low"].notna().sum())
     text = f"{tested} of {len(compared)} speedups have an interval (paired t on log ratios of processes)"
-    if not tested:
-        return "no", text
-    return ("yes" if tested == len(compared) else "partly"), text
+    return _all_or_some(tested, len(compared)), text
 
 
 def _purpose(study: StudyFiles) -> RuleCheck:
     with_p99 = int(study.cells["ttft_p99_ms"].notna().sum())
     text = f"mean, median, P90, P95 and P99; the data carry a P99 of TTFT in {with_p99} of {len(study.cells)} cells"
-    if not with_p99:
-        return "no", text
-    return ("yes" if with_p99 == len(study.cells) else "partly"), text
+    return _all_or_some(with_p99, len(study.cells)), text
 
 
 def _setup(study: StudyFiles) -> RuleCheck:
@@ -196,17 +199,15 @@ def _bounds(study: StudyFiles) -> RuleCheck:
     shown = study.cells[study.cells["status"].isin(RAN)]
     with_floor = int(shown["ttft_share_of_floor"].notna().sum())
     text = f"{with_floor} of {len(shown)} cells show the share of the floor from measured ceilings"
-    if not with_floor:
-        return "no", text
-    if study.ceilings.weights_fit_in_cache:
+    if with_floor and study.ceilings.weights_fit_in_cache:
         return "partly", f"{text}; the weights fit in the cache, so that only operations bound it"
-    return ("yes" if with_floor == len(shown) else "partly"), text
+    return _all_or_some(with_floor, len(shown)), text
 
 
 def _plots(study: StudyFiles) -> RuleCheck:
     present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
     text = f"figures that show every sample: {', '.join(present) or 'none'}; raw samples are kept"
-    return ("yes" if len(present) == len(_DISTRIBUTION_FIGURES) else "partly" if present else "no"), text
+    return _all_or_some(len(present), len(_DISTRIBUTION_FIGURES)), text
 
 
 RULES: tuple[tuple[str, Callable[[StudyFiles], RuleCheck]], ...] = (

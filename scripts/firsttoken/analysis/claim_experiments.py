@@ -5,6 +5,7 @@ Each experiment is one run without repeats, so that these figures have no interv
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,29 +28,17 @@ class ClaimVerdict:
     why: str
 
 
-@dataclass(frozen=True)
-class Experiments:
-    """Tables of the study's experiments; None where one was not run."""
-
-    pool_memory: pd.DataFrame | None = None
-    pool_misses: pd.DataFrame | None = None
-    ipc: pd.DataFrame | None = None
-
-    @classmethod
-    def read(
-        cls, pool_memory: Path | str | None, pool_misses: Path | str | None, ipc: Path | str | None
-    ) -> Experiments:
-        paths = {"pool_memory": pool_memory, "pool_misses": pool_misses, "ipc": ipc}
-        return cls(**{name: read_experiment(path, name) for name, path in paths.items() if path is not None})
+def read_experiments(**paths: Path | str | None) -> dict[str, pd.DataFrame]:
+    """The tables of the study's experiments by name, without those that were not run."""
+    return {name: read_experiment(path, name) for name, path in paths.items() if path is not None}
 
 
-def judge_experiment(claim: Claim, experiments: Experiments) -> ClaimVerdict:
-    """The verdict on a claim of kind bounded_memory, uncaptured or scales."""
-    needed = {"bounded_memory": "pool_memory", "uncaptured": "pool_misses", "scales": "ipc"}[claim.kind]
-    frame: pd.DataFrame | None = getattr(experiments, needed)
-    if frame is None or frame.empty:
+def judge_experiment(claim: Claim, experiments: Mapping[str, pd.DataFrame]) -> ClaimVerdict:
+    """The verdict on a claim of a kind in `EXPERIMENTS`."""
+    needed, verdict_on = EXPERIMENTS[claim.kind]
+    if needed not in experiments or experiments[needed].empty:
         return ClaimVerdict("not testable here", NOTHING, f"the experiment {needed} was not run in this study")
-    return {"bounded_memory": _bounded_memory, "uncaptured": _uncaptured, "scales": _scales}[claim.kind](claim, frame)
+    return verdict_on(claim, experiments[needed])
 
 
 def _exact(value: float) -> Estimate:
@@ -129,3 +118,10 @@ def _request_us(frame: pd.DataFrame, clients: int) -> float:
     rows = frame[frame["clients"] == clients]
     first, gap = rows[rows["metric"] == "first_token"], rows[rows["metric"] == "token_gap"]
     return float((first["n"] * first["mean_us"]).sum() + (gap["n"] * gap["mean_us"]).sum()) / float(first["n"].sum())
+
+
+EXPERIMENTS: dict[str, tuple[str, Callable[[Claim, pd.DataFrame], ClaimVerdict]]] = {  # by kind of claim
+    "bounded_memory": ("pool_memory", _bounded_memory),
+    "uncaptured": ("pool_misses", _uncaptured),
+    "scales": ("ipc", _scales),
+}

@@ -16,15 +16,13 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
-from firsttoken.analysis.claim_experiments import ClaimVerdict, Experiments, judge_experiment
+from firsttoken.analysis.claim_experiments import EXPERIMENTS, ClaimVerdict, judge_experiment, read_experiments
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.published import EXACT, METRICS, Claim, read_published, source_verdict
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
 from firsttoken.plan import ModelManifest
 from firsttoken.results import Environment
-
-_EXPERIMENTS = ("bounded_memory", "uncaptured", "scales")
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Measured:
     source_lines: dict[str, float]
     device: str
     other_model: str  # why the study's model is not that of the claims, or ""
-    experiments: Experiments
+    experiments: dict[str, pd.DataFrame]
 
     def missing(self, claim: Claim, names: Sequence[str]) -> list[str]:
         """Why operands cannot be used, one sentence part each."""
@@ -73,27 +71,21 @@ def judge_claims(
     """Write claims.csv: a row a claim, with the measured figure, its interval, both verdicts and one sentence."""
     study = read_published(published)
     table = read_table(summary, "summary")
-    lines = {
-        str(name): float(n) for name, n in zip(table["approach"], table["source_lines"], strict=True) if not pd.isna(n)
-    }
-    statuses = {
-        str(name): (str(status), str(reason))
-        for name, status, reason in zip(table["approach"], table["status"], table["reason"], strict=True)
-    }
+    rows = table.to_dict("records")
     measured = Measured(
         processes=ProcessTable.read(process_statistics),
-        statuses=statuses,
-        source_lines=lines,
+        statuses={row["approach"]: (row["status"], row["reason"]) for row in rows},
+        source_lines={row["approach"]: float(row["source_lines"]) for row in rows if pd.notna(row["source_lines"])},
         device=files.read_json(environment, Environment).device,
         other_model=study.model.other_than(files.read_json(manifest, ModelManifest), dtype) if study.model else "",
-        experiments=Experiments.read(pool_memory, pool_misses, ipc),
+        experiments=read_experiments(pool_memory=pool_memory, pool_misses=pool_misses, ipc=ipc),
     )
-    rows = []
+    verdicts = []
     for claim in study.claims:
         finding = judge(claim, measured)
         from_source, source_why = source_verdict(claim, study)
         why = "; ".join(part for part in (finding.why, source_why) if part)
-        rows.append(
+        verdicts.append(
             {
                 "id": claim.id,
                 "claim": claim.text,
@@ -107,7 +99,7 @@ def judge_claims(
                 "sentence": f"{finding.verdict[0].upper()}{finding.verdict[1:]}: {why}.",
             }
         )
-    write_table(pd.DataFrame(rows), "claims", out_csv)
+    write_table(pd.DataFrame(verdicts), "claims", out_csv)
 
 
 def judge(claim: Claim, measured: Measured) -> ClaimVerdict:
@@ -116,7 +108,7 @@ def judge(claim: Claim, measured: Measured) -> ClaimVerdict:
         return ClaimVerdict("not testable here", NOTHING, "the claim is about a GPU, and this study ran on none")
     if claim.needs_gpu and measured.other_model:
         return ClaimVerdict("not testable here", NOTHING, measured.other_model)
-    if claim.kind in _EXPERIMENTS:
+    if claim.kind in EXPERIMENTS:
         return judge_experiment(claim, measured.experiments)
     if claim.kind == "ordering":
         return _ordering(claim, measured)
@@ -158,21 +150,13 @@ def _ordering(claim: Claim, measured: Measured) -> ClaimVerdict:
     names = [name for group in claim.groups for name in group]
     missing = measured.missing(claim, names)
     usable = {name for name in names if not measured.missing(claim, [name])}
-    pairs = [
-        (low, high)
-        for i, group in enumerate(claim.groups)
-        for later in claim.groups[i + 1 :]
-        for low in group
-        for high in later
-        if low in usable and high in usable
-    ]
+    pairs = [(low, high) for low, high in claim.pairs if low in usable and high in usable]
     if not pairs:
         return ClaimVerdict("not testable here", NOTHING, "; ".join(missing))
     lengths = measured.processes.lengths
     plain = {pair: measured.ratio(claim, pair[1], pair[0], lengths) for pair in pairs}
-    strict = {
-        pair: measured.ratio(claim, pair[1], pair[0], lengths, 1 - (1 - CONFIDENCE) / len(pairs)) for pair in pairs
-    }
+    confidence = 1 - (1 - CONFIDENCE) / len(pairs)
+    strict = {pair: measured.ratio(claim, pair[1], pair[0], lengths, confidence) for pair in pairs}
     worst = min(pairs, key=lambda pair: np.nan_to_num(plain[pair].value, nan=np.inf))
     estimate = plain[worst]
     text = f"the closest pair is {worst[1]} / {worst[0]} at {show(estimate)}"
@@ -223,7 +207,5 @@ def show(estimate: Estimate) -> str:
 
 
 def _limits_text(claim: Claim) -> str:
-    target = claim.threshold if claim.threshold is not None else claim.published
     slack = f" with {claim.tolerance:.0%} of slack" if claim.tolerance else ""
-    words = {"about": "about", "at_least": "at least", "at_most": "at most", "above": "above"}
-    return f"{words[claim.test]} {target:.3g}{slack}"
+    return f"{claim.test.replace('_', ' ')} {claim.target:.3g}{slack}"

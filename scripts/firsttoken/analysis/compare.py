@@ -20,7 +20,7 @@ from firsttoken.analysis.approach_results import approach_results, shown_statist
 from firsttoken.analysis.equivalence import judge_study
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import process_statistics, read_requests
-from firsttoken.analysis.schemas import write_table
+from firsttoken.analysis.schemas import TABLES, with_interval, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate, Floats, welch_ratio
 from firsttoken.plan import Record
 from firsttoken.pooled_runs import RAN, read_records
@@ -54,37 +54,29 @@ def compare_studies(
     """Compare two study folders, shipped ones included; a slowdown of b beyond `threshold` (a share), by its interval,
     is a regression. `bounds` is config/equality_bounds.csv."""
     first, second = (_read_side(Path(folder), bounds) for folder in (a, b))
-    reasons = [
-        f"other {what}: {fact} and {second.facts[what]}"
-        for what, fact in first.facts.items()
-        if fact != second.facts[what]
-    ]
+    pairs = [(what, fact, second.facts[what]) for what, fact in first.facts.items()]
+    reasons = [f"other {what}: {fact} and {other}" for what, fact, other in pairs if fact != other]
     cells = _cells(first, second, reasons)
-    table = pd.DataFrame([_row(cell) for cell in cells])
+    table = pd.DataFrame([_row(cell) for cell in cells], columns=list(TABLES["comparison"]))
     write_table(table, "comparison", out_csv)
     comparisons = int(table["ratio_low"].notna().sum())
     if not reasons and not comparisons:
         reasons = ["nothing has an interval in both: no approach and prompt length in common, or too few processes"]
     regressions = [] if reasons else [*_lost(first, second), *_regressions(cells, comparisons, threshold)]
     counts = table["verdict"].value_counts()
-    verdict: Literal["regression", "no regression", "not comparable"] = (
-        "not comparable" if reasons else "regression" if regressions else "no regression"
+    found = Comparison(
+        a=Path(a).name,
+        b=Path(b).name,
+        threshold=threshold,
+        verdict="not comparable" if reasons else "regression" if regressions else "no regression",
+        reasons=tuple(reasons),
+        regressions=tuple(regressions),
+        comparisons=comparisons,
+        faster=int(counts.get("faster", 0)),
+        slower=int(counts.get("slower", 0)),
+        method=METHOD,
     )
-    files.write_json(
-        out_json,
-        Comparison(
-            a=Path(a).name,
-            b=Path(b).name,
-            threshold=threshold,
-            verdict=verdict,
-            reasons=tuple(reasons),
-            regressions=tuple(regressions),
-            comparisons=comparisons,
-            faster=int(counts.get("faster", 0)),
-            slower=int(counts.get("slower", 0)),
-            method=METHOD,
-        ),
-    )
+    files.write_json(out_json, found)
 
 
 class Side(NamedTuple):
@@ -177,16 +169,10 @@ def _row(cell: Cell) -> dict[str, Any]:
     else:
         verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference shown"
     return {
-        "approach": cell.approach,
-        "status": cell.status,
-        "prompt_length": cell.prompt_length,
-        "metric": cell.metric,
-        "statistic": cell.statistic,
+        **{name: getattr(cell, name) for name in ("approach", "status", "prompt_length", "metric", "statistic")},
         "a_ms": float(np.exp(cell.a.mean())) if len(cell.a) else np.nan,
         "b_ms": float(np.exp(cell.b.mean())) if len(cell.b) else np.nan,
-        "ratio": ratio.value,
-        "ratio_low": ratio.low,
-        "ratio_high": ratio.high,
+        **with_interval("ratio", ratio),
         "n_a": len(cell.a),
         "n_b": len(cell.b),
         "verdict": verdict,

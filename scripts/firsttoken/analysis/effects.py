@@ -19,15 +19,11 @@ import numpy as np
 import pandas as pd
 
 from firsttoken.analysis.processes import ProcessTable, paired
-from firsttoken.analysis.schemas import read_table, write_table
-from firsttoken.analysis.statistics import difference_interval, mean_over_lengths, t_interval
+from firsttoken.analysis.schemas import Row, read_table, with_interval, write_table
+from firsttoken.analysis.statistics import NOTHING, difference_interval, mean_over_lengths, t_interval
 from firsttoken.pooled_runs import RAN, read_records
 
 METHOD = "contrast of log means within repeats, Student's t over repeats"
-_MEASURES = (("ttft", "mean"), ("itl_request_mean", "mean"))
-
-
-Reads = Literal["at once", "alike", "late against at once"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +34,7 @@ class Contrast:
     name: str
     what: str
     weights: dict[str, float]
-    reads: Reads = "at once"
+    reads: Literal["at once", "alike", "late against at once"] = "at once"
 
 
 CONTRASTS = (
@@ -79,28 +75,15 @@ def estimate_effects(
     processes = ProcessTable.read(process_statistics)
     rows = []
     for contrast in CONTRASTS:
-        missing = _missing(contrast, statuses) or _confounded(contrast, ahead)
-        for metric, statistic in _MEASURES:
+        found = {name: statuses.get(name, "not in this study") for name in contrast.weights}
+        lacking = "; ".join(f"{name} is {status}" for name, status in found.items() if status != "measured")
+        missing = lacking or _confounded(contrast, ahead)
+        for metric in ("ttft", "itl_request_mean"):
             for length in [0, *processes.lengths]:
                 lengths = processes.lengths if length == 0 else [length]
-                row: dict[str, object] = {
-                    "effect": contrast.name,
-                    "what": contrast.what,
-                    "metric": metric,
-                    "prompt_length": length,
-                }
-                rows.append(row | _estimate(contrast, processes, metric, statistic, lengths, missing))
+                row: Row = {"effect": contrast.name, "what": contrast.what, "metric": metric, "prompt_length": length}
+                rows.append(row | _estimate(contrast, processes, metric, lengths, missing))
     write_table(pd.DataFrame(rows), "effects", out_csv)
-
-
-def _missing(contrast: Contrast, statuses: dict[str, str]) -> str:
-    """Which controls the contrast lacks, or ""."""
-    lacking = []
-    for name in contrast.weights:
-        status = statuses.get(name, "not in this study")
-        if status != "measured":
-            lacking.append(f"{name} is {status}")
-    return "; ".join(lacking)
 
 
 def _confounded(contrast: Contrast, ahead: Mapping[str, int | None]) -> str:
@@ -117,38 +100,22 @@ def _confounded(contrast: Contrast, ahead: Mapping[str, int | None]) -> str:
     return f"steps by which tokens are read late: {found}; this contrast needs {contrast.reads}" if wrong else ""
 
 
-def _estimate(
-    contrast: Contrast, processes: ProcessTable, metric: str, statistic: str, lengths: Sequence[int], missing: str
-) -> dict[str, object]:
-    names = list(contrast.weights)
-    arrays = dict(
-        zip(names, paired([processes.values(name, metric, statistic, lengths) for name in names]), strict=True)
-    )
-    n_repeats = len(arrays[names[0]])
-    if not missing and not n_repeats:
+def _estimate(contrast: Contrast, processes: ProcessTable, metric: str, lengths: Sequence[int], missing: str) -> Row:
+    several = paired([processes.values(name, metric, "mean", lengths) for name in contrast.weights])
+    if not missing and not len(several[0]):
         missing = "no repeat in which all of them have samples"
-    if missing:
-        return dict.fromkeys(_NUMBERS, np.nan) | {
-            "status": "not identifiable",
-            "n_repeats": 0,
-            "method": METHOD,
-            "reason": missing,
-        }
-    logs = sum((weight * mean_over_lengths(arrays[name]) for name, weight in contrast.weights.items()), np.zeros(1))
-    ms = sum((weight * arrays[name].mean(axis=1) for name, weight in contrast.weights.items()), np.zeros(1))
-    ratio, difference = t_interval(logs), difference_interval(ms)
+    ratio = difference = NOTHING._replace(note=missing)
+    if not missing:
+        logs = ms = np.zeros(1)
+        for weight, values in zip(contrast.weights.values(), several, strict=True):
+            logs = logs + weight * mean_over_lengths(values)
+            ms = ms + weight * values.mean(axis=1)
+        ratio, difference = t_interval(logs), difference_interval(ms)
     return {
-        "status": "measured",
-        "ratio": ratio.value,
-        "ratio_low": ratio.low,
-        "ratio_high": ratio.high,
-        "difference_ms": difference.value,
-        "difference_low_ms": difference.low,
-        "difference_high_ms": difference.high,
-        "n_repeats": n_repeats,
+        "status": "not identifiable" if missing else "measured",
+        **with_interval("ratio", ratio),
+        **with_interval("difference", difference, "_ms"),
+        "n_repeats": ratio.n,
         "method": METHOD,
         "reason": ratio.note,
     }
-
-
-_NUMBERS = ("ratio", "ratio_low", "ratio_high", "difference_ms", "difference_low_ms", "difference_high_ms")

@@ -16,7 +16,7 @@ from safetensors import safe_open
 
 from firsttoken.analysis.logit_errors import logit_errors
 from firsttoken.analysis.schemas import TABLES, write_table
-from firsttoken.pooled_runs import INSTRUMENT, RAN, read_records, read_tokens
+from firsttoken.pooled_runs import RAN, by_approach, read_records, read_tokens
 from firsttoken.results import RunRecord, TokensRecord
 
 Key = tuple[int, int]  # prompt length, prompt index
@@ -45,10 +45,8 @@ class Reference:
         name = f"{key[0]}/{key[1]}"
         tokens = np.asarray(self._file.get_tensor(f"top_tokens/{name}"))
         logits = np.asarray(self._file.get_tensor(f"top_logits/{name}"), dtype=np.float64)
-        return [
-            dict(zip(row.tolist(), (best[0] - best).tolist(), strict=True))
-            for row, best in zip(tokens, logits, strict=True)
-        ]
+        below = logits[:, :1] - logits
+        return [dict(zip(row, gap, strict=True)) for row, gap in zip(tokens.tolist(), below.tolist(), strict=True)]
 
     def logits(self, key: Key) -> np.ndarray:
         """[new_tokens, vocab]"""
@@ -76,13 +74,9 @@ def compare_with_reference(
 
 def skipped_approaches(records: Sequence[RunRecord]) -> dict[str, str]:
     """For each approach why it cannot be compared, or ""; the instrument computes nothing and is left out."""
-    by_approach: dict[str, list[RunRecord]] = defaultdict(list)
-    for record in records:
-        if record.approach not in INSTRUMENT:
-            by_approach[record.approach].append(record)
     return {
         approach: "" if any(run.status in RAN for run in runs) else runs[0].reason or runs[0].status
-        for approach, runs in by_approach.items()
+        for approach, runs in by_approach(records).items()
     }
 
 
@@ -160,13 +154,5 @@ def _compare_logits(path: Path | None, key: Key, reference: Reference) -> list[d
     errors = logit_errors(expected, found)
     favoured = np.where(np.isfinite(found).all(axis=-1), found.argmax(axis=-1), expected.argmax(axis=-1))
     forced_gap = expected.max(axis=-1) - np.take_along_axis(expected, favoured[:, None], axis=-1)[:, 0]
-    return [
-        {
-            "spread": errors.spread[i],
-            "rms_error": errors.rms_error[i],
-            "kl": errors.kl[i],
-            "slope": errors.slope[i],
-            "forced_gap": float(forced_gap[i]),
-        }
-        for i in range(len(expected))
-    ]
+    table = pd.DataFrame({**vars(errors), "forced_gap": forced_gap.astype(float)})
+    return [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

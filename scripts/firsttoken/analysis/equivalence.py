@@ -10,13 +10,11 @@ Verdicts are made from the table of positions alone, so that a shipped study nee
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from firsttoken.analysis.equality_bounds import GAP_FACTOR, HEADROOM, MEASURES, Limits, read_limits
 from firsttoken.analysis.equality_positions import skipped_approaches
@@ -68,11 +66,11 @@ def judge(
 
     `positions` are rows of `equality_positions`. Of each measure the largest distance is shown, beside its bound.
     """
-    mine, theirs = _Computed.of(positions), _Computed.of(baseline)
+    mine, theirs = _Computed(positions), _Computed(baseline)
     largest = {name: float(theirs.at(name).max(initial=0)) if theirs.offered.any() else None for name in MEASURES}
     bounds = {name: _bound(largest[name], SINGLE_HEADROOM, limits, name) for name in MEASURES}
     gap_bound = GAP_FACTOR * _bound(largest["rms"], HEADROOM, limits, "rms")
-    tokens = _Chosen.of(positions, gap_bound * positions["spread"].to_numpy(float))
+    tokens = _Chosen(positions, gap_bound * positions["spread"].to_numpy(float))
     greedy = sampling == "greedy"
     problems = [
         *[_where(row, row["note"]) for row in mine.rows if row["note"]][:1],
@@ -114,47 +112,36 @@ def judge(
 
 def position_distances(positions: pd.DataFrame) -> dict[str, Floats]:
     """`LogitErrors.distances` of rows of `equality_positions`; NaN where there are no logits."""
-    spread, rms, kl, slope = (positions[name].to_numpy(float) for name in ("spread", "rms_error", "kl", "slope"))
-    return distances(spread, rms, kl, slope)
+    return distances(*(positions[name].to_numpy(float) for name in ("spread", "rms_error", "kl", "slope")))
 
 
-@dataclass(frozen=True)
 class _Computed:
     """What an approach computed, a row a position."""
 
-    rows: list[dict[str, Any]]
-    distances: dict[str, Floats]
-    offered: NDArray[np.bool_]  # where there are logits
-
-    @classmethod
-    def of(cls, positions: pd.DataFrame) -> Self:
-        rows = [{str(key): value for key, value in row.items()} for row in positions.to_dict("records")]
-        offered = positions["rms_error"].notna().to_numpy()
-        return cls(rows, position_distances(positions), offered)
+    def __init__(self, positions: pd.DataFrame) -> None:
+        self.rows: list[Any] = positions.to_dict("records")
+        self.offered = positions["rms_error"].notna().to_numpy()  # where there are logits
+        self.distances = position_distances(positions)
 
     def at(self, name: str) -> Floats:
         """One measure at every position with logits."""
-        chosen: Floats = self.distances[name][self.offered]
-        return chosen
+        return np.asarray(self.distances[name][self.offered])
 
 
-@dataclass(frozen=True)
 class _Chosen:
-    """What an approach chose, each `[positions]`."""
+    """What an approach chose, each `[positions]`.
 
-    bound: Floats  # nats; a gap of the reference's two best tokens beyond it means that the reference was decided
-    decided: NDArray[np.bool_]
-    compared: NDArray[np.bool_]  # where requests had the reference's text
-    differing: NDArray[np.bool_]  # of them, where a request, or the teacher-forced logits, favour another token
-    gap: Floats  # nats from the reference's best token to the worst of those
+    `bound` in nats: a gap of the reference's two best tokens beyond it means that the reference was decided.
+    """
 
-    @classmethod
-    def of(cls, positions: pd.DataFrame, bound: Floats) -> Self:
-        compared = positions["requests"].to_numpy() > 0
+    def __init__(self, positions: pd.DataFrame, bound: Floats) -> None:
         gap = np.fmax(positions["chosen_gap"].to_numpy(float), positions["forced_gap"].to_numpy(float))
-        differing = compared & ((positions["differing"].to_numpy() > 0) | (gap > 0))
-        decided = positions["reference_gap"].to_numpy(float) > bound
-        return cls(bound, decided, compared, differing, np.where(differing, gap, 0))
+        self.bound = bound
+        self.decided = positions["reference_gap"].to_numpy(float) > bound
+        self.compared = positions["requests"].to_numpy() > 0  # where requests had the reference's text
+        # of them, where a request, or the teacher-forced logits, favour another token
+        self.differing = self.compared & ((positions["differing"].to_numpy() > 0) | (gap > 0))
+        self.gap = np.where(self.differing, gap, 0)  # nats from the reference's best token to the worst of those
 
 
 def _bound(baseline: float | None, headroom: float, limits: Limits, name: str) -> float:
@@ -216,9 +203,9 @@ def _where(row: Mapping[str, Any], what: object) -> str:
 
 
 def _remark(decided_share: float, offered: bool) -> str:
-    weak = "token check weak: the reference was decided at less than half of the positions"
-    remarks = [
-        weak if decided_share < STRONG_SHARE else "",
-        "" if offered else "tokens only: there are no logits to compare",
-    ]
-    return "; ".join(filter(None, remarks))
+    remarks = []
+    if decided_share < STRONG_SHARE:
+        remarks.append("token check weak: the reference was decided at less than half of the positions")
+    if not offered:
+        remarks.append("tokens only: there are no logits to compare")
+    return "; ".join(remarks)

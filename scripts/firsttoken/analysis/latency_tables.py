@@ -14,7 +14,7 @@ from firsttoken.analysis.complexity import source_lines
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
-from firsttoken.analysis.schemas import FLOORS, METRICS, read_table, write_table
+from firsttoken.analysis.schemas import FLOORS, METRICS, Row, read_table, with_interval, write_table
 from firsttoken.analysis.statistics import (
     ALL_TAINTED,
     NOTHING,
@@ -28,7 +28,6 @@ from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
 _FLOOR_OF = ("ttft_ms", "itl_ms")
-Row = dict[str, object]
 
 
 def summarise_latency(
@@ -69,7 +68,6 @@ def latency_by_length(
         {int(length) for length in requests.cells["prompt_length"]} | {floor.prompt_length for floor in floors}
     )
     pooled = {metric: _pooled(requests, metric) for metric in METRICS}
-    floor_of = {floor.prompt_length: floor for floor in floors}
     rows = []
     for result in results:
         for length in lengths:
@@ -77,12 +75,12 @@ def latency_by_length(
             row |= {"prompt_length": length} | _counts(result, requests, length)
             row["n_gaps"] = len(pooled["itl_token_gap"].get((result.name, length), ())) if result.shows_latency else 0
             for metric in METRICS:
-                values = pooled[metric].get((result.name, length), np.empty(0)) if result.shows_latency else np.empty(0)
+                values = pooled[metric].get((result.name, length), np.empty(0))
                 for statistic in STATISTICS:
                     estimate = table.estimate(result.name, metric, statistic, [length])
                     row |= _statistic(estimate, values, metric, statistic)
                     row[f"{metric}_{statistic}_note"] = _note(row, estimate)
-            here = [floor_of[length]] if length in floor_of else []
+            here = [floor for floor in floors if floor.prompt_length == length]
             row |= _floor(here, row["ttft_median_ms"], row["itl_request_mean_median_ms"])
             row |= with_interval("speedup_ttft", table.ratio(BASELINE, result.name, "ttft", "mean", [length]))
             rows.append(row)
@@ -109,11 +107,6 @@ def _counts(result: ApproachResult, requests: Requests, length: int | None) -> R
         "n_requests": int(cells["requests"].sum()) if result.shows_latency else 0,
         "n_tainted": int(cells["tainted"].sum()),
     }
-
-
-def with_interval(name: str, estimate: Estimate, unit: str = "") -> Row:
-    """As the schemas spell them: ttft_mean + _ms -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms."""
-    return {f"{name}{unit}": estimate.value, f"{name}_low{unit}": estimate.low, f"{name}_high{unit}": estimate.high}
 
 
 def _statistic(estimate: Estimate, ordered: np.ndarray, metric: str, statistic: str) -> Row:
@@ -162,9 +155,7 @@ def summary(
             ("itl_request_mean", "itl_request_mean", "mean"),
             ("itl_p99", "itl_token_gap", "p99"),
         ):
-            estimate = (
-                table.estimate(result.name, metric, statistic, table.lengths) if result.shows_latency else NOTHING
-            )
+            estimate = table.estimate(result.name, metric, statistic, table.lengths)
             row |= with_interval(name, estimate, "_ms") | {f"{name}_note": _note(row, estimate)}
         over = [floor for floor in floors if floor.prompt_length in table.lengths]
         row |= _floor(over, row["ttft_mean_ms"], row["itl_request_mean_ms"])
@@ -178,18 +169,19 @@ def summary(
 
 def _cost(result: ApproachResult) -> Row:
     """Medians over the processes that ran; NaN where nothing was measured."""
-    ran = [record for record in result.records if result.shows_latency]
-
-    def median(values: list[float | None]) -> float:
-        known = [value for value in values if value is not None]
-        return float(np.median(known)) if known else np.nan
-
-    return {
-        "device_over_idle_gib": median([record.memory.device_over_idle_bytes for record in ran]) / GIB,
-        "device_allocated_gib": median([record.memory.device_allocated_bytes for record in ran]) / GIB,
-        "device_reserved_gib": median([record.memory.device_reserved_bytes for record in ran]) / GIB,
-        "host_peak_gib": median([record.memory.host_peak_bytes for record in ran]) / GIB,
-        "ready_s": median([record.ready_s for record in ran]),
-        "cold_ttft_ms": median([record.cold_ttft_ms for record in ran]),
-        "energy_j_per_token": median([record.telemetry.energy_j_per_token for record in ran]),
+    ran = result.records if result.shows_latency else []
+    memory: Row = {
+        f"{name}_gib": _median([getattr(record.memory, f"{name}_bytes") for record in ran]) / GIB
+        for name in ("device_over_idle", "device_allocated", "device_reserved", "host_peak")
     }
+    return memory | {
+        "ready_s": _median([record.ready_s for record in ran]),
+        "cold_ttft_ms": _median([record.cold_ttft_ms for record in ran]),
+        "energy_j_per_token": _median([record.telemetry.energy_j_per_token for record in ran]),
+    }
+
+
+def _median(values: Sequence[float | None]) -> float:
+    """Of the values that were recorded; NaN where there is none."""
+    known = [value for value in values if value is not None]
+    return float(np.median(known)) if known else np.nan

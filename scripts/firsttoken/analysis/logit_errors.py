@@ -49,9 +49,5 @@ def logit_errors(reference: NDArray[np.floating], found: NDArray[np.floating]) -
     slope = (centred * y).mean(axis=-1) / spread**2
     rms = np.sqrt(((y - x) ** 2).mean(axis=-1))
     kl = np.maximum((np.exp(x) * (x - y)).sum(axis=-1), 0)  # rounding of the sum can leave -1e-17
-    return LogitErrors(
-        spread=spread,
-        rms_error=np.where(finite, rms, np.inf),
-        kl=np.where(finite, kl, np.inf),
-        slope=np.where(finite, slope, np.inf),
-    )
+    rms, kl, slope = (np.where(finite, error, np.inf) for error in (rms, kl, slope))
+    return LogitErrors(spread=spread, rms_error=rms, kl=kl, slope=slope)

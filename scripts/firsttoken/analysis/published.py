@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
@@ -54,17 +55,29 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return [group for group in self.operands if isinstance(group, list)]
 
     @property
-    def limits(self) -> tuple[float, float]:
-        """The range that the figure must lie in for the claim to hold."""
+    def pairs(self) -> list[tuple[str, str]]:
+        """Every pair of an ordering, the lower one first."""
+        several = combinations(self.groups, 2)
+        return [(low, high) for lower, higher in several for low in lower for high in higher]
+
+    @property
+    def target(self) -> float:
+        """The figure that a claim is tested against."""
         target = self.threshold if self.threshold is not None else self.published
         if target is None:
             raise ValueError(f"claim {self.id}: needs `published` or `threshold`")
-        slack = abs(target) * self.tolerance
-        low = (
-            target - slack if self.test in ("about", "at_least") else target if self.test == "above" else float("-inf")
-        )
-        high = target + slack if self.test in ("about", "at_most") else float("inf")
-        return low, high
+        return target
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The range that the figure must lie in for the claim to hold."""
+        slack = abs(self.target) * self.tolerance
+        return {
+            "about": (self.target - slack, self.target + slack),
+            "at_least": (self.target - slack, float("inf")),
+            "at_most": (float("-inf"), self.target + slack),
+            "above": (self.target, float("inf")),
+        }[self.test]
 
 
 class PublishedModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,7 +136,7 @@ def _check(claim: Claim) -> None:
         raise ValueError(f"claim {claim.id}: a value has one operand, found {len(claim.names)}")
     if claim.kind == "ordering" and len(claim.groups) < 2:
         raise ValueError(f"claim {claim.id}: an ordering has at least two groups, e.g. [[a], [b, c]]")
-    if claim.kind in ("ratio", "max_reduction", "value", "scales"):
+    if claim.kind in (*_PAIR_KINDS, "value", "scales"):
         _ = claim.limits  # raises if there is nothing to test against
 
 
@@ -158,14 +171,7 @@ def _from_figures(claim: Claim, values: dict[str, float]) -> tuple[bool, str] | 
     if not names or not set(names) <= set(values):
         return None
     if claim.kind == "ordering":
-        wrong = [
-            f"{low} is not below {high}"
-            for i, group in enumerate(claim.groups)
-            for later in claim.groups[i + 1 :]
-            for low in group
-            for high in later
-            if not values[low] < values[high]
-        ]
+        wrong = [f"{low} is not below {high}" for low, high in claim.pairs if not values[low] < values[high]]
         more = f" and {len(wrong) - 2} pairs more" if len(wrong) > 2 else ""
         return not wrong, ", ".join(wrong[:2]) + more if wrong else "the same order"
     if claim.kind in ("ratio", "value"):

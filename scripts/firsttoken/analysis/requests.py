@@ -27,10 +27,6 @@ class Requests(NamedTuple):
 def read_requests(samples: Path | str) -> Requests:
     """Split pooled samples into the three metrics; a request with a tainted token is left out whole, and counted."""
     frame = read_samples(samples, _COLUMNS)
-    if frame.empty:
-        cells = pd.DataFrame({name: [] for name in [*_KEYS, "requests", "tainted"]})
-        empty = {metric: np.empty(0) for metric in METRICS}
-        return Requests(cells, empty, {metric: np.empty(0, np.int64) for metric in METRICS})
     by_cell = frame.groupby(_KEYS, sort=True, observed=True)
     cell = by_cell.ngroup().to_numpy(np.int64)
     cells = by_cell.size().index.to_frame(index=False)

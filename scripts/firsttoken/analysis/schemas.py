@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from firsttoken import csv_tables
-from firsttoken.analysis.statistics import STATISTICS
-from firsttoken.csv_tables import Columns, count, flag, maybe_count, number, text
+from firsttoken.analysis.statistics import STATISTICS, Estimate
+from firsttoken.csv_tables import Columns, count, each, flag, maybe_count, number, text
 
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
 STATUSES = ("measured", "emulated", "unavailable", "failed")
@@ -16,50 +16,43 @@ VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "different", "not che
 VERDICTS_CLAIM = ("reproduced", "refuted", "inconclusive", "not testable here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
+Row = dict[str, object]
 FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 
 
-def _with_interval(name: str) -> Columns:
+def _with_interval(*names: str) -> Columns:
     """`ttft_mean_ms` -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms; a name without unit gets plain suffixes."""
-    stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
-    return {name: number(0), f"{stem}_low{unit}": number(0), f"{stem}_high{unit}": number(0)}
+    columns: Columns = {}
+    for name in names:
+        stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
+        columns |= each(number(0), name, f"{stem}_low{unit}", f"{stem}_high{unit}")
+    return columns
 
 
-def _statistic(metric: str, statistic: str) -> Columns:
-    stem = f"{metric}_{statistic}"
-    return {
-        **_with_interval(f"{stem}_ms"),
-        f"{stem}_within_ms": number(0),  # of the pooled samples, with the interval that holds within these processes
-        f"{stem}_within_low_ms": number(0),
-        f"{stem}_within_high_ms": number(0),
-        f"{stem}_note": text(),
-    }
+def _noted(name: str, *more: str) -> Columns:
+    """Columns with intervals, of `name` and of more, and a note why there is no value or no interval."""
+    return _with_interval(f"{name}_ms", *more) | {f"{name}_note": text()}
 
 
 def _latency_by_length() -> Columns:
-    columns: Columns = {"approach": text(), "title": text(), "status": text(*STATUSES), "prompt_length": count()}
-    columns |= {name: count() for name in ("n_processes", "n_requests", "n_gaps", "n_tainted")}
-    for metric in METRICS:
-        for statistic in STATISTICS:
-            columns |= _statistic(metric, statistic)
-    for name in FLOORS:
-        columns[name] = number(0)
-    return columns | _with_interval("speedup_ttft")
+    columns = each(text(), "approach", "title") | {"status": text(*STATUSES)}
+    columns |= each(count(), "prompt_length", "n_processes", "n_requests", "n_gaps", "n_tainted")
+    for stem in (f"{metric}_{statistic}" for metric in METRICS for statistic in STATISTICS):
+        columns |= _noted(stem, f"{stem}_within_ms")  # within: of the pooled samples of these processes
+    return columns | each(number(0), *FLOORS) | _with_interval("speedup_ttft")
 
 
 def _summary() -> Columns:
-    columns: Columns = {"approach": text(), "title": text(), "status": text(*STATUSES), "reason": text()}
+    columns = each(text(), "approach", "title") | {"status": text(*STATUSES), "reason": text()}
     columns |= {"control": flag(), "processes": count()}
-    for name in ("ttft_mean_ms", "ttft_p99_ms", "itl_request_mean_ms", "itl_p99_ms"):
-        columns |= _with_interval(name) | {f"{name.removesuffix('_ms')}_note": text()}
-    for name in FLOORS:
-        columns[name] = number(0)
-    columns |= _with_interval("speedup_ttft") | _with_interval("speedup_itl")
-    for name in ("device_over_idle_gib", "device_allocated_gib", "device_reserved_gib", "host_peak_gib"):
-        columns[name] = number(0)
-    columns |= {"source_lines": maybe_count(), "ready_s": number(0), "cold_ttft_ms": number(0)}
-    columns |= {name: count() for name in ("n_processes", "n_requests", "n_tainted")} | {"taint_reasons": text()}
-    return columns | {"energy_j_per_token": number(0), "equivalence": text(*VERDICTS_EQUIVALENCE)}
+    for name in ("ttft_mean", "ttft_p99", "itl_request_mean", "itl_p99"):
+        columns |= _noted(name)
+    columns |= each(number(0), *FLOORS) | _with_interval("speedup_ttft", "speedup_itl")
+    memory = ("device_over_idle_gib", "device_allocated_gib", "device_reserved_gib", "host_peak_gib")
+    columns |= each(number(0), *memory) | {"source_lines": maybe_count()}
+    columns |= each(number(0), "ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
+    columns |= {"taint_reasons": text(), "energy_j_per_token": number(0)}
+    return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE)}
 
 
 TABLES: dict[str, Columns] = {
@@ -78,21 +71,15 @@ TABLES: dict[str, Columns] = {
     "instrument": {
         "approach": text(),
         "status": text(*STATUSES),
-        "n_processes": count(),
-        "n_tokens": count(),
-        "first_token_us": number(0),
-        "token_gap_us": number(0),
-        "token_gap_p99_us": number(0),
-        "over_one_process_first_token_us": number(),
-        "over_one_process_gap_us": number(),
+        **each(count(), "n_processes", "n_tokens"),
+        **each(number(0), "first_token_us", "token_gap_us", "token_gap_p99_us"),
+        **each(number(), "over_one_process_first_token_us", "over_one_process_gap_us"),
     },
     # A row a position of the reference's texts, from which the verdicts of `equivalence` are made.
     "equality_positions": {
         "approach": text(),
         "layers": count(),  # of the model: the bounds depend on its depth
-        "prompt_length": count(),
-        "prompt_index": count(),
-        "position": count(),
+        **each(count(), "prompt_length", "prompt_index", "position"),
         "reference_gap": number(0),  # nats between the reference's two best tokens
         "requests": count(),  # of all processes, whose text up to here is the reference's
         "differing": count(),  # of those, how many chose another token here
@@ -116,43 +103,28 @@ TABLES: dict[str, Columns] = {
         "largest_gap": number(0),  # nats; of a token that was chosen in the place of the reference's
         "gap_bound": number(0),  # at that position, or the median of all
         "logit_positions": count(),
-        **{
-            name: number(0)
-            for measure in ("rms", "kl", "slope")
-            for name in (f"{measure}_error", f"{measure}_bound")  # the largest distance and what it is held to
-        },
+        # the largest distance, and what it is held to
+        **each(number(0), "rms_error", "rms_bound", "kl_error", "kl_bound", "slope_error", "slope_bound"),
         "kl_max": number(0),  # nats
-        "slope_min": number(),
-        "slope_max": number(),
+        **each(number(), "slope_min", "slope_max"),
         "reason": text(),
     },
     "claims": {
-        "id": text(),
-        "claim": text(),
-        "source": text(),
-        "published_value": number(),
-        "measured_value": number(),
-        "low": number(),
-        "high": number(),
+        **each(text(), "id", "claim", "source"),
+        **each(number(), "published_value", "measured_value", "low", "high"),
         "verdict": text(*VERDICTS_CLAIM),
         "verdict_from_source": text(*VERDICTS_SOURCE),
         "sentence": text(),
     },
     "effects": {
-        "effect": text(),
-        "what": text(),
+        **each(text(), "effect", "what"),
         "metric": text(*METRICS),
         "prompt_length": count(),  # 0: mean over prompt lengths
         "status": text("measured", "not identifiable"),
-        "ratio": number(0),
-        "ratio_low": number(0),
-        "ratio_high": number(0),
-        "difference_ms": number(),
-        "difference_low_ms": number(),
-        "difference_high_ms": number(),
+        **_with_interval("ratio"),
+        **each(number(), "difference_ms", "difference_low_ms", "difference_high_ms"),
         "n_repeats": count(),
-        "method": text(),
-        "reason": text(),
+        **each(text(), "method", "reason"),
     },
     "comparison": {
         "approach": text(),
@@ -160,18 +132,19 @@ TABLES: dict[str, Columns] = {
         "prompt_length": count(),
         "metric": text(*METRICS),
         "statistic": text(*STATISTICS),
-        "a_ms": number(0),
-        "b_ms": number(0),
-        "ratio": number(0),
-        "ratio_low": number(0),
-        "ratio_high": number(0),
-        "n_a": count(),
-        "n_b": count(),
+        **each(number(0), "a_ms", "b_ms"),
+        **_with_interval("ratio"),
+        **each(count(), "n_a", "n_b"),
         "verdict": text(*VERDICTS_COMPARE),
         "reason": text(),
     },
     "checklist": {"rule": count(), "asks": text(), "met": text("yes", "partly", "no"), "evidence": text()},
 }
+
+
+def with_interval(name: str, estimate: Estimate, unit: str = "") -> Row:
+    """The three columns of an estimate: ttft_mean + _ms -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms."""
+    return {f"{name}{unit}": estimate.value, f"{name}_low{unit}": estimate.low, f"{name}_high{unit}": estimate.high}
 
 
 def write_table(frame: pd.DataFrame, name: str, path: Path | str) -> None:

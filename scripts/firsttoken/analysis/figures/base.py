@@ -1,12 +1,23 @@
-"""What every figure has in common: its inputs, and the function `plot` in the module of its name."""
+"""What every figure has in common: its inputs, what it hands back, and how that is saved.
+
+The module of a figure has its `TITLE` and a function `draw` from `FigureInputs` to `Drawing`.
+"""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol, cast
+from typing import NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from firsttoken.analysis.figures import palette, style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +29,49 @@ class FigureInputs:
     order: Sequence[str]  # the study's approaches, in the order of the config
     new_tokens: int  # of each request
 
+    @cached_property
+    def entries(self) -> list[palette.Entry]:
+        """The approaches of the study in their order, with status and look."""
+        return palette.read_entries(self.summary, self.order)
 
-class Plot(Protocol):
-    """`plot` of a figure's module."""
+    @property
+    def shown(self) -> list[str]:
+        """The names of the approaches whose numbers are shown."""
+        return [entry.name for entry in self.entries if entry.shown]
 
-    def __call__(self, inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
-        """Draw the figure and write the data that it shows."""
+    def drawn(self, data: pd.DataFrame) -> list[palette.Entry]:
+        """The shown approaches that `data` has rows of."""
+        return [entry for entry in self.entries if entry.shown and entry.name in set(data["approach"])]
 
 
-def figure_plot(name: str) -> Plot:
-    """The function that draws figure `name`, e.g. `speedup`."""
-    return cast(Plot, importlib.import_module(f"{__package__}.{name}").plot)
+class Drawing(NamedTuple):
+    """A figure with the data that it shows, a description for screen readers, and the note under it."""
+
+    figure: Figure
+    data: pd.DataFrame
+    description: str
+    note: str = ""
+
+
+def figure_plot(name: str) -> Callable[[FigureInputs, Path, Path], None]:
+    """The function that draws figure `name`, e.g. `speedup`, and writes its SVG and its CSV."""
+    module = importlib.import_module(f"{__package__}.{name}")
+
+    def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+        with mpl.rc_context(style.THEME):
+            drawing: Drawing = module.draw(inputs)
+            style.add_note(drawing.figure, drawing.note)
+            data = palette.with_status(drawing.data, inputs.entries)
+            style.save(drawing.figure, data, out_svg, out_csv, title=module.TITLE, description=drawing.description)
+
+    return plot
+
+
+def nothing_to_draw(message: str, data: pd.DataFrame, title: str) -> Drawing:
+    """A figure that says in words why there is nothing to draw."""
+    figure = style.new_figure(7.0, 1.8)
+    axes = figure.subplots()
+    axes.set_axis_off()
+    axes.set_title(title)
+    axes.text(0.0, 0.55, textwrap.fill(message, 92), transform=axes.transAxes, va="center", color=style.MUTED)
+    return Drawing(figure, data, message)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
-from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -18,36 +17,30 @@ MOST_REQUESTS = 10_000_000  # the axis ends here at the latest
 COLUMNS = ["approach", "status", "ready_s", "ttft_mean_ms", "itl_request_mean_ms"]
 
 
-def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+def draw(inputs: FigureInputs) -> Drawing:
     """Draw ready time plus requests times mean request time, and where a line falls under the baseline's.
 
     The time of a request is mean TTFT plus `new_tokens - 1` request mean ITLs, as the summary table gives them.
     """
-    entries = palette.read_entries(inputs.summary, inputs.order)
-    shown = {entry.name: entry for entry in entries if entry.shown}
-    data = _costs(pd.read_csv(inputs.summary), list(shown), inputs.new_tokens)
-    if data.empty or BASE not in set(data["approach"]) or len(data) < 2:
+    data = _costs(pd.read_csv(inputs.summary), inputs.shown, inputs.new_tokens)
+    if BASE not in set(data["approach"]) or len(data) < 2:
         message = "No break-even: it needs the set-up and request times of the baseline and of another approach."
-        style.save_message(message, data, out_svg, out_csv, title=TITLE)
-        return
-    drawn = [name for name in shown if name in set(data["approach"])]
-    with style.theme():
-        figure = style.new_figure(8.2, 4.4)
-        axes = figure.subplots()
-        furthest = data["break_even_requests"].replace(math.inf, np.nan).max()
-        last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
-        looks = palette.looks(inputs.order)
-        ends = [_draw(axes, row, shown[str(row["approach"])], looks, last) for _, row in data.iterrows()]
-        axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
-        low, high = axes.get_ylim()
-        axes.set_ylim(low / 1.25, high)  # room for the words at the lowest crossing
-        style.plain_log_ticks(axes, "x")
-        style.plain_log_ticks(axes, "y")
-        axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
-        style.label_ends(axes, ends)
-        floor = floors.note(inputs.summary, entries, drawn)
-        style.add_note(figure, palette.note(entries, drawn, _sentence(data), floor))
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_sentence(data))
+        return nothing_to_draw(message, data, TITLE)
+    drawn = inputs.drawn(data)
+    figure = style.new_figure(8.2, 4.4)
+    axes = figure.subplots()
+    furthest = data["break_even_requests"].replace(math.inf, np.nan).max()
+    last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
+    ends = [_draw(axes, row, entry, last) for (_, row), entry in zip(data.iterrows(), drawn, strict=True)]
+    axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 1.25, high)  # room for the words at the lowest crossing
+    style.plain_log_ticks(axes.xaxis)
+    style.plain_log_ticks(axes.yaxis)
+    axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
+    style.label_ends(axes, ends)
+    said = _sentence(data)
+    return Drawing(figure, data, said, palette.note(inputs.entries, drawn, said, floors.note(inputs, drawn)))
 
 
 def _costs(summary: pd.DataFrame, names: list[str], new_tokens: int) -> pd.DataFrame:
@@ -65,10 +58,8 @@ def _costs(summary: pd.DataFrame, names: list[str], new_tokens: int) -> pd.DataF
     return rows.assign(break_even_requests=np.where(rows["approach"] == BASE, np.nan, requests))
 
 
-def _draw(
-    axes: Axes, row: pd.Series, entry: palette.Entry, looks: dict[str, palette.Look], last: float
-) -> tuple[float, str, palette.Look]:
-    look = looks[entry.name]
+def _draw(axes: Axes, row: pd.Series, entry: palette.Entry, last: float) -> tuple[float, str, str]:
+    look = entry.look
     requests = np.geomspace(1, last, 200)
     seconds = row["ready_s"] + requests * row["request_s"]
     axes.plot(requests, seconds, color=look.colour, linestyle=look.dash, linewidth=1.7)
@@ -78,20 +69,16 @@ def _draw(
         face = "white" if entry.emulated else look.colour
         axes.plot([crossing], [at], look.marker, color=look.colour, markerfacecolor=face, markersize=9, zorder=5)
         axes.annotate(
-            f"after {math.ceil(crossing):,}",
-            (crossing, at),
-            xytext=(8, -14),
-            textcoords="offset points",
-            fontsize=8.5,
+            f"after {math.ceil(crossing):,}", (crossing, at), xytext=(8, -14), textcoords="offset points", fontsize=8.5,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
-        )
-    return float(seconds[-1]), entry.label, look
+        )  # fmt: skip
+    return float(seconds[-1]), entry.label, look.colour
 
 
 def _sentence(data: pd.DataFrame) -> str:
     said = []
-    for row in style.as_rows(data[data["approach"] != BASE]):
-        name, requests = row["approach"], row["break_even_requests"]
+    others = data[data["approach"] != BASE]
+    for name, requests in zip(others["approach"], others["break_even_requests"], strict=True):
         if math.isinf(requests):
             said.append(f"{name} never (its requests are not faster)")
         elif requests == 0:

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from firsttoken.analysis.figures import palette
+from firsttoken.analysis.figures.base import FigureInputs
 
 COLUMNS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 NONE = "No floor: the ceilings of this device were not measured."
 
 
-def note(summary_csv: Path, entries: Sequence[palette.Entry], drawn: Sequence[str]) -> str:
+def note(inputs: FigureInputs, drawn: Sequence[palette.Entry]) -> str:
     """The floors of TTFT and token gap, and the share of them that each approach reaches, over all prompt lengths."""
-    table = pd.read_csv(summary_csv).set_index("approach").reindex(columns=list(COLUMNS), index=list(drawn))
+    names = [entry.name for entry in drawn]
+    table = pd.read_csv(inputs.summary).set_index("approach").reindex(columns=list(COLUMNS), index=names)
     floors = table[list(COLUMNS[:2])].dropna()
     if floors.empty:
         return NONE
-    labels = {entry.name: entry.label for entry in entries}
     shares = [
-        f"{labels[str(name)]} {_percent(row['ttft_share_of_floor'])} and {_percent(row['itl_share_of_floor'])}"
-        for name, row in table.to_dict("index").items()
-        if pd.notna(row["ttft_share_of_floor"])
+        f"{entry.label} {_percent(ttft)} and {_percent(itl)}"
+        for entry, ttft, itl in zip(drawn, table["ttft_share_of_floor"], table["itl_share_of_floor"], strict=True)
+        if pd.notna(ttft)
     ]
     ttft_ms, itl_ms = floors.iloc[0]
     return (

@@ -17,8 +17,9 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 
+from firsttoken.pooled_runs import RAN
+
 EMULATED_HATCH = "////"
-SHOWN = ("measured", "emulated")
 
 Dash = tuple[int, tuple[float, ...]]
 
@@ -37,6 +38,7 @@ class Entry:
     """One approach of the study as the summary table has it."""
 
     name: str
+    look: Look
     status: str
     reason: str
 
@@ -46,7 +48,7 @@ class Entry:
 
     @property
     def shown(self) -> bool:
-        return self.status in SHOWN
+        return self.status in RAN
 
     @property
     def label(self) -> str:
@@ -75,42 +77,26 @@ _FURTHER_DASHES: tuple[Dash, ...] = ((0, (5, 1)), (0, (1, 2)), (0, (5, 1, 1, 1, 
 
 def looks(order: Sequence[str]) -> dict[str, Look]:
     """The look of every approach in `order`; unknown ones get further looks by their place among the unknown."""
-    unknown = [name for name in order if name not in _KNOWN]
-    further = zip(
-        unknown,
-        itertools.cycle(_FURTHER_COLOURS),
-        itertools.cycle(_FURTHER_MARKERS),
-        itertools.cycle(_FURTHER_DASHES),
-        strict=False,
-    )
-    return {name: _KNOWN[name] for name in order if name in _KNOWN} | {
-        name: Look(str(colour), marker, dash) for name, colour, marker, dash in further
-    }
+    further = map(Look, *map(itertools.cycle, (_FURTHER_COLOURS, _FURTHER_MARKERS, _FURTHER_DASHES)))
+    return {name: _KNOWN[name] if name in _KNOWN else next(further) for name in order}
 
 
 def read_entries(summary_csv: Path, order: Sequence[str]) -> list[Entry]:
     """The approaches of `order` with their status; one that the summary lacks is `unavailable`: not in this study."""
-    rows = pd.read_csv(summary_csv, dtype={"approach": str, "status": str, "reason": str}).set_index("approach")
-    return [
-        Entry(name, str(rows.loc[name, "status"]), _text(rows.loc[name, "reason"]))
-        if name in rows.index
-        else Entry(name, "unavailable", "not in the summary of this study")
-        for name in order
-    ]
+    rows = pd.read_csv(summary_csv, usecols=["approach", "status", "reason"], dtype=str).fillna("")
+    found = dict(zip(rows["approach"], zip(rows["status"], rows["reason"], strict=True), strict=True))
+    absent = "unavailable", "not in the summary of this study"
+    return [Entry(name, look, *found.get(name, absent)) for name, look in looks(order).items()]
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def note(entries: Sequence[Entry], drawn: Sequence[str], *more: str) -> str:
+def note(entries: Sequence[Entry], drawn: Sequence[Entry], *more: str) -> str:
     """The footnote: what is emulated, which approaches are absent and why, and whatever else the figure has to say."""
     parts = [text for text in more if text]
-    if any(entry.emulated and entry.name in drawn for entry in entries):
+    if any(entry.emulated for entry in drawn):
         parts.append(
             "Emulated: no CUDA device here, so each graph replay was replaced by the eager step; no CUDA-graph figure."
         )
-    absent = [entry for entry in entries if entry.name not in drawn]
+    absent = [entry for entry in entries if entry not in drawn]
     if absent:
         named = "; ".join(f"{entry.name} ({_why_absent(entry)})" for entry in absent)
         parts.append(f"Not shown: {named}.")
@@ -126,10 +112,11 @@ def _why_absent(entry: Entry) -> str:
 
 def with_status(data: pd.DataFrame, entries: Sequence[Entry]) -> pd.DataFrame:
     """`data` with each approach's status behind its name, so that no emulated number stands alone in a CSV either."""
-    statuses = {entry.name: entry.status for entry in entries}
-    place = list(data.columns).index("approach") + 1
+    if data.empty or "approach" not in data or "status" in data:
+        return data
     data = data.copy()
-    data.insert(place, "status", data["approach"].map(statuses))
+    statuses = {entry.name: entry.status for entry in entries}
+    data.insert(list(data.columns).index("approach") + 1, "status", data["approach"].map(statuses))
     return data
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
 from firsttoken.analysis.figures import palette, style
-from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "Memory over prompt lengths: rolling against unbounded"
 GIB = 2**30
@@ -21,38 +19,30 @@ MEMORY = {  # the first of these that the experiment has is drawn
 MODES = {"rolling": palette.Look("#0072b2", "D", (0, ())), "unbounded": palette.Look("#d55e00", "o", (0, (6, 2)))}
 
 
-def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+def draw(inputs: FigureInputs) -> Drawing:
     """Draw the pool experiment: columns mode, step, prompt_length and the bytes held then."""
-    (experiment_csv,) = inputs.files
-    data = pd.read_csv(experiment_csv)
+    data = pd.read_csv(inputs.files[0])
     column = next((name for name in MEMORY if name in data and data[name].notna().any()), None)
-    if column is None or data.empty:
-        style.save_message("The pool experiment has no memory figures.", data, out_svg, out_csv, title=TITLE)
-        return
+    if column is None:
+        return nothing_to_draw("The pool experiment has no memory figures.", data, TITLE)
     emulated = column == "host_bytes"
     first = data.sort_values("step").groupby("mode")[column].transform("first") if column == GROWTH else 0.0
     shown_gib = (data[column] - first) / GIB
-    with style.theme():
-        figure = style.new_figure(8.2, 3.9)
-        axes = figure.subplots()
-        ends = []
-        for mode, rows in data.groupby("mode", sort=False):
-            look = MODES.get(str(mode), palette.Look(style.INK, ".", (0, (1, 1))))
-            rows = rows.sort_values("step")
-            keywords = palette.line_style(look, emulated)
-            drawn = shown_gib[rows.index]
-            axes.plot(rows["step"], drawn, markevery=max(len(rows) // 12, 1), **keywords)
-            ends.append((float(drawn.iloc[-1]), str(mode), look))
-        axes.set(xlabel="Different prompt lengths served so far", ylabel=MEMORY[column], title=TITLE)
-        axes.set_ylim(min(0.0, float(shown_gib.min())), 1.12 * max(float(shown_gib.max()), 1e-3))
-        style.label_ends(axes, ends)
-        told = (
-            "Emulated: no CUDA device, so no graph was captured; this is not evidence about graph memory."
-            if emulated
-            else ""
-        )
-        style.add_note(figure, told)
-        growth = data.sort_values("step").groupby("mode")[column].agg(lambda values: values.iloc[-1] - values.iloc[0])
-        values = ", ".join(f"{mode} {grown / GIB:+.3g} GiB" for mode, grown in growth.items())
-        description = f"Memory over the number of prompt lengths served. Growth from the first to the last: {values}."
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=description)
+    figure = style.new_figure(8.2, 3.9)
+    axes = figure.subplots()
+    ends = []
+    for mode, rows in data.groupby("mode", sort=False):
+        look = MODES[str(mode)]
+        rows = rows.sort_values("step")
+        drawn = shown_gib[rows.index]
+        every = max(len(rows) // 12, 1)
+        axes.plot(rows["step"], drawn, markevery=every, **palette.line_style(look, emulated))
+        ends.append((float(drawn.iloc[-1]), str(mode), look.colour))
+    axes.set(xlabel="Different prompt lengths served so far", ylabel=MEMORY[column], title=TITLE)
+    axes.set_ylim(min(0.0, float(shown_gib.min())), 1.12 * max(float(shown_gib.max()), 1e-3))
+    style.label_ends(axes, ends)
+    told = "Emulated: no CUDA device, so no graph was captured; this is not evidence about graph memory."
+    growth = data.sort_values("step").groupby("mode")[column].agg(lambda values: values.iloc[-1] - values.iloc[0])
+    values = ", ".join(f"{mode} {grown / GIB:+.3g} GiB" for mode, grown in growth.items())
+    description = f"Memory over the number of prompt lengths served. Growth from the first to the last: {values}."
+    return Drawing(figure, data, description, told if emulated else "")

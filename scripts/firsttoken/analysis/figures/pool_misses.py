@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 import seaborn as sns
 
-from firsttoken.analysis.figures import floors, palette, style
-from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.analysis.figures import floors, style
+from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "The price of a pool miss"
 KINDS = {
@@ -18,36 +16,25 @@ KINDS = {
 }
 
 
-def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+def draw(inputs: FigureInputs) -> Drawing:
     """Draw every request of the experiment (columns kind, prompt_length, ttft_ms): a dot each, medians as bars."""
-    (experiment_csv,) = inputs.files
-    data = pd.read_csv(experiment_csv)
+    data = pd.read_csv(inputs.files[0])
     if data.empty:
-        style.save_message("The experiment has no requests.", data, out_svg, out_csv, title=TITLE)
-        return
-    entries = palette.read_entries(inputs.summary, inputs.order)
-    emulated = any(entry.emulated for entry in entries)
+        return nothing_to_draw("The experiment has no requests.", data, TITLE)
     medians = data.groupby("kind")["ttft_ms"].median()
     kinds = [kind for kind in KINDS if kind in medians.index]
-    with style.theme():
-        figure = style.new_figure(8.2, 0.6 * len(kinds) + 1.4)
-        axes = figure.subplots()
-        sns.stripplot(
-            data, x="ttft_ms", y="kind", order=kinds, ax=axes, color="#0072b2", alpha=0.45, size=3.5, jitter=0.22
-        )
-        for place, kind in enumerate(kinds):
-            axes.plot([medians[kind]] * 2, [place - 0.35, place + 0.35], color=style.INK, linewidth=2.2)
-            axes.annotate(
-                f"{medians[kind]:.3g} ms", (medians[kind], place - 0.37), ha="center", va="bottom", fontsize=8.5
-            )
-        axes.set_yticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
-        axes.set(xlabel="TTFT, ms (dot: one request, bar: median)", ylabel="", title=TITLE)
-        axes.set_ylim(len(kinds) - 0.4, -0.75)
-        style.zero_based(axes, "x")
-        told = (
-            "Emulated: no CUDA device, so hits and misses both run eagerly; no CUDA-graph figure." if emulated else ""
-        )
-        shown = [entry.name for entry in entries if entry.shown]
-        style.add_note(figure, f"{told} {floors.note(inputs.summary, entries, shown)}".strip())
-        values = style.list_values(medians, kinds, " ms")
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=f"Strip plot of TTFT. Medians: {values}.")
+    figure = style.new_figure(8.2, 0.6 * len(kinds) + 1.4)
+    axes = figure.subplots()
+    sns.stripplot(data, x="ttft_ms", y="kind", order=kinds, ax=axes, color="#0072b2", alpha=0.45, size=3.5, jitter=0.22)
+    for place, kind in enumerate(kinds):
+        axes.plot([medians[kind]] * 2, [place - 0.35, place + 0.35], color=style.INK, linewidth=2.2)
+        axes.annotate(f"{medians[kind]:.3g} ms", (medians[kind], place - 0.37), ha="center", va="bottom", fontsize=8.5)
+    axes.set_yticks(range(len(kinds)), [KINDS[kind] for kind in kinds])
+    axes.set(xlabel="TTFT, ms (dot: one request, bar: median)", ylabel="", title=TITLE)
+    axes.set_ylim(len(kinds) - 0.4, -0.75)
+    axes.set_xlim(left=0)
+    emulated = any(entry.emulated for entry in inputs.entries)
+    told = "Emulated: no CUDA device, so hits and misses both run eagerly; no CUDA-graph figure." if emulated else ""
+    floor = floors.note(inputs, [entry for entry in inputs.entries if entry.shown])
+    values = style.list_values(medians, kinds, " ms")
+    return Drawing(figure, data, f"Strip plot of TTFT. Medians: {values}.", f"{told} {floor}".strip())

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
-from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "Drift: TTFT over run order"
 WINDOWS = 25  # points of each process's running median, at most
@@ -18,55 +17,43 @@ LEAST_IN_WINDOW = 8  # requests: fewer give a line that is only noise
 DOTS = 250  # an approach: enough to see outliers, few enough for a small file
 
 
-def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+def draw(inputs: FigureInputs) -> Drawing:
     """Draw each TTFT over the approach's median at that prompt length, and a running median for each process."""
-    (samples_parquet,) = inputs.files
-    entries = palette.read_entries(inputs.summary, inputs.order)
-    shown = {entry.name: entry for entry in entries if entry.shown}
-    samples = pd.read_parquet(
-        samples_parquet,
-        columns=["approach", "repeat", "order", "prompt_length", "token_index", "latency_ns", "tainted"],
-    )
-    first = samples[(samples["token_index"] == 0) & samples["approach"].isin(list(shown))].copy()
+    columns = ["approach", "repeat", "order", "prompt_length", "token_index", "latency_ns", "tainted"]
+    samples = pd.read_parquet(inputs.files[0], columns=columns)
+    first = samples[(samples["token_index"] == 0) & samples["approach"].isin(inputs.shown)].copy()
     first["clean"] = first["latency_ns"].where(~first["tainted"])  # what is tainted is shown, but counts in no median
     typical = first.groupby(["approach", "prompt_length"])["clean"].transform("median")
     first["relative"], first["clean"] = first["latency_ns"] / typical, first["clean"] / typical
     first = first[first["relative"].notna()]
     if first.empty:
-        style.save_message("No untainted samples to show.", first, out_svg, out_csv, title=TITLE)
-        return
+        return nothing_to_draw("No untainted samples to show.", first, TITLE)
     windows = _running_medians(first)
-    drawn = [name for name in shown if name in set(first["approach"])]
-    columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
-    rows = -(-len(drawn) // columns)
-    with style.theme():
-        figure = style.new_figure(3.1 * columns + 0.8, 2.3 * rows + 0.5)
-        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-        for axes, name in zip(grid.flat, drawn, strict=False):
-            part = first[first["approach"] == name]
-            _draw(axes, part, windows[windows["approach"] == name], palette.looks(inputs.order)[name])
-            axes.set_title(shown[name].label, fontsize=9.5)
-        for axes in grid.flat[len(drawn) :]:
-            axes.set_visible(False)
-        grid[0, 0].set_ylim(*_limits(first["relative"].to_numpy()))
-        for axes in grid.flat[max(len(drawn) - columns, 0) : len(drawn)]:
-            axes.set_xlabel("Request number in its process", fontsize=9)
-            axes.tick_params(labelbottom=True)
-        for axes in grid[:, 0]:
-            axes.set_ylabel("TTFT / median\nat its length", fontsize=9)
-        figure.suptitle(TITLE, fontsize=11, fontweight="bold", x=0.01, ha="left")
-        read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
-        n_above = int((first["relative"] > grid[0, 0].get_ylim()[1]).sum())
-        above = f"{n_above:,} of {len(first):,} requests lie above the axis."
-        style.add_note(figure, palette.note(entries, drawn, read, above, floors.note(inputs.summary, entries, drawn)))
-        style.save(
-            figure,
-            palette.with_status(windows, entries),
-            out_svg,
-            out_csv,
-            title=TITLE,
-            description=_describe(windows, drawn),
-        )
+    drawn = inputs.drawn(first)
+    n_columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
+    figure = style.new_figure(3.1 * n_columns + 0.8, 2.3 * -(-len(drawn) // n_columns) + 0.5)
+    grid = style.panel_grid(figure, TITLE, [entry.label for entry in drawn], n_columns, sharex=True)
+    panels = list(chain(*grid))[: len(drawn)]
+    for axes, entry in zip(panels, drawn, strict=True):
+        part, medians = (frame[frame["approach"] == entry.name] for frame in (first, windows))
+        _draw(axes, part, medians, entry.look)
+    panels[0].set_ylim(*_limits(first["relative"].to_numpy()))
+    for axes in panels[-n_columns:]:
+        axes.set_xlabel("Request number in its process", fontsize=9)
+        axes.tick_params(labelbottom=True)
+    for axes in panels[::n_columns]:
+        axes.set_ylabel("TTFT / median\nat its length", fontsize=9)
+    read = "Lines: running median of each process. Dots: a sample of requests; tainted ones are crosses."
+    n_above = int((first["relative"] > panels[0].get_ylim()[1]).sum())
+    above = f"{n_above:,} of {len(first):,} requests lie above the axis."
+    spans = windows.groupby("approach")["relative"].agg(lambda values: values.max() - values.min())
+    values = ", ".join(f"{entry.name} {spans[entry.name]:.2f}" for entry in drawn)
+    return Drawing(
+        figure,
+        windows,
+        f"Relative TTFT over run order, a panel an approach. Span of the running medians: {values}.",
+        palette.note(inputs.entries, drawn, read, above, floors.note(inputs, drawn)),
+    )
 
 
 def _running_medians(first: pd.DataFrame) -> pd.DataFrame:
@@ -97,9 +84,3 @@ def _limits(relative: np.ndarray) -> tuple[float, float]:
     """Show the middle 98 % of the requests with room around 1; the note says how many lie above."""
     low, high = np.quantile(relative, [0.01, 0.99])
     return max(0.0, min(low, 0.9) - 0.05), max(high, 1.1) + 0.05
-
-
-def _describe(windows: pd.DataFrame, drawn: Sequence[str]) -> str:
-    spans = windows.groupby("approach")["relative"].agg(lambda values: values.max() - values.min())
-    values = ", ".join(f"{name} {spans[name]:.2f}" for name in drawn)
-    return f"Relative TTFT over run order, a panel an approach. Span of the running medians: {values}."

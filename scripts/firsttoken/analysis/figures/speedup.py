@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
-from firsttoken.analysis.figures.base import FigureInputs
+from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "Speedup of TTFT against baseline"
 BASE = "baseline"
@@ -18,38 +17,39 @@ MOST_LENGTHS = 4
 COLUMNS = ["approach", "status", "prompt_length", "speedup", "low", "high"]
 
 
-def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+def draw(inputs: FigureInputs) -> Drawing:
     """Draw `speedup_ttft` of both tables; above 1 is faster; the diamond is the summary."""
-    (latency_csv,) = inputs.files
-    entries = palette.read_entries(inputs.summary, inputs.order)
-    shown = {entry.name: entry for entry in entries if entry.shown and entry.name != BASE}
-    data = _collect(pd.read_csv(latency_csv), pd.read_csv(inputs.summary), list(shown))
+    names = [name for name in inputs.shown if name != BASE]
+    data = _collect(pd.read_csv(inputs.files[0]), pd.read_csv(inputs.summary), names)
     if data.empty:
         message = "No speedup: the baseline or every other approach is missing from this study."
-        style.save_message(message, data, out_svg, out_csv, title=TITLE)
-        return
-    drawn = [name for name in shown if name in set(data["approach"])]
-    with style.theme():
-        lengths = _some_lengths(data)
-        visible = data[data["prompt_length"].isna() | data["prompt_length"].isin(lengths)]
-        n_rows = len(visible) + len(drawn)
-        figure = style.new_figure(8.2, 0.23 * n_rows + 1.2)
-        axes = figure.subplots()
-        _draw_rows(axes, visible, [shown[name] for name in drawn], palette.looks(inputs.order))
-        axes.axvline(1.0, color=style.INK, linewidth=1.0)
-        axes.set(xscale="log", xlabel="Times as fast as baseline (log scale; right of 1 is faster)", title=TITLE)
-        low, high = axes.get_xlim()
-        axes.set_xlim(min(low, 0.9), max(high, 1.1))
-        style.plain_log_ticks(axes, "x")
-        low, high = axes.get_xlim()
-        axes.set_xticks(sorted({1.0, *(tick for tick in axes.get_xticks() if low <= tick <= high)}))
-        intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
-        n_lengths = data["prompt_length"].nunique()
-        some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
-        floor = floors.note(inputs.summary, entries, [entry.name for entry in entries if entry.shown])
-        without_base = [entry for entry in entries if entry.name != BASE]
-        style.add_note(figure, palette.note(without_base, drawn, intervals, some, floor))
-        style.save(figure, data, out_svg, out_csv, title=TITLE, description=_describe(data, drawn))
+        return nothing_to_draw(message, data, TITLE)
+    drawn = inputs.drawn(data)
+    lengths = _some_lengths(data)
+    visible = data[data["prompt_length"].isna() | data["prompt_length"].isin(lengths)]
+    figure = style.new_figure(8.2, 0.23 * (len(visible) + len(drawn)) + 1.2)
+    axes = figure.subplots()
+    _draw_rows(axes, visible, drawn)
+    axes.axvline(1.0, color=style.INK, linewidth=1.0)
+    axes.set(xscale="log", xlabel="Times as fast as baseline (log scale; right of 1 is faster)", title=TITLE)
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.9), max(high, 1.1))
+    style.plain_log_ticks(axes.xaxis)
+    low, high = axes.get_xlim()
+    axes.set_xticks(sorted({1.0, *(tick for tick in axes.get_xticks() if low <= tick <= high)}))
+    intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
+    n_lengths = data["prompt_length"].nunique()
+    some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
+    floor = floors.note(inputs, [entry for entry in inputs.entries if entry.shown])
+    others = [entry for entry in inputs.entries if entry.name != BASE]
+    whole = data[data["prompt_length"].isna()].set_index("approach")["speedup"]
+    values = style.list_values(whole, names, "x") or "not given"
+    return Drawing(
+        figure,
+        data,
+        f"Forest plot of speedups against the baseline. Over all prompt lengths: {values}.",
+        palette.note(others, drawn, intervals, some, floor),
+    )
 
 
 def _collect(lengths: pd.DataFrame, summary: pd.DataFrame, names: list[str]) -> pd.DataFrame:
@@ -70,14 +70,14 @@ def _some_lengths(data: pd.DataFrame) -> list[float]:
     return [float(lengths[place]) for place in places]
 
 
-def _draw_rows(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry], looks: dict[str, palette.Look]) -> None:
+def _draw_rows(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry]) -> None:
     place, ticks, labels = 0, [], []
     for entry in drawn:
-        look = looks[entry.name]
+        look = entry.look
         ticks.append(place)
         labels.append(entry.label)
         place += 1
-        for row in style.as_rows(data[data["approach"] == entry.name]):
+        for row in data[data["approach"] == entry.name].to_dict("records"):
             is_summary = np.isnan(row["prompt_length"])
             if np.isfinite(row["low"]) and np.isfinite(row["high"]):
                 axes.plot(
@@ -101,9 +101,3 @@ def _draw_rows(axes: Axes, data: pd.DataFrame, drawn: Sequence[palette.Entry], l
             label.set(fontweight="bold", fontsize=9)
     axes.set_ylim(place - 0.3, -0.8)
     axes.grid(axis="y", visible=False)
-
-
-def _describe(data: pd.DataFrame, drawn: Sequence[str]) -> str:
-    whole = data[data["prompt_length"].isna()].set_index("approach")["speedup"]
-    values = style.list_values(whole, drawn, "x")
-    return f"Forest plot of speedups against the baseline. Over all prompt lengths: {values or 'not given'}."

@@ -4,61 +4,53 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from firsttoken.analysis.figures.palette import Look
+from firsttoken.analysis.figures.palette import EMULATED_HATCH, Entry
 from firsttoken.files import atomic_path
 
 INK = "#1b1f24"
 MUTED = "#57606a"
 FLOOR_COLOUR = "#6e7781"
-
-
-@contextmanager
-def theme() -> Iterator[None]:
-    """The matplotlib settings of all figures, for as long as one is drawn and saved."""
-    settings: dict[Any, Any] = {
-        "font.size": 10.2,
-        "axes.labelsize": 10.2,
-        "xtick.labelsize": 9.35,
-        "ytick.labelsize": 9.35,
-        "legend.fontsize": 9.35,
-        "axes.axisbelow": True,
-        "axes.linewidth": 1.2,
-        "xtick.direction": "out",
-        "ytick.direction": "out",
-        "lines.solid_capstyle": "round",
-        "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
-        "svg.fonttype": "none",  # text stays text: it can be selected and searched
-        "svg.hashsalt": "firsttoken",  # same data, same bytes
-        "text.color": INK,
-        "axes.labelcolor": INK,
-        "axes.edgecolor": MUTED,
-        "xtick.color": INK,
-        "ytick.color": INK,
-        "axes.grid": True,
-        "grid.color": "#d8dee4",
-        "grid.linewidth": 0.6,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.titlesize": 11,
-        "axes.titleweight": "bold",
-        "axes.titlelocation": "left",
-        "hatch.linewidth": 0.7,
-        "legend.frameon": False,
-    }
-    with mpl.rc_context(settings):
-        yield
+THEME: dict[Any, Any] = {
+    "font.size": 10.2,
+    "axes.labelsize": 10.2,
+    "xtick.labelsize": 9.35,
+    "ytick.labelsize": 9.35,
+    "legend.fontsize": 9.35,
+    "axes.axisbelow": True,
+    "axes.linewidth": 1.2,
+    "xtick.direction": "out",
+    "ytick.direction": "out",
+    "lines.solid_capstyle": "round",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
+    "svg.fonttype": "none",  # text stays text: it can be selected and searched
+    "svg.hashsalt": "firsttoken",  # same data, same bytes
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.grid": True,
+    "grid.color": "#d8dee4",
+    "grid.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+}
 
 
 def new_figure(width_in: float, height_in: float) -> Figure:
@@ -84,92 +76,90 @@ def save(figure: Figure, data: pd.DataFrame, out_svg: Path, out_csv: Path, *, ti
     """Write the figure as SVG, with a title and a description for screen readers, and its data as CSV beside it."""
     with atomic_path(out_csv) as temporary:
         data.to_csv(temporary, index=False, float_format="%.6g")
+    words = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
     with atomic_path(out_svg) as temporary:
         figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
-        svg = temporary.read_text(encoding="utf-8")
-        temporary.write_text(_accessible(svg, title, description), encoding="utf-8")
+        head, tag, rest = temporary.read_text(encoding="utf-8").partition("<svg ")
+        attributes, end, rest = rest.partition(">")
+        temporary.write_text(f'{head}{tag}role="img" {attributes}{end}{words}{rest}', encoding="utf-8")
 
 
-def _accessible(svg: str, title: str, description: str) -> str:
-    start = svg.index("<svg ")
-    end = svg.index(">", start) + 1
-    opening = svg[start:end].replace("<svg ", '<svg role="img" ', 1)
-    words = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
-    return svg[:start] + opening + words + svg[end:]
-
-
-def save_message(message: str, data: pd.DataFrame, out_svg: Path, out_csv: Path, *, title: str) -> None:
-    """A figure that says in words why there is nothing to draw."""
-    with theme():
-        figure = new_figure(7.0, 1.8)
-        axes = figure.subplots()
-        axes.set_axis_off()
-        axes.set_title(title)
-        axes.text(0.0, 0.55, textwrap.fill(message, 92), transform=axes.transAxes, va="center", color=MUTED)
-        save(figure, data, out_svg, out_csv, title=title, description=message)
-
-
-def as_rows(data: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame as plain dicts."""
-    return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
-
-
-def list_values(values: pd.Series, names: Sequence[str], unit: str) -> str:
+def list_values(values: pd.Series, names: Iterable[str], unit: str) -> str:
     """`baseline 4.2 ms, jit_only 3.1 ms`: what `values`, indexed by approach, has for `names`."""
-    found = {str(name): float(value) for name, value in values.items()}
-    return ", ".join(f"{name} {found[name]:.3g}{unit}" for name in names if name in found)
+    return ", ".join(f"{name} {values[name]:.3g}{unit}" for name in names if name in values)
 
 
-def zero_based(axes: Axes, axis: str) -> None:
-    """Start an axis at zero, so that lengths on it can be compared."""
-    if axis == "x":
-        axes.set_xlim(left=0)
-    else:
-        axes.set_ylim(bottom=0)
-
-
-def plain_log_ticks(axes: Axes, axis: str) -> None:
+def plain_log_ticks(axis: Axis) -> None:
     """Plain numbers on a log axis (20, not 2 x 10^1), at round values also where it spans few decades."""
-    low, high = axes.get_xlim() if axis == "x" else axes.get_ylim()
-    target = axes.xaxis if axis == "x" else axes.yaxis
+    low, high = axis.get_view_interval()
     if high / low < 8:
-        target.set_ticks([step for step in MaxNLocator(5).tick_values(low, high) if low <= step <= high and step > 0])
+        axis.set_ticks([step for step in MaxNLocator(5).tick_values(low, high) if low <= step <= high and step > 0])
     elif high / low < 500:
-        target.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    target.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    target.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
-def legend_above(axes: Axes, columns: int) -> None:
-    """A legend between the title and the axes, each name once; below them is the footnote's place."""
-    handles, labels = axes.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    axes.legend(
-        list(unique.values()),
-        list(unique),
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
-        ncols=columns,
-        fontsize=8.5,
-        handlelength=1.3,
-        columnspacing=1.1,
-        borderaxespad=0.3,
-    )
-    axes.title.set_position((0, 1))
-    axes.set_title(axes.get_title(loc="left"), pad=8 + 15 * -(-len(unique) // columns))
+def panel_grid(figure: Figure, heading: str, titles: Sequence[str], columns: int, *, sharex: bool) -> list[list[Axes]]:
+    """Axes with these titles in rows of `columns`, under one heading; the places left over stay empty."""
+    rows = -(-len(titles) // columns)
+    grid = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+    for axes, title in zip(grid.flat, titles, strict=False):
+        axes.set_title(title, fontsize=9.5)
+    for axes in grid.flat[len(titles) :]:
+        axes.set_visible(False)
+    figure.suptitle(heading, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    return [list(row) for row in grid]
 
 
-def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
-    """Write names at the right of the axes, each at its line's last value `y`, moved apart where they would touch."""
-    if not ends:
-        return
+def approach_rows(axes: Axes, entries: Sequence[Entry]) -> None:
+    """A row an approach, from the top."""
+    axes.set_yticks(range(len(entries)), [entry.label for entry in entries])
+    axes.set_ylim(len(entries) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+
+
+def stacked_bars(
+    axes: Axes, data: pd.DataFrame, entries: Sequence[Entry], parts: Mapping[str, str], shades: Sequence[str],
+    longest: float, least_labelled: float, number: Callable[[float], str],
+) -> None:  # fmt: skip
+    """A bar an approach of `parts`, columns of `data` with their names; `data` is indexed by approach.
+
+    Parts wider than the share `least_labelled` of `longest` carry their number, on a light ground, so that it reads on
+    every shade. The names are on the first bar, for a legend.
+    """
+    places = {entry: place for place, entry in enumerate(entries) if entry.name in data.index}
+    for entry, place in places.items():
+        left, hatch = 0.0, EMULATED_HATCH if entry.emulated else None
+        widths = data.loc[entry.name, list(parts)].fillna(0.0).to_numpy(float)
+        for width, name, shade in zip(widths, parts.values(), shades, strict=True):
+            axes.barh(
+                place, width, left=left, height=0.62, color=shade, edgecolor="white", hatch=hatch,
+                label=name if place == min(places.values()) else None,
+            )  # fmt: skip
+            if width > least_labelled * longest:
+                axes.text(
+                    left + width / 2, place, number(width), ha="center", va="center", fontsize=8, color=INK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
+                )  # fmt: skip
+            left += width
+    approach_rows(axes, entries)
+    axes.set_xlim(0, longest * 1.06)
+
+
+def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
+    """Write names at the right of the axes, each at its line's last value `y`, moved apart where they would touch.
+
+    `ends` has y, name and colour of each line.
+    """
     low, high = (axes.transData.transform((1, value))[1] for value in axes.get_ylim())
     placed = sorted(
-        ((axes.transData.transform((1, y))[1] - low) / (high - low), y, text, look) for y, text, look in ends
+        ((axes.transData.transform((1, y))[1] - low) / (high - low), y, text, colour) for y, text, colour in ends
     )
+    arrow = {"arrowstyle": "-", "linewidth": 1.0, "shrinkA": 3, "shrinkB": 0, "relpos": (0, 0.5)}
     line_height_px = 0.16 * axes.figure.dpi
     heights = spread([share for share, *_ in placed], line_height_px / (high - low))
-    for height, (share, _, text, look) in zip(heights, placed, strict=True):
+    for height, (share, _, text, colour) in zip(heights, placed, strict=True):
         axes.annotate(
             text,
             xy=(1.0, share),
@@ -178,14 +168,7 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, Look]]) -> None:
             textcoords="axes fraction",
             va="center",
             fontsize=8.5,
-            arrowprops={
-                "arrowstyle": "-",
-                "color": look.colour,
-                "linewidth": 1.0,
-                "shrinkA": 3,
-                "shrinkB": 0,
-                "relpos": (0, 0.5),
-            },
+            arrowprops=arrow | {"color": colour},
         )
 
 
@@ -207,14 +190,6 @@ def _bottom(block: Sequence[float], least: float) -> float:
     """Where the lowest label of a block goes."""
     spread = least * (len(block) - 1)
     return min(sum(block) / len(block) - spread / 2, 1.02 - spread)
-
-
-def bar_number(axes: Axes, left: float, width: float, place: float, text: str) -> None:
-    """A number in the middle of a part of a bar, on a light ground, so that it reads on every shade."""
-    axes.text(
-        left + width / 2, place, text, ha="center", va="center", fontsize=8, color=INK,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
-    )  # fmt: skip
 
 
 def three_digits(value: float) -> str:
