@@ -84,12 +84,12 @@ def test_an_edited_lock_measures_all_again(project: Project) -> None:
 
 
 def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> None:
-    project.edit("scripts/firsttoken/hf/native_ops.py", "def choose_token(", "def pick_token(")
+    project.edit("scripts/firsttoken/engine/sampling.py", "def choose_token_on_device(", "def pick_token_on_device(")
     page = "results/tiny/approaches/jit_cuda.html"
     result = project.snakemake("--allowed-rules", "render_approach_page", "--", page)
     output = result.stdout + result.stderr
     assert result.returncode != 0, output
-    assert "names code that is not there" in output and "choose_token" in output
+    assert "names code that is not there" in output and "choose_token_on_device" in output
 
 
 def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
