@@ -1,12 +1,13 @@
-"""firsttoken: which way of running a language model gives the first token, and every next one, soonest.
+"""firsttoken: measures which way of running a language model has the lowest latency to the first and every next token.
 
-    inputs/      WHAT GOES IN: model weights, tokenizer, prompts
-    approaches/  WHAT is compared: one file an approach, behind one contract
-    runtime/     WITH WHAT: static KV cache, step graphs, rolling pool, dynamic operations, generator process
-    measure/     HOW: harness, clocks, memory, telemetry, environment, ceilings
-    analysis/    WHAT IT MEANS: statistics, equivalence, claims, tables, figures; reads files only
-    study/       THE STUDY AS A WHOLE: config, source tracking, provenance
-
-Shared by all: `records` (what crosses a process or file boundary, typed) and `files` (atomic, validated writing).
-The package never imports snakemake.
+    approaches/  WHAT is compared: the interface (`base`), one file an approach
+    engine/      a request: the loop, capture and replay, the rolling pool
+    hf/          Hugging Face's forward as steps, with native and JIT-compiled dynamic operations
+    compiled/    our own decoder
+    server/      two processes: client and generator
+    external/    engines in environments of their own
+    measure/     HOW it is measured: harness, telemetry, ceilings, experiments
+    analysis/    WHAT IT MEANS: statistics, equality, verdicts, tables, figures; reads files only
+    report/      how it is shown
+    inputs/  study/   model, tokenizer, prompts  |  config, provenance, sources
 """

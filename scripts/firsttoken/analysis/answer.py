@@ -96,28 +96,28 @@ def _who(best: pd.Series, names: list[str], ratios: dict[str, Estimate], about: 
     where = f"for {about.model} on {about.machine}"
     ttft = f"{best['ttft_mean_ms']:.3g} ms on average over the prompt lengths"
     if len(names) == 1:
-        return f"{first}{names[0]} is the only approach that was measured {where}: first token after {ttft}."
+        return f"{first}{names[0]} is the only approach that was measured {where}: TTFT {ttft}."
     sure = all(ratio.low > 1 for ratio in ratios.values())
-    verb = "gave the first token soonest" if sure else "had the lowest time to the first token, but not surely so,"
-    return f"{first}{names[0]} {verb} {where}: {ttft}."
+    doubt = "" if sure else " The difference from the next approaches is not certain."
+    return f"{first}{names[0]} had the lowest mean TTFT {where}: {ttft}.{doubt}"
 
 
 def _how_surely(best: pd.Series, names: list[str], ratios: dict[str, Estimate], lengths: pd.DataFrame) -> str:
     n = int(best["n_processes"])
     if len(names) == 1:
-        return "There was no second approach to compare it with, so that it has won nothing."
+        return "There was no second approach to compare it with."
     second = names[1]
     ratio = ratios[second]
-    times = f"{second}, the next, took {ratio.value:.3g} times as long"
+    times = f"The TTFT of {second}, the next, was {ratio.value:.3g} times as long"
     won = _lengths_won(names, lengths)
     if np.isnan(ratio.low):
-        return f"{times}; there are too few processes ({n}) for an interval, so that this may be chance; {won}."
+        return f"{times}; there are too few processes ({n}) for an interval, so this may be chance; {won}."
     looks = f", corrected for {len(ratios)} comparisons" if len(ratios) > 1 else ""
     interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {n} processes{looks})"
     unsure = [name for name, other in ratios.items() if not other.low > 1]
     if unsure:
         return f"{interval}; no difference is shown from {' and '.join(unsure)}; {won}."
-    others = ", and every other measured approach was slower still" if len(names) > 2 else ""
+    others = "; every other measured approach had a longer TTFT" if len(names) > 2 else ""
     return f"{interval}{others}; {won}."
 
 
@@ -126,22 +126,22 @@ def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
     rows = lengths[lengths["approach"].isin(names)]
     wide = rows.pivot(index="prompt_length", columns="approach", values="ttft_mean_ms").dropna()
     won = int((wide.idxmin(axis=1) == names[0]).sum()) if len(wide) else 0
-    return f"{names[0]} was first at {won} of {len(wide)} prompt lengths"
+    return f"{names[0]} had the lowest TTFT at {won} of {len(wide)} prompt lengths"
 
 
 def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> str:
     best = contenders.iloc[0]
     base_ms = best["ttft_mean_ms"] * best["speedup_ttft"]
-    parts = [f"a person waits {best['ttft_mean_ms']:.3g} ms for the first token instead of {base_ms:.3g} ms"]
+    parts = [f"the first token comes after {best['ttft_mean_ms']:.3g} ms instead of {base_ms:.3g} ms"]
     if best["approach"] == "baseline":
-        parts = ["plain eager execution was not beaten by anything measured here"]
+        parts = ["no approach measured here has a lower TTFT than plain eager execution"]
     elif np.isnan(base_ms):
-        parts = ["there is no baseline to say what it saves"]
+        parts = ["there is no baseline to compare with"]
     gaps_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
     if len(gaps_ms):
-        parts.append(f"later tokens came soonest from {gaps_ms.idxmin()} ({gaps_ms.min():.3g} ms each)")
+        parts.append(f"the next tokens were fastest with {gaps_ms.idxmin()} ({gaps_ms.min():.3g} ms each)")
     if out := _statuses(table[table["status"] != "measured"]):
-        parts.append(f"{', '.join(out)} and could not win")
+        parts.append(f"{', '.join(out)} and not ranked")
     if not about.gpu:
         parts.append("only a study on a GPU can say which approach to use there")
     return f"This means: {'; '.join(parts)}."
