@@ -104,8 +104,8 @@ def test_evicting_each_graph_leaves_the_others_right(make_engine: MakeEngine) ->
     assert (counters["captures"], counters["evictions"], counters["prefill_misses"]) == (6, 3, 5)
 
 
-def test_only_lengths_that_never_ran_are_rehearsed(make_engine: MakeEngine) -> None:
-    """A rehearsal beside live decode takes the device from it. Seen to fail with every capture rehearsed, and with
+def test_only_lengths_that_never_ran_get_a_warm_up(make_engine: MakeEngine) -> None:
+    """A warm-up beside live decode takes the device from it. Seen to fail with a warm-up for every capture, and with
     lengths noted as run before they have run."""
     engine = make_engine(prompt_lengths=(4,))
     beforehand = engine.backend.warm_ups
@@ -129,7 +129,7 @@ def test_any_order_of_replays_gives_the_same_tokens(make_engine: MakeEngine) -> 
 
 
 def test_a_capture_beside_live_decoding_changes_no_token(make_engine: MakeEngine) -> None:
-    """Trap 6 (its logic). Seen to fail with rehearsals on the live buffers instead of the scratch ones."""
+    """Trap 6 (its logic). Seen to fail with warm-ups on the live buffers instead of the scratch ones."""
     engine = make_engine(prompt_lengths=(5,))
     engine.worker._patience_s = 0.0
     wanted = greedy("llama_gqa", prompt_ids(5), 20)
@@ -156,7 +156,7 @@ def test_sampled_replays_differ_and_a_seed_brings_them_back(make_engine: MakeEng
 
 
 def test_captures_and_warm_ups_advance_nothing(make_engine: MakeEngine) -> None:
-    """Trap 8. Seen to fail with rehearsals on the live buffers, and without the new seed after the warm-up."""
+    """Trap 8. Seen to fail with warm-ups on the live buffers, and without the new seed after the warm-up."""
     engine = make_engine(sampling=SAMPLED, prompt_lengths=(5,))
     longer_warm_up = make_engine(sampling=SAMPLED, prompt_lengths=(5, 9, 12))
     assert run_request(engine, prompt_ids(5), 12) == run_request(longer_warm_up, prompt_ids(5), 12)

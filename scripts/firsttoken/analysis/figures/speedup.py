@@ -31,7 +31,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     axes = figure.subplots()
     _draw_rows(axes, visible, drawn)
     axes.axvline(1.0, color=style.INK, linewidth=1.0)
-    axes.set(xscale="log", xlabel="Times as fast as baseline (log scale; right of 1 is faster)", title=TITLE)
+    axes.set(xscale="log", xlabel="Speedup over baseline (log scale; right of 1 is faster)", title=TITLE)
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.9), max(high, 1.1))
     style.plain_log_ticks(axes.xaxis)
