@@ -129,8 +129,8 @@ def test_a_config_that_is_no_yaml(clone: Path) -> None:
 
 
 def test_without_its_slot_a_measuring_job_refuses(project: Project) -> None:
-    (project.folder / "results/tiny/raw/null/1.json").unlink()
-    result = project.snakemake("--resources", "gpu=0")
+    (project.folder / RUN).unlink()
+    result = project.snakemake("--resources", "gpu=0", "--", RUN)
     assert result.returncode != 0
     assert "needs the resource gpu=1" in result.stdout + result.stderr
 
@@ -189,9 +189,10 @@ def test_the_same_bytes_hashed_again_leave_a_sound_study(project: Project) -> No
     (project.folder / RUN).unlink()
     result = project.snakemake("--forcerun", "check_model", "--", CHECK)
     assert result.returncode == 0, result.stderr[-3000:]
-    result = project.snakemake()
+    result = project.snakemake("--", RUN)
     assert result.returncode == 0, result.stderr[-3000:]
     assert result.stderr.count("Measuring ") == 1
+    assert project.snakemake().returncode == 0
     verified = project.run([sys.executable, "scripts/verify.py", "tiny"])
     assert verified.returncode == 0, verified.stdout
 

@@ -54,7 +54,7 @@ def test_the_rules_script_starts_in_a_container_that_has_no_packages(project: Pr
     environment, record = container.install(tmp_path)
     result = project.snakemake("--sdm", "apptainer", "--", "results/tiny/engine.json", env=environment)
     assert result.returncode == 1
-    assert "firsttoken: no CUDA device is visible here" in result.stderr
+    assert "firsttoken: no CUDA device is visible here" in result.stderr, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     # Without "nv" the container does not see the GPU; mem_mb is what cluster executors read.
     assert container.calls(record) == [{"nv": "1", "gpu": 1, "mem_mb": 64 * 1024}]
