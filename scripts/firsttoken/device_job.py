@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firsttoken.hardware import device_lock, visible_gpu
+from firsttoken.hardware import device_lock, require_gpu
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.plan import Device
 from firsttoken.results import Gpu
@@ -29,12 +29,12 @@ class HeldDevice:
 def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
     """Run a rule's work while holding `device`; see `study.job.job`.
 
-    Raises RuntimeError without the resource gpu=1; ValueError where a file of the rule's `model` input has changed
-    since `model_check` was written.
+    Raises RuntimeError without the resource gpu=1, or without a GPU for `cuda`; ValueError where a file of the rule's
+    `model` input has changed since `model_check` was written.
     """
     with job(snakemake) as log:
         require_gpu_slot(snakemake)
-        gpu = visible_gpu() if device == "cuda" else None
+        gpu = require_gpu() if device == "cuda" else None
         with device_lock(gpu.uuid if gpu else "cpu") as waited_ns:
             if check := snakemake.input.get("model_check"):
                 require_checked(Path(snakemake.input.model), Path(check))
