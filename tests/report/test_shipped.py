@@ -46,7 +46,7 @@ def test_a_shipped_study_can_be_read_and_its_pooled_files_are_those_of_the_prove
 
 def fastest(printed: str) -> str:
     """The approach with the lowest mean TTFT in the table that `make report` prints."""
-    rows = re.findall(r"^(\S+) .*\bmeasured +([\d.]+) ", printed, re.MULTILINE)
+    rows: list[tuple[str, str]] = re.findall(r"^(\S+) .*\bmeasured +([\d.]+) ", printed, re.MULTILINE)
     return min(rows, key=lambda row: float(row[1]))[0]
 
 
