@@ -7,6 +7,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -100,7 +101,7 @@ class GeneratorClient:
         """Call `push(token)` as each token arrives.
 
         Raises ValueError for a request that the engine cannot serve, GeneratorError when it fails, GeneratorDied when
-        it is gone. After an exception from `push` the client is usable: the next request waits for the end of this one.
+        it is gone. An exception from `push` cancels the request and leaves the client usable.
         """
         self._sent_ns = time.perf_counter_ns()
         number = self._request = self._request + 1
@@ -109,14 +110,19 @@ class GeneratorClient:
         arrivals = self._received_ns = []
         self._send(protocol.Generate(number, list(prompt_ids), max_new_tokens))
         receive, now, token_message = self._receive, time.perf_counter_ns, protocol.Token
-        while True:
-            message = receive()
-            if type(message) is token_message:
-                if message.request == number:
-                    arrivals.append(now())
-                    push(message.token)
-            elif self._ends(message, number):
-                return
+        try:
+            while True:
+                message = receive()
+                if type(message) is token_message:
+                    if message.request == number:
+                        arrivals.append(now())
+                        push(message.token)
+                elif self._ends(message, number):
+                    return
+        except BaseException:
+            with suppress(OSError):  # the generator may be gone
+                self._socket.send(protocol.encode(protocol.Cancel(number)))
+            raise
 
     def _ends(self, message: protocol.GeneratorMessage, number: int) -> bool:
         """Take in a message that is no token; True when it ends request `number`. Skips leftovers of earlier ones."""

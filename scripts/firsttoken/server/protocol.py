@@ -66,7 +66,13 @@ class Inspect(Message, frozen=True, tag=3):
     request: RequestId
 
 
-ClientMessage = Generate | SaveLogits | Inspect
+class Cancel(Message, frozen=True, tag=4):
+    """Stop a request, waiting or running; it ends with `Done`, without `Timings`."""
+
+    request: RequestId
+
+
+ClientMessage = Generate | SaveLogits | Inspect | Cancel
 
 # ---------------------------------------------------------------- generator to client
 

@@ -82,6 +82,7 @@ class Generator:
                 if self._stopping:
                     break
                 if job.cancelled:
+                    self._end_cancelled(job, time.perf_counter_ns())
                     continue
                 if engine is None:
                     job.client.finish(job, protocol.RequestFailed(job.request.request, "engine", "there is no engine"))
@@ -184,7 +185,8 @@ class Generator:
             put(encode(token_message(number, token)))
 
         engine.generate(request.prompt_ids, request.max_new_tokens, emit, lambda: job.cancelled)
-        if job.cancelled:  # nobody waits for its end: the client is gone, or this process ends
+        if job.cancelled:
+            self._end_cancelled(job, started_ns)
             return
         if len(pushed_ns) != request.max_new_tokens:
             raise RuntimeError(f"the engine gave {len(pushed_ns)} of {request.max_new_tokens} tokens")
@@ -198,6 +200,10 @@ class Generator:
             for i in range(0, len(pushed_ns), protocol.TIMINGS_PER_MESSAGE)
         ]
         job.client.finish(job, *parts, protocol.Done(number, job.received_ns, started_ns))
+
+    def _end_cancelled(self, job: Job, started_ns: int) -> None:
+        if not self._stopping:  # else the client did not ask for this: the end of its connection tells it
+            job.client.finish(job, protocol.Done(job.request.request, job.received_ns, started_ns))
 
     # ------------------------------------------------------------ the thread beside
 
@@ -252,6 +258,10 @@ class Generator:
             client.greet(self._greeting)
 
     def _handle(self, client: Client, message: protocol.ClientMessage) -> None:
+        if isinstance(message, protocol.Cancel):
+            if message.request in client.jobs:  # else it has ended
+                client.jobs[message.request].cancelled = True
+            return
         self._queue.put(client.begin(message, time.perf_counter_ns()))
 
     def _drop(self, client: Client) -> None:

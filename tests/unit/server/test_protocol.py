@@ -31,6 +31,7 @@ CLIENT_MESSAGES = {
     protocol.Generate: st.builds(protocol.Generate, ids, token_lists, st.integers(1, 2**31 - 1)),
     protocol.SaveLogits: st.builds(protocol.SaveLogits, ids, token_lists, token_lists, text),
     protocol.Inspect: st.builds(protocol.Inspect, ids),
+    protocol.Cancel: st.builds(protocol.Cancel, ids),
 }
 GENERATOR_MESSAGES = {
     protocol.Ready: st.builds(protocol.Ready, st.builds(SetupTimes, imports_s=seconds, load_s=seconds)),

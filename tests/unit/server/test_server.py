@@ -1,152 +1,26 @@
-"""A generator in this process, with an engine that steps when the test says so: any order of what clients may do."""
+"""The generator's threads and connections: what clients may do, one thing at a time."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
+from firsttoken.results import SetupTimes
 from firsttoken.server import connection as connection_module
 from firsttoken.server import protocol
 from firsttoken.server import server as server_module
-from firsttoken.server.connection import MAX_WAITING_REQUESTS, Job
+from firsttoken.server.connection import MAX_WAITING_REQUESTS
 from firsttoken.server.server import Generator
+from unit.server.served import Peer, SteppedEngine, served, wait_for
 
 AT_ONCE, ASLEEP = 0, -1  # how long a poll may wait
-PATIENCE_S = 20.0  # how long a test waits for what must happen
-
-
-class SteppedEngine:
-    """Each token costs one permit; tokens count up over all requests, so that a repeated or lost one shows."""
-
-    def __init__(self) -> None:
-        self.setup = SetupTimes(load_s=1.5)
-        self.permits = threading.Semaphore(0)
-        self.free = threading.Event()  # set: no permit needed
-        self.token = 0
-        self.prompts: list[int] = []
-        self.closed = False
-
-    def generate(
-        self,
-        prompt_ids: Sequence[int],
-        max_new_tokens: int,
-        emit: Callable[[int], None],
-        cancelled: Callable[[], bool],
-    ) -> None:
-        self.prompts.append(prompt_ids[0])
-        for _ in range(max_new_tokens):
-            while not self.free.is_set() and not self.permits.acquire(timeout=0.001):
-                if cancelled():
-                    return
-            if cancelled():
-                return
-            emit(self.token + 1)
-            self.token += 1
-
-    def timings(self) -> Sequence[TokenTiming]:
-        return ()
-
-    def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
-        return False
-
-    def memory(self) -> MemoryReport:
-        return MemoryReport()
-
-    def counters(self) -> dict[str, float]:
-        return {"requests": float(len(self.prompts))}
-
-    def facts(self) -> Facts:
-        return Facts()
-
-    def close(self) -> None:
-        self.closed = True
-
-
-class Peer:
-    """A client that is nothing but a socket and a list of what it read."""
-
-    def __init__(self, address: Path) -> None:
-        self.socket = protocol.connect(address)
-        self.socket.settimeout(PATIENCE_S)
-        self.inbox = protocol.Inbox(self.socket, protocol.Decoder(protocol.GeneratorMessage))
-        self.seen: list[protocol.GeneratorMessage] = []
-
-    def send(self, message: protocol.Message) -> None:
-        self.socket.send(protocol.encode(message))
-
-    def read_until(self, *kinds: type[protocol.Message]) -> protocol.GeneratorMessage:
-        while True:
-            message = self.inbox.receive()
-            self.seen.append(message)
-            if isinstance(message, kinds):
-                return message
-
-    def tokens(self, request: int) -> list[int]:
-        return [m.token for m in self.seen if isinstance(m, protocol.Token) and m.request == request]
-
-
-class Served:
-    """A running generator, and the order in which its queue took requests."""
-
-    def __init__(self, address: Path, engine: SteppedEngine) -> None:
-        self.address = address
-        self.engine = engine
-        self.queued: list[Job] = []
-        self.enqueued = threading.Semaphore(0)
-        self.generator = Generator(protocol.listen(address), lambda: engine)
-        put = self.generator._queue.put
-
-        def logged_put(job: Job) -> None:
-            self.queued.append(job)
-            put(job)
-            self.enqueued.release()
-
-        self.generator._queue = _Queue(self.generator._queue.get, logged_put)  # type: ignore[assignment]
-        self.thread = threading.Thread(target=self.generator.serve)
-        self.thread.start()
-
-    def ask(self, peer: Peer, message: protocol.Message) -> None:
-        """Send a request and wait until it is in the queue, so that the order of two clients' requests is known."""
-        peer.send(message)
-        assert self.enqueued.acquire(timeout=PATIENCE_S)
-
-
-class _Queue:
-    def __init__(self, get: Callable[[], Job], put: Callable[[Job], None]) -> None:
-        self.get = get
-        self.put = put
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds; fails after PATIENCE_S."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "still not so"
-        time.sleep(0.001)
-
-
-@contextlib.contextmanager
-def served() -> Iterator[Served]:
-    with tempfile.TemporaryDirectory() as folder:
-        running = Served(Path(folder) / "s", SteppedEngine())
-        try:
-            yield running
-        finally:
-            running.generator.stop()
-            running.thread.join(PATIENCE_S)
-            assert not running.thread.is_alive()
-            assert running.engine.closed
 
 
 def test_an_idle_engine_reads_for_itself_and_another_thread_while_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,62 +223,3 @@ def test_waiting_clients_get_heartbeats_and_idle_ones_none(monkeypatch: pytest.M
         assert (
             sum(isinstance(message, protocol.Heartbeat) for message in idle.seen) <= 1
         )  # while its own answer was due
-
-
-request_numbers = st.integers(0, 3)
-operations = st.lists(
-    st.one_of(
-        st.tuples(st.just("generate"), st.integers(0, 2), request_numbers, st.integers(1, 4)),
-        st.tuples(st.just("disconnect"), st.integers(0, 2), st.just(0), st.just(0)),
-        st.tuples(st.just("step"), st.just(0), st.just(0), st.integers(1, 4)),
-    ),
-    max_size=25,
-)
-
-
-@given(script=operations)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # two cores may be busy
-def test_any_interleaving_keeps_order_and_ownership(
-    script: list[tuple[str, int, int, int]],
-) -> None:
-    with served() as running:
-        peers: dict[int, Peer] = {}
-        asked: dict[tuple[int, int], int] = {}  # (peer, request) -> tokens
-        left: set[int] = set()
-        for operation, who, number, amount in script:
-            if operation == "step":
-                running.engine.permits.release(amount)
-                continue
-            if who in left:
-                continue
-            peer = peers.setdefault(who, peers.get(who) or Peer(running.address))
-            if operation == "disconnect":
-                peer.socket.close()
-                left.add(who)
-            elif (who, number) not in asked:
-                asked[who, number] = amount
-                running.ask(peer, protocol.Generate(number, [100 * who + number + 1], amount))
-        running.engine.free.set()
-
-        for who in peers.keys() - left:
-            for _ in range(sum(owner == who for owner, _ in asked)):
-                peers[who].read_until(protocol.Done)
-        delivered: list[int] = []
-        for (who, number), amount in asked.items():
-            if who in left:
-                continue
-            peer = peers[who]
-            mine = [m for m in peer.seen if getattr(m, "request", None) == number]
-            assert isinstance(mine[-1], protocol.Done), "nothing comes after the end of a request"
-            assert sum(isinstance(m, protocol.Done) for m in mine) == 1
-            tokens = peer.tokens(number)
-            assert tokens == list(range(tokens[0], tokens[0] + amount))
-            stamps = [stamp for m in mine if isinstance(m, protocol.Timings) for stamp in m.pushed_ns]
-            assert len(stamps) == len(tokens)
-            delivered += tokens
-        assert len(delivered) == len(set(delivered)), "a token went to two requests"
-        if not left:
-            assert sorted(delivered) == list(range(1, running.engine.token + 1)), "a token was lost"
-        order = [job.request.prompt_ids[0] for job in running.queued if isinstance(job.request, protocol.Generate)]
-        places = [order.index(prompt) for prompt in running.engine.prompts]
-        assert places == sorted(places), "requests ran in another order than they came"
