@@ -72,11 +72,6 @@ BUGS = (
         MEMORY, "beside_live",
     ),
     Bug(
-        "trap 7: a generator that no graph knows", GRAPH,
-        "            for generator in generators:", "            for generator in ():",
-        SAMPLING, "generator_inside",
-    ),
-    Bug(
         "trap 7: the noise does not move on", PACKAGE + "engine/sampling.py",
         "    noise_state[1:].add_(1)\n", "",
         "tests/gpu/test_compiled_graph.py", "sampled",

@@ -45,28 +45,3 @@ def test_draws_follow_the_distribution(make_engine: Callable[..., Any], operatio
     statistic = float(((counts - wanted) ** 2 / wanted).sum())
     freedom = vocab - 1
     assert abs(statistic - freedom) < 5 * math.sqrt(2 * freedom)
-
-
-def test_a_generator_inside_a_graph_advances_with_each_replay(make_engine: Callable[..., Any]) -> None:
-    """Trap 7. Guards against, and seen to fail with, a generator that is not registered with the graph that draws from
-    it."""
-    engine = make_engine()
-    generator = torch.Generator("cuda").manual_seed(3)
-    noise, warm = torch.zeros(64, device="cuda"), torch.zeros(64, device="cuda")
-    capture = engine.backend._capture
-    graph = engine.worker.run(
-        lambda: capture.capture(
-            lambda: noise.exponential_(generator=generator), lambda: warm.exponential_(), [generator]
-        )
-    )
-
-    def draw() -> list[float]:
-        graph.replay()
-        values: list[float] = noise.tolist()
-        return values
-
-    first, second = draw(), draw()
-    assert first != second
-    generator.manual_seed(3)
-    assert draw() == first
-    graph.close()

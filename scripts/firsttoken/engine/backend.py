@@ -21,7 +21,6 @@ class Backend(Protocol):
     """One device."""
 
     device: torch.device
-    pinned: bool
 
     @property
     def shared_graph_bytes(self) -> int:
@@ -54,7 +53,6 @@ class Backend(Protocol):
 class CpuBackend:
     """Steps run eagerly."""
 
-    pinned = False
     shared_graph_bytes = 0
 
     def __init__(self) -> None:
@@ -90,8 +88,6 @@ class CpuBackend:
 
 class CudaBackend:
     """Steps become CUDA graphs; the engine has a stream of its own."""
-
-    pinned = True
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.device = torch.device("cuda", torch.cuda.current_device())

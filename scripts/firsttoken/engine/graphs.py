@@ -3,7 +3,7 @@ wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -85,17 +85,11 @@ class CudaCapture:
         for stream in (self._warm_up_stream, self._capture_stream):
             _warm_libraries(device, dtype, stream)
 
-    def capture(
-        self,
-        live: Callable[[], None],
-        warm_up: Callable[[], None] | None,
-        generators: Sequence[torch.Generator] = (),
-    ) -> CudaStepGraph:
+    def capture(self, live: Callable[[], None], warm_up: Callable[[], None] | None) -> CudaStepGraph:
         """Record `live` after a warm-up on scratch buffers; nothing that `live` works on changes.
 
         `warm_up` None: this process has run the step already, so that its kernels are loaded, and a warm-up would
-        only take the device from the engine. `generators` are those that `live` draws from. Raises what the capture
-        raised; the process can go on, and so can captures.
+        only take the device from the engine. Raises what the capture raised; the process and later captures can go on.
         """
         torch.cuda.current_stream(self._device).synchronize()  # what the caller has just made for the steps, e.g. masks
         with torch.inference_mode():
@@ -105,8 +99,6 @@ class CudaCapture:
                 self._warm_up_stream.synchronize()  # this stream alone: the device may be busy with the engine's
             before_bytes = self._driver_bytes()
             graph = torch.cuda.CUDAGraph()
-            for generator in generators:
-                graph.register_generator_state(generator)
             with torch.cuda.stream(self._capture_stream):
                 self._record(graph, live, self._living_pool())
         own_bytes = max(self._driver_bytes() - before_bytes, 0)

@@ -66,19 +66,6 @@ def make_reference(
         save_file(tensors, temporary, metadata=metadata)
 
 
-def reference_tokens(path: Path) -> dict[tuple[int, int], list[int]]:
-    """(prompt length, prompt index) -> greedy tokens, from a file of `make_reference`; needs numpy, not torch."""
-    from safetensors import safe_open
-
-    tokens: dict[tuple[int, int], list[int]] = {}
-    with safe_open(str(path), framework="numpy") as stream:
-        for key in stream.keys():  # noqa: SIM118 (no mapping: the handle has no __iter__)
-            kind, length, index = key.split("/")
-            if kind == "tokens":
-                tokens[int(length), int(index)] = [int(token) for token in stream.get_tensor(key)]
-    return tokens
-
-
 @contextmanager
 def _exact_float32() -> Iterator[None]:
     """TF32 off: a reference that rounds its products to ten bits would be no reference."""

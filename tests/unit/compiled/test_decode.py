@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fakes.engines import make_spec, run_request, whole_sequence_logits
+from fakes.interpreter import interpreted, require_interpreter  # noqa: F401 (a fixture)
 from firsttoken.plan import GraphOptions
 from unit.tiny_models import DECODER_FAMILIES, build_tiny_model, prompt_ids, save_tiny_model
 
-torch = pytest.importorskip("torch")
-if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed (it comes with torch for CUDA)", allow_module_level=True)
-if torch.cuda.is_available():
-    pytest.skip("a CUDA device is here: tests/gpu has these kernels compiled", allow_module_level=True)
-if "triton" in sys.modules and not os.environ.get("TRITON_INTERPRET"):
-    pytest.skip("triton was imported without its interpreter; run this file alone", allow_module_level=True)
-with pytest.MonkeyPatch.context() as patch:  # triton decides at its import
-    patch.setenv("TRITON_INTERPRET", "1")
-    import triton  # noqa: F401
+require_interpreter()
+
+import torch  # noqa: E402
 
 from fakes.decode_math import AttentionCase, RowCase, check_attention_row, check_linear_row  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 @pytest.mark.parametrize(
@@ -84,3 +72,16 @@ def test_tokens_of_the_families_that_our_decoder_computes(family: str, tmp_path:
         assert tokens == wanted.argmax(-1).tolist()
         torch.testing.assert_close(engine.steps.state.logits[0], wanted[-1], atol=1e-4, rtol=1e-4)
     engine.close()
+
+
+def test_a_decoder_that_computes_something_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check at load, on gains that are not folded into the products. Seen failing: without the comparison."""
+    from firsttoken.compiled.model import Decoder
+    from firsttoken.engines import build_engine
+    from firsttoken.plan import Unsupported
+
+    monkeypatch.setattr(Decoder, "fold_norms", lambda self, gains: None)
+    folder = save_tiny_model("decoder_llama", tmp_path / "model")
+    spec = make_spec(folder, "compiled", "captured", prompt_lengths=(2,), new_tokens=2, max_context=8)
+    with pytest.raises(Unsupported, match=r"logits behind 1 tokens differ from transformers' own by 0\.\d+"):
+        build_engine(spec)

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
-import os
-import sys
 
 import pytest
 
-torch = pytest.importorskip("torch")
-if importlib.util.find_spec("triton") is None:
-    pytest.skip("triton is not installed (it comes with torch for CUDA)", allow_module_level=True)
-if torch.cuda.is_available():
-    pytest.skip("a CUDA device is here: tests/gpu has these kernels compiled", allow_module_level=True)
-if "triton" in sys.modules and not os.environ.get("TRITON_INTERPRET"):
-    pytest.skip("triton was imported without its interpreter; run this file alone", allow_module_level=True)
+from fakes.interpreter import interpreted, require_interpreter  # noqa: F401 (a fixture)
+
+require_interpreter()
 if tuple(map(int, importlib.metadata.version("numpy").split(".")[:2])) >= (2, 4):
     pytest.skip("triton's interpreter cannot loop up to a tensor with numpy 2.4 or newer", allow_module_level=True)
-with pytest.MonkeyPatch.context() as patch:  # triton decides at its import
-    patch.setenv("TRITON_INTERPRET", "1")
-    import triton  # noqa: F401
+
+import torch  # noqa: E402
 
 from fakes.prompt_math import ProductCase, PromptCase, check_attention_rows, check_linear_rows  # noqa: E402
 
-
-@pytest.fixture(autouse=True)
-def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+pytestmark = pytest.mark.usefixtures("interpreted")
 
 
 @pytest.mark.parametrize(
