@@ -55,7 +55,8 @@ def rope_applied(rows: Any, gain: Any, cosine: Any, sine: Any) -> Any:
 
 
 def check_linear_row(case: RowCase, device: Any, dtype: Any) -> None:
-    from firsttoken.compiled.decode import Linear, TileConfig, linear_row
+    from firsttoken.compiled.decode import linear_row
+    from firsttoken.compiled.tiles import Linear, TileConfig
 
     torch.manual_seed(3)
     tall = case.rows * (2 if case.gated else 1)
@@ -78,7 +79,8 @@ def check_linear_row(case: RowCase, device: Any, dtype: Any) -> None:
 
 
 def check_attention_row(case: AttentionCase, device: Any, dtype: Any) -> None:
-    from firsttoken.compiled.decode import Attention, attention_row
+    from firsttoken.compiled.decode import attention_row
+    from firsttoken.compiled.tiles import Attention
 
     torch.manual_seed(5)
     at, dim, groups = case.position, case.head_dim, case.heads // case.kv_heads

@@ -137,7 +137,7 @@ class EqualityBench:
         while first_unnoticed - last > 1:
             middle = (last + first_unnoticed) // 2
             last, first_unnoticed = (middle, first_unnoticed) if noticed(middle) else (last, middle)
-        return whole.size / 2**last
+        return float(whole.size / 2**last)
 
     def _positions(self, approach: str, answer: Callable[[Prompt, Path], Sequence[int]]) -> pd.DataFrame:
         folder = self.folder / f"{approach}.logits"

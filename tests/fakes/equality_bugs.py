@@ -15,6 +15,7 @@ from unittest.mock import patch
 import torch
 
 from firsttoken.engine import loop
+from firsttoken.engine.logits import save_logits_file
 from firsttoken.hf.kv_cache import DecodeView
 
 SWITCH_LENGTH = 32  # between the prompt lengths of `equality_bench`
@@ -36,8 +37,7 @@ class EqualityBug:
 
 @contextmanager
 def _logits_changed(change: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[None]:
-    original = loop.save_logits_file
-    with patch.object(loop, "save_logits_file", lambda logits, path: original(change(logits), path)):
+    with patch.object(loop, "save_logits_file", lambda logits, path: save_logits_file(change(logits), path)):
         yield
 
 

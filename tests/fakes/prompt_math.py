@@ -32,8 +32,8 @@ class PromptCase:
 
 
 def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
-    from firsttoken.compiled.decode import Linear
     from firsttoken.compiled.prefill import linear_rows
+    from firsttoken.compiled.tiles import Linear
 
     torch.manual_seed(3)
     tall = case.rows * (2 if case.gated else 1)
@@ -57,8 +57,8 @@ def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
 
 
 def check_attention_rows(case: PromptCase, device: Any, dtype: Any) -> None:
-    from firsttoken.compiled.decode import Attention
     from firsttoken.compiled.prefill import attention_rows
+    from firsttoken.compiled.tiles import Attention
 
     torch.manual_seed(5)
     count, dim, groups = case.count, case.head_dim, case.heads // case.kv_heads

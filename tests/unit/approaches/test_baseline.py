@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,8 @@ LENGTHS = (4, 11)
 NEW_TOKENS = 6
 
 
-def plan(**changes) -> Plan:
-    fields = {"prompt_lengths": LENGTHS, "new_tokens": NEW_TOKENS, "max_context": 20}
+def plan(**changes: Any) -> Plan:
+    fields: dict[str, Any] = {"prompt_lengths": LENGTHS, "new_tokens": NEW_TOKENS, "max_context": 20}
     return Plan(**{**fields, "dtype": "float32", "device": "cpu", **changes})
 
 
@@ -30,7 +31,7 @@ def tokens(approach: Approach, length: int, new_tokens: int = NEW_TOKENS) -> lis
 
 
 @pytest.fixture(scope="module")
-def model_dir(tmp_path_factory) -> Path:
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model("llama_gqa", tmp_path_factory.mktemp("model"))
 
 

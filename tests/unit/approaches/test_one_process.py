@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fakes.engines import make_spec
+from fakes.sinks import OneByOne
 from firsttoken.approaches.base import approach_class
 from firsttoken.plan import Unsupported
 from firsttoken.results import Facts
@@ -15,14 +16,6 @@ from unit.tiny_models import prompt_ids, save_tiny_model
 pytest.importorskip("torch")
 
 NAMES = ["eager_loop", "jit_only", "cuda_graph_1p", "jit_cuda_1p"]
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-
-    def push(self, token: int) -> None:
-        self.tokens.append(token)
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +33,7 @@ def test_the_four_are_a_clean_two_by_two() -> None:
         (True, "jit"),
     ]
     assert [c.processes for c in classes] == [1] * 4
+    assert [vars(c).get("ahead", 0) for c in classes] == [0] * 4, "each token is read at once in all four"
     assert [c.control for c in classes] == [True, False, True, True]
     assert [c.availability("cpu").status for c in classes] == ["measured", "measured", "emulated", "emulated"]
 
@@ -50,7 +44,7 @@ def test_all_four_give_the_same_tokens(model_dir: Path) -> None:
     for name in NAMES:
         with approach_class(name)() as approach:
             approach.load(model_dir, plan)
-            sink = Sink()
+            sink = OneByOne()
             approach.generate(prompt_ids(9), 12, sink)
             counters = approach.counters()
             assert counters["decode_replays"] == (11 if approach.graphs else 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from functools import partial
 
 import pytest
 
@@ -15,7 +16,7 @@ def test_all_jobs_run_on_one_thread_in_order() -> None:
     worker = CaptureWorker()
     seen: list[tuple[int, int]] = []
     for index in range(5):
-        worker.later(lambda index=index: seen.append((index, threading.get_ident())))
+        worker.later(partial(lambda index: seen.append((index, threading.get_ident())), index))
     assert worker.run(threading.get_ident) != threading.get_ident()
     worker.close()
     assert [index for index, _ in seen] == list(range(5))

@@ -44,7 +44,8 @@ def make_engine(model_dirs: dict[str, Path]) -> Iterator[MakeEngine]:
 
 def greedy(family: str, prompt: list[int], new_tokens: int) -> list[int]:
     """Greedy tokens of a plain forward without a cache."""
-    model, tokens = build_tiny_model(family), []
+    model = build_tiny_model(family)
+    tokens: list[int] = []
     for _ in range(new_tokens):
         tokens.append(int(whole_sequence_logits(model, [*prompt, *tokens], [0])[-1].argmax()))
     return tokens
@@ -183,7 +184,12 @@ def test_so_many_steps_are_queued_before_a_token_is_read(model_dirs: dict[str, P
     steps: list[int] = []
     try:
         advance = engine.steps.advance
-        engine.steps.advance = lambda: (steps.append(1), advance())
+
+        def noted() -> None:
+            steps.append(1)
+            advance()
+
+        engine.steps.advance = noted
         seen: list[int] = []
         engine.generate(prompt_ids(5), 6, lambda token: seen.append(len(steps) - 1))
         missed: list[int] = []
@@ -266,7 +272,7 @@ def test_a_planned_prefill_that_cannot_be_captured_is_refused(model_dirs: dict[s
         backend.fail_next = int(len(made) == 4)  # behind the three KV buckets
         return make_step(live, warm_up)
 
-    backend.make_step = fail_the_fourth
+    backend.make_step = fail_the_fourth  # type: ignore[method-assign]
     with pytest.raises(Unsupported, match="its prefill of 5 tokens cannot be captured: CaptureRefused"):
         make_tape_engine(spec, backend)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from firsttoken import process
-from firsttoken.engine.base import EngineSpec
+from firsttoken.engine.base import EngineSpec, never
 from firsttoken.plan import Unsupported
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import server as server_module
@@ -30,7 +30,7 @@ class CountingEngine:
         prompt_ids: Sequence[int],
         max_new_tokens: int,
         emit: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         if prompt_ids[0] == 13:
             raise ZeroDivisionError("first line\nsecond line")

@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+from firsttoken.engine.base import never
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 from firsttoken.server.connection import Job
@@ -33,7 +35,7 @@ class SteppedEngine:
         prompt_ids: Sequence[int],
         max_new_tokens: int,
         emit: Callable[[int], None],
-        cancelled: Callable[[], bool],
+        cancelled: Callable[[], bool] = never,
     ) -> None:
         self.prompts.append(prompt_ids[0])
         for _ in range(max_new_tokens):
@@ -70,13 +72,13 @@ class Peer:
     def __init__(self, address: Path) -> None:
         self.socket = protocol.connect(address)
         self.socket.settimeout(PATIENCE_S)
-        self.inbox = protocol.Inbox(self.socket, protocol.Decoder(protocol.GeneratorMessage))
+        self.inbox: protocol.Inbox[Any] = protocol.Inbox(self.socket, protocol.Decoder(protocol.GeneratorMessage))
         self.seen: list[protocol.GeneratorMessage] = []
 
     def send(self, message: protocol.Message) -> None:
         self.socket.send(protocol.encode(message))
 
-    def read_until(self, *kinds: type[protocol.Message]) -> protocol.GeneratorMessage:
+    def read_until(self, *kinds: type[protocol.Message]) -> Any:
         while True:
             message = self.inbox.receive()
             self.seen.append(message)

@@ -50,7 +50,7 @@ GENERATOR_MESSAGES = {
     ),
     protocol.Heartbeat: st.builds(protocol.Heartbeat),
 }
-DIRECTIONS = [
+DIRECTIONS: list[tuple[dict[Any, Any], Any]] = [
     (CLIENT_MESSAGES, protocol.Decoder(protocol.ClientMessage)),
     (GENERATOR_MESSAGES, protocol.Decoder(protocol.GeneratorMessage)),
 ]
@@ -132,7 +132,7 @@ def test_the_largest_message_passes_a_real_socket_and_a_larger_one_does_not(tmp_
     with protocol.listen(tmp_path / "s") as listener, protocol.connect(tmp_path / "s") as client:
         accepted, _ = listener.accept()
         with accepted:
-            inbox = protocol.Inbox(accepted, protocol.Decoder(protocol.ClientMessage))
+            inbox: protocol.Inbox[Any] = protocol.Inbox(accepted, protocol.Decoder(protocol.ClientMessage))
             client.send(protocol.encode(largest))
             assert inbox.receive() == largest
             with pytest.raises(protocol.WireError, match="the limit is"):

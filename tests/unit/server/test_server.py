@@ -90,7 +90,7 @@ def test_an_engine_watches_for_a_while_then_sleeps(
 ) -> None:
     generator, peer = idle
     ticks = iter(range(100))
-    monkeypatch.setattr(server_module.time, "perf_counter_ns", lambda: next(ticks) * server_module.WATCH_NS // 4)
+    monkeypatch.setattr(time, "perf_counter_ns", lambda: next(ticks) * server_module.WATCH_NS // 4)
     poll = CountedPoll(generator, before_sleep=lambda: peer.send(protocol.Inspect(2)))
     generator._sockets = poll  # type: ignore[assignment]
     generator._wait_and_read()
