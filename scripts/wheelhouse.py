@@ -30,8 +30,8 @@ typing-extensions typing-inspect tzdata urllib3 wrapt
 """
 # Only `make test` needs these; the GPU tests do not.
 TEST_ONLY = """
-ast-serialize black greenlet librt mypy pandas-stubs playwright pyee pytokens ruff shfmt-py snakefmt types-jsonschema
-types-psutil types-pyyaml
+ast-serialize black greenlet grimp import-linter librt mypy pandas-stubs playwright pyee pytokens ruff shfmt-py snakefmt
+types-jsonschema types-psutil types-pyyaml
 """
 
 
