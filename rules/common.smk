@@ -76,9 +76,8 @@ def checked_study():
 def availability(name, study):
     """Whether an approach can run in this study. On a GPU, Snakemake may deploy the packages that are not here."""
     approach = approach_class(name)
-    if approach.environment != "base" and study.device == "cuda":
-        return approach.deployed(DEPLOYMENT)
-    return approach.availability(study.device)
+    on_gpu = study.device == "cuda"
+    return approach.deployed(DEPLOYMENT) if on_gpu else approach.availability("cpu")
 
 
 STUDY = checked_study()
@@ -88,7 +87,6 @@ APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]
 MODEL_DIR = f"results/models/{STUDY.model_id}"
 MODEL_MANIFEST = f"{MODEL_DIR}.json"
-ENGINE_DIR = f"{RESULTS}/engine"
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]
 MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, DEPLOYMENT)
 FINGERPRINT = fingerprint(MACHINE)
@@ -99,6 +97,7 @@ wildcard_constraints:
     study=re.escape(STUDY.name),
     approach="|".join(AVAILABILITY),
     repeat=r"\d+",
+    environment=r"\w+",
 
 
 def package_files(*modules, without=()):
@@ -138,11 +137,16 @@ def run_sources(wildcards):
 
 def run_plan(wildcards):
     """What one benchmark run is asked to do."""
-    engine = approach_class(wildcards.approach).environment == "tensorrt_llm"
+    approach = approach_class(wildcards.approach)
     return STUDY.plan(
         compile_cache_dir=compile_cache_dir(wildcards.approach),
-        engine_dir=ENGINE_DIR if engine else "",
+        engine_dir=engine_dir(approach.environment) if approach.needs_engine else "",
     )
+
+
+def engine_dir(environment):
+    """Where an environment's engine is, with its manifest beside it as {engine_dir}.json."""
+    return f"{RESULTS}/engine/{environment}"
 
 
 def compile_cache_dir(approach):
@@ -151,11 +155,13 @@ def compile_cache_dir(approach):
 
 
 def engine_files(wildcards):
-    """TensorRT-LLM's engine and its manifest, for the approaches that run it."""
-    needed = approach_class(wildcards.approach).environment == "tensorrt_llm"
-    if not needed or AVAILABILITY[wildcards.approach].status == "unavailable":
+    """The engine that an approach runs and its manifest."""
+    approach = approach_class(wildcards.approach)
+    unavailable = AVAILABILITY[approach.name].status == "unavailable"
+    if unavailable or not approach.needs_engine:
         return []
-    return [ENGINE_DIR, f"{ENGINE_DIR}.json"]
+    folder = engine_dir(approach.environment)
+    return [folder, f"{folder}.json"]
 
 
 def reference_file(wildcards):
@@ -176,14 +182,21 @@ def experiment_model(wildcards):
     }
 
 
+def environment_name(wildcards):
+    """The environment of a rule that has one as its wildcard, or an approach."""
+    if hasattr(wildcards, "environment"):
+        return wildcards.environment
+    return approach_class(wildcards.approach).environment
+
+
 def environment_file(wildcards):
-    """The conda environment of an approach, relative to this file."""
-    return f"../envs/{approach_class(wildcards.approach).environment}.yaml"
+    """The conda environment of a job, relative to this file."""
+    return f"../envs/{environment_name(wildcards)}.yaml"
 
 
 def environment_container(wildcards):
-    """The container of an approach; None where its environment has none."""
-    return CONTAINERS.get(approach_class(wildcards.approach).environment)
+    """The container of a job; None where its environment has none."""
+    return CONTAINERS.get(environment_name(wildcards))
 
 
 def run_priority(wildcards):

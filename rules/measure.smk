@@ -85,34 +85,37 @@ rule measure_ceilings:
         "../scripts/measure_ceilings.py"
 
 
-rule build_trtllm_engine:
+# What an engine of its own needs before it can run: external/{environment}/engine.py makes it.
+rule prepare_engine:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
-        sources=sources("external/tensorrt_llm/engine.py", "hardware.py"),
+        sources=lambda wildcards: sources(
+            f"external/{wildcards.environment}/engine.py", "hardware.py"
+        ),
         device_job=DEVICE_JOB,
     output:
-        engine=directory("results/{study}/engine"),
-        manifest="results/{study}/engine.json",
+        engine=directory("results/{study}/engine/{environment}"),
+        manifest="results/{study}/engine/{environment}.json",
     log:
-        "results/{study}/logs/build_trtllm_engine.log",
-    priority: 20_000  # before any run: else all runs of TensorRT-LLM would come last
+        "results/{study}/logs/prepare_engine.{environment}.log",
+    priority: 20_000  # before any run: else all runs of this engine would come last
     conda:
-        "../envs/tensorrt_llm.yaml"
+        environment_file
     container:
-        CONTAINERS["tensorrt_llm"]
+        environment_container
     resources:
         gpu=1,
         mem_mb=1024 * STUDY.config["tensorrt_llm"]["host_memory_gib"],  # the name that cluster executors know
     params:
-        plan=STUDY.plan(engine_dir=ENGINE_DIR),
+        plan=lambda wildcards: STUDY.plan(engine_dir=engine_dir(wildcards.environment)),
         machine=MACHINE,
         expected_gpu=EXPECTED_GPU,
     message:
-        "Building the TensorRT-LLM engine"
+        "Preparing the engine of {wildcards.environment}"
     script:
-        "../scripts/build_trtllm_engine.py"
+        "../scripts/prepare_engine.py"
 
 
 # Each approach runs in its own environment, envs/{environment}.yaml or the container of that name.

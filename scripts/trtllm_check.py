@@ -29,8 +29,8 @@ if absent := [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 from firsttoken.approaches.base import approach_class  # noqa: E402
 from firsttoken.external.tensorrt_llm.engine import (  # noqa: E402
-    build_trtllm_engine,
     manifest_path,
+    prepare_engine,
     require_environment,
 )
 from firsttoken.hardware import require_gpu  # noqa: E402
@@ -184,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
         make_model(folder / "model")
         # Built without a worker process: whether one starts is what the runs find out.
         plan = make_plan(folder / "engine", single_process=True)
-        manifest = build_trtllm_engine(folder / "model", plan, folder / "engine", manifest_path(folder / "engine"))
+        manifest = prepare_engine(folder / "model", plan, folder / "engine", manifest_path(folder / "engine"))
         if manifest.status != "measured":
             print(manifest.reason)
             return 1

@@ -64,7 +64,7 @@ class Plan(Record, frozen=True, kw_only=True):
     compile_cache_dir: str = ""  # private to the approach in the study; "" means the library's default
     graphs: GraphOptions = GraphOptions()
     tensorrt_llm: TensorRTOptions = TensorRTOptions()
-    engine_dir: str = ""  # tensorrt_llm: the folder that build_trtllm_engine made
+    engine_dir: str = ""  # what the rule prepare_engine made, for approaches that need an engine
 
 
 class FileEntry(Record, frozen=True, kw_only=True):

@@ -114,7 +114,7 @@ class Ceilings(Record, frozen=True, kw_only=True):
 
 
 class EngineManifest(Record, frozen=True, kw_only=True):
-    """`results/{study}/engine.json`: what the TensorRT-LLM engine is and how it was made."""
+    """`results/{study}/engine/tensorrt_llm.json`: what the TensorRT-LLM engine is and how it was made."""
 
     status: Status  # measured: it was built; unavailable: this model or plan cannot be built, and why
     reason: str = ""

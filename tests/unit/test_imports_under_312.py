@@ -26,7 +26,7 @@ SCRIPTS = ROOT / "scripts"
 NAMES = ("numpy", "pyarrow", "msgspec", "psutil", "nvidia-ml-py")
 IMPORTED_AS = {"nvidia-ml-py": "pynvml"}
 ENGINES = [name for name in approach_names() if approach_class(name).environment == "tensorrt_llm"]
-RULE_SCRIPTS = [SCRIPTS / "build_trtllm_engine.py", SCRIPTS / "benchmark_approach.py"]
+RULE_SCRIPTS = [SCRIPTS / "prepare_engine.py", SCRIPTS / "benchmark_approach.py"]
 
 
 def imported_at_once(tree: ast.AST) -> Iterator[str]:

@@ -101,7 +101,7 @@ def chosen_by_wildcards(job: Job) -> list[str]:
 
 
 def test_the_inputs_cover_what_the_script_imports(jobs: list[Job]) -> None:
-    assert {"plot", "measure_experiment", "benchmark_approach", "build_trtllm_engine"} <= {job.rule for job in jobs}
+    assert {"plot", "measure_experiment", "benchmark_approach", "prepare_engine"} <= {job.rule for job in jobs}
     for job in jobs:
         modules = {*imported(SCRIPTS / job.script), *chosen_by_wildcards(job)}
         needed = {Path(path) for module in modules for path in package_sources(SCRIPTS, module)}

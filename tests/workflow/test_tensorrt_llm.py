@@ -30,10 +30,10 @@ def test_another_deployment_method_looks_at_it_again(project: Project, tmp_path:
     with_the_containers_python(project, HERE)
     environment, _ = container.install(tmp_path)
     without = project.dry_run(env=environment)
-    assert "build_trtllm_engine" not in without.rules
+    assert "prepare_engine" not in without.rules
     assert ("tensorrt_llm", 1) in without.runs
     deployed = project.dry_run("--sdm", "apptainer", env=environment)
-    assert deployed.rules["build_trtllm_engine"] == 1 and deployed.runs == without.runs
+    assert deployed.rules["prepare_engine"] == 1 and deployed.runs == without.runs
     assert {key: deployed.rules[key] for key in without.rules} == without.rules
 
 
@@ -52,13 +52,13 @@ def test_the_rules_script_starts_in_a_container_that_has_no_packages(project: Pr
     project.append(project.config, ON_A_GPU)
     with_the_containers_python(project, HERE)
     environment, record = container.install(tmp_path)
-    result = project.snakemake("--sdm", "apptainer", "--", "results/tiny/engine.json", env=environment)
+    result = project.snakemake("--sdm", "apptainer", "--", "results/tiny/engine/tensorrt_llm.json", env=environment)
     assert result.returncode == 1
     assert "firsttoken: no CUDA device is visible here" in result.stderr, result.stdout + result.stderr
     assert "Traceback" not in result.stderr
     # Without "nv" the container does not see the GPU; mem_mb is what cluster executors read.
     assert container.calls(record) == [{"nv": "1", "gpu": 1, "mem_mb": 64 * 1024}]
-    assert not (project.folder / "results" / "tiny" / "engine.json").exists()
+    assert not (project.folder / "results" / "tiny" / "engine" / "tensorrt_llm.json").exists()
 
 
 def test_both_rules_against_the_stand_in(project: Project) -> None:
@@ -69,7 +69,7 @@ def test_both_rules_against_the_stand_in(project: Project) -> None:
     raw = "results/tiny/raw/tensorrt_llm/1"
     result = project.snakemake("--", f"{raw}.parquet", env={"PYTHONPATH": stand_in})
     assert result.returncode == 0, result.stderr[-4000:]
-    manifest = read_json(project.folder / "results" / "tiny" / "engine.json", EngineManifest)
+    manifest = read_json(project.folder / "results" / "tiny" / "engine" / "tensorrt_llm.json", EngineManifest)
     assert {entry.path for entry in manifest.files} == {"build.log", "config.json", "rank0.engine"}
     record = read_json(project.folder / f"{raw}.json", RunRecord)
     assert (record.status, record.reason, record.counters["worker_processes"]) == ("measured", "", 1)

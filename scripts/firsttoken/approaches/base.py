@@ -48,6 +48,7 @@ class Approach(ABC):
     dynamic_operations: ClassVar[Literal["native", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
+    needs_engine: ClassVar[bool] = False  # external/<environment>/engine.py prepares one for the study beforehand
 
     @classmethod
     def availability(cls, device: Device) -> Availability:
@@ -57,6 +58,11 @@ class Approach(ABC):
                 status="emulated", reason="no CUDA device: each graph replay is replaced by the step run eagerly"
             )
         return Availability(status="measured")
+
+    @classmethod
+    def deployed(cls, methods: Sequence[str]) -> Availability:
+        """The same on a GPU where Snakemake deploys the environment with `methods`, e.g. ["apptainer"]."""
+        return cls.availability("cuda")
 
     @abstractmethod
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:

@@ -27,6 +27,7 @@ class TensorRTLLM(Approach):
     graphs = True
     dynamic_operations = "engine"
     environment = "tensorrt_llm"
+    needs_engine = True
 
     _llm: Any = None
     _watch: WorkerWatch | None = None
@@ -52,7 +53,6 @@ class TensorRTLLM(Approach):
 
     @classmethod
     def deployed(cls, methods: Sequence[str]) -> Availability:
-        """Whether it can run on a GPU where Snakemake brings the packages with `methods`; without any, what is here."""
         if "apptainer" in methods:
             problem = trtllm_settings.container_problem(platform.python_version())
             return Availability(status="unavailable" if problem else "measured", reason=problem)

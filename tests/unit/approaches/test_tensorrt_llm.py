@@ -13,7 +13,7 @@ import pytest
 from fakes import trtllm
 from firsttoken.approaches.tensorrt_llm import TensorRTLLM
 from firsttoken.approaches.tensorrt_llm_nograph import TensorRTLLMNoGraph
-from firsttoken.external.tensorrt_llm.engine import build_trtllm_engine, manifest_path
+from firsttoken.external.tensorrt_llm.engine import manifest_path, prepare_engine
 from firsttoken.files import read_json
 from firsttoken.hf.eager_decode import greedy_decode
 from firsttoken.measure import harness
@@ -45,7 +45,7 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 def plan(tmp_path: Path, llm: Any) -> Plan:
     folder = tmp_path / "engine"
     model = save_tiny_model("llama_gqa", tmp_path / "model")
-    build_trtllm_engine(model, trtllm.plan(), folder, manifest_path(folder))
+    prepare_engine(model, trtllm.plan(), folder, manifest_path(folder))
     return trtllm.plan(engine_dir=str(folder))
 
 
@@ -141,7 +141,7 @@ def test_too_long_a_request_is_one_line(plan: Plan) -> None:
 def test_a_model_that_could_not_be_built_is_unsupported(tmp_path: Path, llm: Any) -> None:
     folder = tmp_path / "engine"
     model = save_tiny_model("mistral_window", tmp_path / "model")
-    build_trtllm_engine(model, trtllm.plan(), folder, manifest_path(folder))
+    prepare_engine(model, trtllm.plan(), folder, manifest_path(folder))
     with TensorRTLLM() as approach, pytest.raises(Unsupported, match="window of 8"):
         approach.load(model, trtllm.plan(engine_dir=str(folder)))
 

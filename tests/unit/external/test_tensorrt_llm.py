@@ -14,7 +14,7 @@ import yaml
 from fakes import trtllm
 from firsttoken import hardware
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
-from firsttoken.external.tensorrt_llm.engine import build_trtllm_engine, check_engine, manifest_path
+from firsttoken.external.tensorrt_llm.engine import check_engine, manifest_path, prepare_engine
 from firsttoken.external.tensorrt_llm.model import model_problem, readable_model, transformers_4_config
 from firsttoken.files import read_json
 from firsttoken.plan import Sampling, TensorRTOptions, Unsupported
@@ -31,7 +31,7 @@ def llm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def engine_dir(tmp_path: Path, llm: Any) -> Path:
     folder = tmp_path / "engine"
-    build_trtllm_engine(save_tiny_model("llama_gqa", tmp_path / "model"), trtllm.plan(), folder, manifest_path(folder))
+    prepare_engine(save_tiny_model("llama_gqa", tmp_path / "model"), trtllm.plan(), folder, manifest_path(folder))
     return folder
 
 
@@ -83,14 +83,14 @@ def test_a_build_setting_that_this_version_does_not_have_fails(
     monkeypatch.setattr(trtllm_settings, function, lambda plan: {name: 1})
     folder = tmp_path / "engine"
     with pytest.raises(RuntimeError, match=f"{config} has no '{name}'"):
-        build_trtllm_engine(save_tiny_model("gpt2", tmp_path / "m"), trtllm.plan(), folder, manifest_path(folder))
+        prepare_engine(save_tiny_model("gpt2", tmp_path / "m"), trtllm.plan(), folder, manifest_path(folder))
     assert not folder.exists() and not manifest_path(folder).exists()
 
 
 def test_a_window_shorter_than_the_context_is_unavailable_not_wrong(tmp_path: Path, llm: Any) -> None:
     folder = tmp_path / "engine"
     model = save_tiny_model("mistral_window", tmp_path / "model")
-    manifest = build_trtllm_engine(model, trtllm.plan(), folder, manifest_path(folder))
+    manifest = prepare_engine(model, trtllm.plan(), folder, manifest_path(folder))
     assert manifest.status == "unavailable" and "window of 8 positions" in manifest.reason
     with pytest.raises(Unsupported, match="window of 8"):
         check_engine(folder, trtllm.plan())
@@ -138,7 +138,7 @@ def test_an_engine_of_another_gpu_is_refused(
 def test_no_engine_is_built_on_another_gpu_than_the_config_promises(tmp_path: Path, llm: Any) -> None:
     folder = tmp_path / "engine"
     with pytest.raises(RuntimeError, match=r"hardware\.gpu: expected 'NVIDIA Other', this job has"):
-        build_trtllm_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder), expected_gpu="NVIDIA Other")
+        prepare_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder), expected_gpu="NVIDIA Other")
     assert not folder.exists()
 
 
@@ -156,7 +156,7 @@ def test_an_engine_that_does_not_serve_the_plan_is_refused(engine_dir: Path, cha
 
 
 def test_a_missing_engine_names_the_rule(tmp_path: Path, llm: Any) -> None:
-    with pytest.raises(RuntimeError, match="build_trtllm_engine"):
+    with pytest.raises(RuntimeError, match="prepare_engine"):
         check_engine(tmp_path / "engine", trtllm.plan())
 
 
@@ -164,7 +164,7 @@ def test_another_environment_is_one_line(tmp_path: Path, llm: Any, monkeypatch: 
     monkeypatch.setattr(trtllm_settings, "installed_versions", lambda: {**trtllm.VERSIONS, "transformers": "5.23.0"})
     folder = tmp_path / "engine"
     with pytest.raises(RuntimeError, match=r"transformers 5\.23\.0 \(needs 4\.57\.3\)") as caught:
-        build_trtllm_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder))
+        prepare_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder))
     assert "\n" not in str(caught.value)
 
 

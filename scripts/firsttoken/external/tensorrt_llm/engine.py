@@ -27,7 +27,7 @@ BUILD_LOG = "build.log"
 
 
 def manifest_path(engine_dir: Path) -> Path:
-    """`results/{study}/engine.json` beside `results/{study}/engine/`."""
+    """The manifest `{engine_dir}.json` beside the engine's folder."""
     return engine_dir.parent / f"{engine_dir.name}.json"
 
 
@@ -41,7 +41,7 @@ def require_environment() -> dict[str, str]:
 # ---------------------------------------------------------------- building
 
 
-def build_trtllm_engine(
+def prepare_engine(
     model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path, expected_gpu: str = ""
 ) -> EngineManifest:
     """Build the engine that `plan` needs into `engine_dir` and write `manifest`.
@@ -165,7 +165,7 @@ def check_engine(engine_dir: Path, plan: Plan) -> EngineManifest:
     """
     path = manifest_path(engine_dir)
     if not path.is_file():
-        raise RuntimeError(f"no engine: {path} is missing; build it with the rule build_trtllm_engine")
+        raise RuntimeError(f"no engine: {path} is missing; build it with the rule prepare_engine")
     manifest = read_json(path, EngineManifest)
     if manifest.status == "unavailable":
         raise Unsupported(manifest.reason)
