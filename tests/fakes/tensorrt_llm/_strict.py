@@ -8,6 +8,7 @@ ValueError.
 
 from __future__ import annotations
 
+import copy
 import types
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -49,7 +50,7 @@ class Strict:
                 raise ValueError(f"{type(self).__name__}: extra inputs are not permitted: {name}")
         for name in fields:
             default = getattr(type(self), name)
-            setattr(self, name, values.get(name, default() if isinstance(default, type) else default))
+            setattr(self, name, values.get(name, copy.deepcopy(default)))
 
     @classmethod
     def fields(cls) -> dict[str, Any]:

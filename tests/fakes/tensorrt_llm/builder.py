@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from tensorrt_llm._strict import Strict
+from ._strict import Strict
 
 PluginDtype = Literal["auto", "float16", "float32", "bfloat16", "int32", None]
 Fp8Only = Literal["fp8", None]
@@ -92,7 +92,7 @@ class BuildConfig(Strict):
     lora_config: object = None
     weight_sparsity: bool = False
     weight_streaming: bool = False
-    plugin_config: PluginConfig = PluginConfig
+    plugin_config: PluginConfig = PluginConfig()
     use_strip_plan: bool = False
     max_encoder_input_len: int = 1024
     dry_run: bool = False

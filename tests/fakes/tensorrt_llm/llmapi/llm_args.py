@@ -11,8 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Literal
 
-from tensorrt_llm._strict import Strict
-from tensorrt_llm.builder import BuildConfig
+from .._strict import Strict
+from ..builder import BuildConfig
 
 
 class CapacitySchedulerPolicy(str, Enum):  # noqa: UP042 - a StrEnum of the package strenum there
@@ -80,14 +80,14 @@ class TrtLlmArgs(Strict):
     fail_fast_on_attention_window_too_large: bool = False
     enable_lora: bool = False
     lora_config: object | None = None
-    kv_cache_config: KvCacheConfig = KvCacheConfig
+    kv_cache_config: KvCacheConfig = KvCacheConfig()
     enable_chunked_prefill: bool = False
     guided_decoding_backend: str | None = None
     batched_logits_processor: object | None = None
     iter_stats_max_iterations: int | None = None
     request_stats_max_iterations: int | None = None
     peft_cache_config: object | None = None
-    scheduler_config: SchedulerConfig = SchedulerConfig
+    scheduler_config: SchedulerConfig = SchedulerConfig()
     cache_transceiver_config: object | None = None
     sparse_attention_config: object | None = None
     speculative_config: object | None = None
