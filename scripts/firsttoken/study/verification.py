@@ -76,10 +76,17 @@ def verify(provenance_file: Path, root: Path) -> Verdict:
                 lines["not_checked"].append(f"{kind} {path}: not here, and {problem}")
             else:
                 lines["missing"].append(f"{kind} {path}: in no commit and not on disk")
-    lines["notes"] = _notes(recorded, folder, home)
-    names = ("changed", "missing", "earlier", "not_shipped", "not_checked", "notes")
-    counts = {"checked": len(recorded), "pooled": carried}
-    return Verdict(sha256=sha256_file(provenance_file), **counts, **{name: tuple(lines[name]) for name in names})
+    return Verdict(
+        sha256=sha256_file(provenance_file),
+        checked=len(recorded),
+        pooled=carried,
+        changed=tuple(lines["changed"]),
+        missing=tuple(lines["missing"]),
+        earlier=tuple(lines["earlier"]),
+        not_shipped=tuple(lines["not_shipped"]),
+        not_checked=tuple(lines["not_checked"]),
+        notes=tuple(_notes(recorded, folder, home)),
+    )
 
 
 def _recorded(jobs: Sequence[Trace], leave_out: str) -> tuple[dict[str, set[str]], dict[str, str]]:
