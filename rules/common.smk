@@ -33,6 +33,11 @@ from firsttoken.study.sources import not_chosen, package_sources
 
 # Relative, so that recorded paths hold in any clone.
 ROOT = Path(os.path.relpath(workflow.basedir))
+CONFIG_SCHEMA = ROOT / "config" / "config.schema.yaml"
+CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA]))
+# What the environments are installed from. `ancient` where a rule takes them: what counts is the versions in use, which
+# the fingerprint has.
+LOCKS = sorted(map(str, [*ROOT.glob("requirements.lock"), *ROOT.glob("envs/*")]))
 INSTRUMENT = ["null", "null_2p"]  # measured in every study: the overhead of the harness
 CONTAINERS = yaml.safe_load((ROOT / "envs" / "containers.yaml").read_text())
 # How the rules' environments are deployed, e.g. ["conda"]; empty: all run in the environment that runs Snakemake.
@@ -50,7 +55,7 @@ def checked_study():
     try:
         study = Study.check(
             config,
-            load_schema(ROOT / "config" / "config.schema.yaml"),
+            load_schema(CONFIG_SCHEMA),
             known_approaches=[
                 name for name in approach_names() if name not in INSTRUMENT
             ],

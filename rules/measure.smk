@@ -24,6 +24,7 @@ EXPERIMENT_LENGTHS = {
 
 rule record_config:
     input:
+        configs=CONFIG_FILES,
         sources=sources(),
     output:
         config="results/{study}/config.yaml",
@@ -41,6 +42,7 @@ rule record_config:
 
 rule record_environment:
     input:
+        locks=ancient(LOCKS),
         sources=sources("measure/environment.py"),
     output:
         environment="results/{study}/environment.json",

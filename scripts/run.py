@@ -22,6 +22,7 @@ from pathlib import Path
 import psutil
 import yaml
 
+from firsttoken.files import sha256_file
 from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
 from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
@@ -214,10 +215,12 @@ def unlock_after_a_crash() -> None:
 
 
 def print_summary(results: Path, report: Path) -> None:
-    """The table and the answer, as the pipeline wrote them."""
+    """The table and the answer, as the pipeline wrote them, and what an edit of the provenance would change."""
     print()
     print((results / "tables" / "answer.txt").read_text(encoding="utf-8"))
     print(f"Report: {report}")
+    if (results / "provenance.json").exists():
+        print(f"SHA-256 of provenance.json: {sha256_file(results / 'provenance.json')}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from firsttoken.files import sha256_file
 from firsttoken.pooled_runs import raw_digests, read_records, read_tokens
 from firsttoken.report import documents
 from firsttoken.study.provenance import read_provenance
+from firsttoken.study.shipping import listed_hashes
 from workflow.project import fresh_clone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -42,6 +43,12 @@ def test_a_shipped_study_can_be_read_and_its_pooled_files_are_those_of_the_prove
     assert raw_digests(records).items() <= {(path.removeprefix(f"{home}/"), value) for path, value in written.items()}
     for name in ("samples.parquet", "records.parquet", "tables/equality_positions.csv"):
         assert written[f"{home}/{name}"] == sha256_file(folder / name)
+
+
+@pytest.mark.parametrize("study", SHIPPED, ids=lambda study: study.name)
+def test_the_readme_lists_the_hash_of_a_shipped_provenance(study: Path) -> None:
+    listed = listed_hashes(REPOSITORY / "results/reference/README.md")
+    assert listed[study.name] == sha256_file(REPOSITORY / study / "provenance.json")
 
 
 def fastest(printed: str) -> str:

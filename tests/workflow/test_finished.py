@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from firsttoken.files import sha256_file
 from workflow.project import Project
 
 pytestmark = pytest.mark.workflow
@@ -88,13 +89,41 @@ def test_the_report_of_a_real_study_opens_offline(project: Project) -> None:
         assert noise.requests == []
 
 
-def test_verify_names_a_changed_byte(project: Project) -> None:
-    assert script(project, "scripts/verify.py", "tiny").returncode == 0
-    table = project.folder / "results/tiny/tables/claims.csv"
-    table.write_text(table.read_text(encoding="utf-8").replace("not testable", "not  testable", 1), encoding="utf-8")
+EDITED = {  # an edit of each kind of file -> what verify calls it
+    "Snakefile": "script",
+    "rules/measure.smk": "script",
+    "config/config.yaml": "input",
+    "config/config.schema.yaml": "input",
+    "config/studies/tiny.yaml": "input",
+    "config/published.yaml": "input",
+    "config/equality_bounds.csv": "input",
+    "requirements.lock": "input",
+    "envs/base.yaml": "input",
+    "scripts/firsttoken/study/job.py": "script",
+    "results/tiny/config.yaml": "result",
+    "results/tiny/tables/claims.csv": "result",
+    "results/tiny/gates/floors": "result",
+}
+
+
+def test_verify_names_every_edit(project: Project) -> None:
+    sound = script(project, "scripts/verify.py", "tiny")
+    assert sound.returncode == 0, sound.stdout
+    assert "not recorded" not in sound.stdout and "no job made it" not in sound.stdout, sound.stdout
+    for path in EDITED:
+        project.append(path, "\n")
+    project.edit("results/tiny/logs/record_config.trace.json", '"rule": "record_config"', '"rule": "record_configs"')
+    (project.folder / "results/tiny/gates/mine").write_text("passed\n", encoding="utf-8")
     result = script(project, "scripts/verify.py", "tiny")
     assert result.returncode == 1
-    assert "result results/tiny/tables/claims.csv: its bytes have changed" in result.stdout
+    lines = result.stdout.splitlines()
+    assert [
+        f"{kind} {path}" for path, kind in EDITED.items() if f"{kind} {path}: its bytes have changed" not in lines
+    ] == []
+    assert any(line.startswith("trace of record_config (results/tiny/config.yaml): not as in") for line in lines)
+    assert any(line.startswith("gate results/tiny/gates/mine: no job left a trace of it") for line in lines)
+    digest = sha256_file(project.folder / "results/tiny/provenance.json")
+    assert lines[-1] == sound.stdout.splitlines()[-1] == f"SHA-256 of provenance.json: {digest}"
 
 
 def test_the_report_needs_neither_weights_nor_snakemakes_own_memory(project: Project) -> None:

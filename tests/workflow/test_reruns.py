@@ -75,7 +75,19 @@ def test_an_edit_around_the_measurements_measures_nothing_again(project: Project
     assert project.dry_run() == Jobs(rules={}, runs=set())
 
 
-def test_an_edited_lock_measures_all_again(project: Project) -> None:
+@pytest.mark.parametrize("path", ["Snakefile", "rules/measure.smk", "requirements.lock", "envs/containers.yaml"])
+def test_an_edited_rule_or_lock_reruns_nothing(project: Project, path: str) -> None:
+    """Inputs, params and packages that it changes are what counts."""
+    project.append(path, "\n# edited\n")
+    assert project.dry_run() == Jobs(rules={}, runs=set())
+
+
+def test_an_edited_config_file_writes_config_and_provenance_alone(project: Project) -> None:
+    project.append("config/config.yaml", "\n# edited\n")
+    assert project.dry_run() == Jobs({"record_config": 1, "write_provenance": 1}, runs=set())
+
+
+def test_an_edited_device_lock_measures_all_again(project: Project) -> None:
     """Also an input of what is `ancient` to the same jobs."""
     project.append("scripts/firsttoken/hardware.py", "\n# edited\n")
     jobs = project.dry_run()

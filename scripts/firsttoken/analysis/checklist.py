@@ -22,6 +22,7 @@ from firsttoken.results import Ceilings, Environment, RunRecord
 
 RuleCheck = tuple[str, str]  # yes, partly or no; what shows it
 UNSEEN = 0.001  # tables and pages show three digits
+_INSTRUMENT_SHARE = 0.1  # of the smallest latency: beyond, the study measures its instrument
 _DISTRIBUTION_FIGURES = ("latency_ecdf", "run_order")
 
 
@@ -120,8 +121,8 @@ def _ratios(study: StudyFiles) -> RuleCheck:
     if shown.empty or base.empty:
         return "no", "no speedups are shown"
     off = float((shown["speedup_ttft"] / (base.iloc[0] / shown["ttft_mean_ms"]) - 1).abs().max())
-    text = f"each speedup is the ratio of two mean latencies, none a mean of ratios (largest deviation {off:.1g})"
-    return ("yes" if off < 1e-6 else "partly"), text
+    text = f"the largest relative deviation of a speedup from the ratio of the two mean latencies is {off:.1g}"
+    return ("yes" if off < 1e-6 else "no"), text
 
 
 def _intervals(study: StudyFiles) -> RuleCheck:
@@ -142,7 +143,7 @@ def _normality(study: StudyFiles) -> RuleCheck:
     smallest = min(float(stats.shapiro(part).pvalue) for part in groups)
     text = (
         f"intervals assume normal logarithms of process means: of {len(groups)} Shapiro-Wilk p-values, one a cell, the "
-        f"smallest is {smallest:.2g}; the intervals within processes assume nothing"
+        f"smallest is {smallest:.2g}; the intervals within processes assume no distribution"
     )
     # One look a cell (Bonferroni). With few processes the test sees little, so that "yes" would say too much.
     enough = min(len(part) for part in groups) >= 10
@@ -157,9 +158,19 @@ def _comparison(study: StudyFiles) -> RuleCheck:
 
 
 def _purpose(study: StudyFiles) -> RuleCheck:
-    with_p99 = int(study.cells["ttft_p99_ms"].notna().sum())
-    text = f"mean, median, P90, P95 and P99; the data carry a P99 of TTFT in {with_p99} of {len(study.cells)} cells"
-    return _all_or_some(with_p99, len(study.cells)), text
+    cells = study.cells
+    with_p99 = int(cells["ttft_p99_ms"].notna().sum())
+    bare = _without_interval(cells) + _without_interval(study.shown)
+    text = f"mean, median, P90, P95 and P99; {with_p99} of {len(cells)} cells have a P99 of TTFT"
+    if bare:
+        return "no", f"{text}; shown without an interval: {bare}"
+    return _all_or_some(with_p99, len(cells)), f"{text}, each with an interval" if with_p99 else text
+
+
+def _without_interval(table: pd.DataFrame) -> int:
+    """How many P99s of TTFT stand there without one."""
+    bounds = table[["ttft_p99_low_ms", "ttft_p99_high_ms"]]
+    return int((table["ttft_p99_ms"].notna() & bounds.isna().any(axis=1)).sum())
 
 
 def _setup(study: StudyFiles) -> RuleCheck:
@@ -167,14 +178,17 @@ def _setup(study: StudyFiles) -> RuleCheck:
     device = environment.gpu.name if environment.gpu else environment.cpu
     lengths = sorted(int(length) for length in study.by_length["prompt_length"].unique())
     text = (
-        f"{device}, driver {environment.driver or 'none'}, Python {environment.python}, "
-        f"{len(environment.packages)} packages, commit {environment.git_commit[:12] or 'unknown'}"
-        f"{', changed' if environment.git_dirty else ''}; prompt lengths {lengths}"
+        f"{device or 'unknown device'}, driver {environment.driver or 'none'}, "
+        f"Python {environment.python or 'unknown'}, {len(environment.packages)} packages, "
+        f"commit {environment.git_commit[:12] or 'unknown'}{', changed' if environment.git_dirty else ''}; "
+        f"prompt lengths {lengths}"
     )
     ahead = _not_interleaved(study.records)
     text += f"; not interleaved: {ahead}" if ahead else "; repeats interleave the approaches"
-    complete = environment.git_commit and not environment.git_dirty and environment.packages and not ahead
-    return ("yes" if complete else "partly"), text
+    needed = ["packages", "git_commit", "python", "cpu", *(["gpu", "driver"] if environment.device == "cuda" else [])]
+    if absent := [name for name in needed if not getattr(environment, name)]:
+        return "no", f"{text}; not recorded: {', '.join(absent)}"
+    return ("partly" if environment.git_dirty or ahead else "yes"), text
 
 
 def _not_interleaved(records: Sequence[RunRecord]) -> str:
@@ -192,13 +206,27 @@ def _timing(study: StudyFiles) -> RuleCheck:
     null = study.instrument[study.instrument["approach"] == "null"]
     if null.empty:
         return "partly", f"{text}; the instrument's own price was not measured"
-    return "yes", f"{text}; the instrument costs {null['token_gap_us'].iloc[0]:.3g} us a token"
+    prices_us = null[["first_token_us", "token_gap_us"]].iloc[0].to_numpy(float)
+    smallest_us = 1e3 * study.cells[["ttft_mean_ms", "itl_token_gap_mean_ms"]].min().to_numpy(float)
+    timed = ~np.isnan(smallest_us)  # a study of first tokens has no gaps
+    shares = prices_us[timed] / smallest_us[timed]
+    compared = ", ".join(f"{share:.2%}" for share in shares) or "no share"
+    text = (
+        f"{text}; the instrument takes {prices_us[0]:.3g} us for a first token and {prices_us[1]:.3g} us for a later one, "
+        f"{compared} of the smallest mean of a cell"
+    )
+    # A price of zero was not measured; one that is not a number is under no bound.
+    possible = len(shares) and np.all((shares > 0) & (shares <= _INSTRUMENT_SHARE))
+    return ("yes" if possible else "no"), text
 
 
 def _bounds(study: StudyFiles) -> RuleCheck:
     shown = study.cells[study.cells["status"].isin(RAN)]
     with_floor = int(shown["ttft_share_of_floor"].notna().sum())
     text = f"{with_floor} of {len(shown)} cells show the share of the floor from measured ceilings"
+    highest = shown[["ttft_share_of_floor", "itl_share_of_floor"]].max().max()
+    if highest > 1:
+        return "no", f"{text}; one is {highest:.1%}, so that its floor is no bound"
     if with_floor and study.ceilings.weights_fit_in_cache:
         return "partly", f"{text}; the weights fit in the cache, so that only operations bound it"
     return _all_or_some(with_floor, len(shown)), text
@@ -206,8 +234,9 @@ def _bounds(study: StudyFiles) -> RuleCheck:
 
 def _plots(study: StudyFiles) -> RuleCheck:
     present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
-    text = f"figures that show every sample: {', '.join(present) or 'none'}; raw samples are kept"
-    return _all_or_some(len(present), len(_DISTRIBUTION_FIGURES)), text
+    requests = int(study.cells["n_requests"].sum())
+    text = f"figures that show every sample: {', '.join(present) or 'none'}; they show {requests} requests"
+    return _all_or_some(len(present) if requests else 0, len(_DISTRIBUTION_FIGURES)), text
 
 
 RULES: tuple[tuple[str, Callable[[StudyFiles], RuleCheck]], ...] = (

@@ -7,9 +7,19 @@ import subprocess
 from pathlib import Path
 
 
+def history_problem(root: Path) -> str:
+    """Why a commit may not be found here though it exists, or ""."""
+    if not _git(root, "rev-list", "--all", "--max-count=1", "--", "."):
+        return "no git history of this project to look in"
+    if (_git(root, "rev-parse", "--is-shallow-repository") or b"").strip() == b"true":
+        return "this clone lacks earlier commits: run git fetch --unshallow"
+    return ""
+
+
 def commit_with(root: Path, path: str, sha256: str) -> str | None:
     """The latest commit, of any branch, whose `path` has that SHA-256; None where there is none, or no git."""
-    for commit in (_git(root, "rev-list", "--all", "--", path) or b"").decode().split():
+    # The full history: else git leaves out a merged branch that had the file for a while.
+    for commit in (_git(root, "rev-list", "--all", "--full-history", "--", path) or b"").decode().split():
         # These are the commits that changed the file: what one of them took away, its parent still has.
         for holder in (commit, f"{commit}^"):
             content = _git(root, "show", f"{holder}:./{path}")

@@ -35,8 +35,11 @@ class Trace(Record, frozen=True, kw_only=True):
 def write_trace(snakemake: Any, target: Path, started_at: float) -> None:
     """Write the trace of the job that `snakemake` describes, once its outputs are complete."""
     sources = [str(path) for path in snakemake.input.get("sources", [])]
-    script = Path(sys.modules["__main__"].__file__ or "")  # Snakemake sets it to the rule's own script
-    code = [*sources, *([str(_relative(script))] if script.is_file() else [])]
+    script = Path(sys.modules["__main__"].__file__ or "").resolve()  # Snakemake sets it to the rule's own script
+    project = script.parent.parent
+    # The rules give a job its inputs, params and environment.
+    workflow = [script, project / "Snakefile", *project.glob("rules/*.smk")]
+    code = [*sources, *(_relative(path) for path in workflow if path.is_file())]
     write_json(
         target,
         Trace(
@@ -104,6 +107,6 @@ def _manifest_entries(folder: Path) -> list[tuple[str, str]] | None:
 
 def _relative(path: Path) -> Path:
     try:
-        return path.resolve().relative_to(Path.cwd())
+        return path.relative_to(Path.cwd())
     except ValueError:
         return path

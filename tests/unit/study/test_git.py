@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.study.git import commit_with
+from firsttoken.study.git import commit_with, history_problem
 
 
 def sha256(text: str) -> str:
@@ -52,6 +52,30 @@ def test_a_file_that_was_moved_away_is_found_where_it_was(repository: Repository
     last = repository.commit("one")
     repository.commit(None)
     assert commit_with(repository.root, "code.py", sha256("one")) == last
+
+
+def test_a_file_of_a_side_branch_that_was_merged_without_it_is_found(repository: Repository) -> None:
+    """Seen failing: git leaves out a branch that ends as the other one was, and with it scripts/convert_study.py."""
+    (repository.root / "README").write_text("main")
+    repository.git("add", "README")
+    repository.git("commit", "-q", "-m", "first")
+    main = repository.git("branch", "--show-current")
+    repository.git("checkout", "-q", "-b", "side")
+    written = repository.commit("one")
+    repository.commit(None)
+    repository.git("checkout", "-q", main)
+    repository.git("merge", "-q", "--no-ff", "-m", "merge", "side")
+    repository.git("branch", "-d", "side")
+    assert commit_with(repository.root, "code.py", sha256("one")) == written
+
+
+def test_what_a_search_cannot_see_is_told(repository: Repository, tmp_path: Path) -> None:
+    assert history_problem(repository.root) == "no git history of this project to look in"
+    repository.commit("one")
+    repository.commit("two")
+    assert history_problem(repository.root) == ""
+    repository.git("clone", "-q", "--depth", "1", f"file://{repository.root}", "shallow")
+    assert "git fetch --unshallow" in history_problem(repository.root / "shallow")
 
 
 def test_bytes_that_nobody_committed_are_not_found(repository: Repository) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from firsttoken import files
 from firsttoken.pooled_runs import SCHEMA_VERSION, raw_digests
-from firsttoken.study.provenance import Provenance, read_provenance, ship, verify
+from firsttoken.study.provenance import Provenance, read_provenance
+from firsttoken.study.shipping import listed_hashes, ship
 from firsttoken.study.trace import Trace, digests
+from firsttoken.study.verification import verify
 from fixtures_samples import Known, analyse, make_study
 
 MANIFEST = "results/models/tiny-1.json"
@@ -81,6 +84,48 @@ def test_a_changed_byte_of_a_shipped_file_is_named(root: Path, name: str) -> Non
     recorded = MANIFEST if name == "model.json" else f"results/demo/{name}"
     changed = verify(target / "provenance.json", root).changed
     assert f"result {recorded}: its bytes have changed" in changed
+
+
+README = "results/reference/README.md"
+
+
+def test_shipping_lists_the_hash_of_the_provenance_and_leaves_the_prose(root: Path) -> None:
+    other = f"| `other` | `{'0' * 64}` |"
+    text = f"# Results\n\n| study | SHA-256 of `provenance.json` |\n|---|---|\n{other}\n\nProse, with `demo`.\n"
+    files.write_text(README, text)
+    target = shipped(root)
+    row = f"| `demo` | `{files.sha256_file(target / 'provenance.json')}` |\n"
+    assert Path(README).read_text(encoding="utf-8") == text.replace(other, row + other)
+    Path(README).write_text(text.replace(other, f"| `demo` | `{'1' * 64}` |\n{other}"), encoding="utf-8")
+    assert "provenance.json: its SHA-256 is " in verify(target / "provenance.json", root).changed[0]
+    (root / "gone").rename(root / "results/demo")
+    ship(root / "results/demo", target, root)
+    assert Path(README).read_text(encoding="utf-8") == text.replace(other, row + other)
+
+
+def test_a_hash_rewritten_in_a_shipped_provenance_is_seen(root: Path) -> None:
+    path = shipped(root) / "provenance.json"
+    table = path.parent / "experiments" / "ipc.csv"
+    table.write_text("a forged table", encoding="utf-8")
+    forged = Trace(rule="x", wildcards={}, params={}, code={}, inputs={}, outputs={}, started_at=1.0, seconds=1.0)
+    provenance = read_provenance(path)
+    files.write_json(path, msgspec.structs.replace(provenance, jobs=(*provenance.jobs, forged)))
+    verdict = verify(path, root)
+    assert not verdict.sound
+    assert verdict.changed == (
+        f"{path}: its SHA-256 is {verdict.sha256}, but {README} has "
+        f"{listed_hashes(root / README)['demo']}; it was edited: restore it, or ship the study again",
+    )
+
+
+def test_a_shipped_study_that_the_list_does_not_name_fails(root: Path) -> None:
+    path = shipped(root) / "provenance.json"
+    Path(README).write_text("# Results\n", encoding="utf-8")
+    verdict = verify(path, root)
+    assert verdict.missing == (f"{path}: its SHA-256 is not in {README}; ship the study again",)
+    assert not verdict.sound
+    Path(README).unlink()
+    assert verify(path, root).missing == verdict.missing
 
 
 def test_a_raw_file_that_records_do_not_know_is_missing(root: Path) -> None:
