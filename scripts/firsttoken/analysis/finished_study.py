@@ -27,6 +27,19 @@ class FinishedStudy(NamedTuple):
     requests: Requests
     processes: ProcessTable
 
+    @property
+    def name(self) -> str:
+        """The folder below results/; the config's `study` is the same on every host."""
+        return "/".join(self.folder.parts[-2 if self.folder.parent.name == "reference" else -1 :])
+
+    @property
+    def host(self) -> str:
+        """The UUID of the GPU. A CPU has no number of its own: machines that agree in all of this count as one."""
+        machine = self.environment
+        if machine.gpu:
+            return machine.gpu.uuid
+        return f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes} bytes of memory, {machine.os}"
+
 
 def read_study(folder: Path, bounds: Path | str) -> FinishedStudy:
     """Read results/{study}/ or results/reference/{study}/. `bounds` is config/equality_bounds.csv."""
