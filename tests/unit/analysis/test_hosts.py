@@ -115,6 +115,8 @@ def test_p99_is_that_of_each_host_and_never_pooled(folders: list[Path], three: C
     row = hosts[(hosts["approach"] == "baseline") & (hosts["prompt_length"] == 10) & (hosts["study"] == "b")].iloc[0]
     for column in ("ttft_p99_ms", "ttft_p99_low_ms", "ttft_p99_high_ms"):
         assert row[column] == pytest.approx(own[column])
+    over_lengths = hosts[hosts["prompt_length"] == 0]
+    assert over_lengths["ttft_p99_ms"].notna().any() and over_lengths["ttft_p99_low_ms"].isna().all()
     assert not [column for column in table.columns if "p99" in column]
     assert "P99 is per host" in text
 
