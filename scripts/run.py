@@ -140,7 +140,7 @@ def compare(a: str, b: str, rest: list[str]) -> int:
 
     Raises ValueError where one of them is not there.
     """
-    check_finished({"compare: A": a, "compare: B": b})
+    check_finished([("compare: A", a), ("compare: B", b)])
     folder = f"results/compare/{a}_vs_{b}"
     rules = ["--allowed-rules", "compare_studies", "render_comparison", "gate_regression"]
     targets = [f"{folder}/comparison.html", f"{folder}/no_regression"]
@@ -155,7 +155,7 @@ def compare(a: str, b: str, rest: list[str]) -> int:
 def combine(studies: list[str], rest: list[str]) -> int:
     """Combine finished studies of one config, each from another host. Raises ValueError where one is not there."""
     studies = sorted(studies)
-    check_finished({f"combine: STUDIES[{place}]": study for place, study in enumerate(studies)})
+    check_finished([("combine: STUDIES", study) for study in studies])
     name = "+".join(studies).replace("/", "-")
     if len(name) > 100:  # a file name has at most 255 bytes
         name = f"{name[:80]}+{hashlib.sha256(name.encode()).hexdigest()[:12]}"
@@ -169,10 +169,10 @@ def combine(studies: list[str], rest: list[str]) -> int:
     return status
 
 
-def check_finished(asked: dict[str, str]) -> None:
-    """Raise ValueError that names the argument whose study is not there."""
+def check_finished(asked: list[tuple[str, str]]) -> None:
+    """Of pairs of an argument's name and a study: raise ValueError that names the study that is not there."""
     finished = finished_studies(ROOT / "results")
-    for argument, study in asked.items():
+    for argument, study in asked:
         if study not in finished:
             known = ", ".join(finished) or "none"
             raise ValueError(f"{argument}={study!r} is no finished study; found in results/: {known}")
