@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare ship test lint gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run summary report verify compare combine ship test lint gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be
 
 compare: $(VENV)/.installed  ## two finished studies: make compare A=base B=changed
 	$(PY) scripts/run.py --compare '$(A)' '$(B)' $(ARGS)
+
+combine: $(VENV)/.installed  ## finished studies of one config from several hosts: make combine STUDIES="a b c"
+	@$(PY) scripts/run.py --combine $(STUDIES) $(ARGS)
 
 report: $(VENV)/.installed  ## the report of a finished or shipped study again: make report STUDY=results/reference/NAME
 	$(PY) scripts/run.py --report-only '$(STUDY)'

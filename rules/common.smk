@@ -266,6 +266,12 @@ def compare_threshold(wildcards):
     return 0.05
 
 
+def combined_studies(wildcards):
+    """The provenance of each study of a combination: it is written when the study is complete."""
+    listed = Path(f"results/combine/{wildcards.combination}/studies.txt")
+    return [f"results/{name}/provenance.json" for name in listed.read_text().split()]
+
+
 def figure_caption(wildcards):
     """A figure's caption, for its page and the report. As a parameter, so that an edit draws this figure alone."""
     return (ROOT / "report" / "captions" / f"{wildcards.figure}.rst").read_text()

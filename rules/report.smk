@@ -1,7 +1,8 @@
 """What a reader opens: figures, pages of tables and approaches, the first page, the provenance.
 
 Needs: the tables and samples of analyse.smk, the records of measure.smk, report/.
-Makes: results/{study}/figures/*, approaches/*.html, pages/*.html, provenance.json; the lists of targets.
+Makes: results/{study}/figures/*, approaches/*.html, pages/*.html, provenance.json; results/combine/{combination}/; the
+lists of targets.
 """
 
 FIGURES = {  # figure -> its category and title in the report
@@ -198,6 +199,29 @@ rule render_comparison:
         "Rendering the comparison of {wildcards.b} with {wildcards.a}"
     script:
         "../scripts/render_comparison.py"
+
+
+# Of finished studies, which `make combine` lists in studies.txt: their names together may be too long for a folder.
+rule combine_studies:
+    input:
+        studies="results/combine/{combination}/studies.txt",
+        provenances=combined_studies,
+        bounds="config/equality_bounds.csv",
+        assets=ASSETS,
+        sources=sources("analysis/hosts.py", "report/table_page.py"),
+    output:
+        hosts="results/combine/{combination}/hosts.csv",
+        table="results/combine/{combination}/combined.csv",
+        words="results/combine/{combination}/combined.txt",
+        page="results/combine/{combination}/combined.html",
+    log:
+        "results/combine/{combination}/combine_studies.log",
+    conda:
+        "../envs/base.yaml"
+    message:
+        "Combining the studies in {input.studies}"
+    script:
+        "../scripts/combine_studies.py"
 
 
 rule write_provenance:

@@ -8,6 +8,7 @@ The report is made also when a gate has failed, since then it is needed most; th
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from firsttoken.files import sha256_file
+from firsttoken.files import sha256_file, write_text
 from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
 from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
@@ -41,6 +42,7 @@ def main() -> int:
     parser.add_argument("--report", type=Path, help="where the report goes; results/{study}/report.html if not given")
     parser.add_argument("--report-only", type=Path, metavar="FOLDER", help="a finished study: only make its report")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two finished studies: judge B against A")
+    parser.add_argument("--combine", nargs="+", metavar="STUDY", help="finished studies of one config, one a host")
     options, rest = parser.parse_known_args()
     try:
         if options.report_only:
@@ -49,6 +51,8 @@ def main() -> int:
         if options.compare:
             a, b = options.compare
             return compare(a, b, rest)
+        if options.combine:
+            return combine(options.combine, rest)
         return run_study(options.config, options.report, rest)
     except ValueError as error:
         print(f"firsttoken: {error}", file=sys.stderr)
@@ -136,11 +140,7 @@ def compare(a: str, b: str, rest: list[str]) -> int:
 
     Raises ValueError where one of them is not there.
     """
-    finished = finished_studies(ROOT / "results")
-    for side, study in (("A", a), ("B", b)):
-        if study not in finished:
-            known = ", ".join(finished) or "none"
-            raise ValueError(f"compare: {side}={study!r} is no finished study; found in results/: {known}")
+    check_finished([("compare: A", a), ("compare: B", b)])
     folder = f"results/compare/{a}_vs_{b}"
     rules = ["--allowed-rules", "compare_studies", "render_comparison", "gate_regression"]
     targets = [f"{folder}/comparison.html", f"{folder}/no_regression"]
@@ -150,6 +150,32 @@ def compare(a: str, b: str, rest: list[str]) -> int:
         print(f"{b} compared with {a}: {json.loads(verdict.read_text(encoding='utf-8'))['verdict']}")
         print(f"Comparison: {folder}/comparison.html")
     return status
+
+
+def combine(studies: list[str], rest: list[str]) -> int:
+    """Combine finished studies of one config, each from another host. Raises ValueError where one is not there."""
+    studies = sorted(studies)
+    check_finished([("combine: STUDIES", study) for study in studies])
+    name = "+".join(studies).replace("/", "-")
+    if len(name) > 100:  # a file name has at most 255 bytes
+        name = f"{name[:80]}+{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    folder = f"results/combine/{name}"
+    write_text(ROOT / folder / "studies.txt", "\n".join(studies) + "\n")
+    rules = ["--allowed-rules", "combine_studies"]
+    status = run([*SNAKEMAKE[:3], f"{folder}/combined.html", *SNAKEMAKE[3:], *rules, *rest])
+    if status == 0:
+        print((ROOT / folder / "combined.txt").read_text(encoding="utf-8"))
+        print(f"Combination: {folder}/combined.html")
+    return status
+
+
+def check_finished(asked: list[tuple[str, str]]) -> None:
+    """Of pairs of an argument's name and a study: raise ValueError that names the study that is not there."""
+    finished = finished_studies(ROOT / "results")
+    for argument, study in asked:
+        if study not in finished:
+            known = ", ".join(finished) or "none"
+            raise ValueError(f"{argument}={study!r} is no finished study; found in results/: {known}")
 
 
 def study_name(config: Path | None) -> str:

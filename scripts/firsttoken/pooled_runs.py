@@ -29,7 +29,7 @@ RECORDS_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind 
 RAN = ("measured", "emulated")
 INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 # What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
-_SAME_CODE = ("code_sha256", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead")
+SAME_CODE = ("code_sha256", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead")
 _VERSION_KEY = b"firsttoken.schema_version"
 Path_ = Path | str
 T = TypeVar("T", bound=Record)
@@ -143,7 +143,7 @@ def check_poolable(records: Sequence[RunRecord]) -> None:
     problems = [_differing(ran, "the study", what) for what in ("fingerprint", "model_hash", "device", "dtype")]
     for approach in sorted({record.approach for record in ran}):
         repeats = [record for record in ran if record.approach == approach]
-        problems += [_differing(repeats, approach, what) for what in _SAME_CODE]
+        problems += [_differing(repeats, approach, what) for what in SAME_CODE]
     found = [problem for problem in problems if problem]
     if found:
         raise ValueError(f"repeats cannot be pooled: {'; '.join(found)}; run the differing ones again")

@@ -146,6 +146,32 @@ def test_two_processes_are_too_few_to_compare_and_the_evidence_stays(project: Pr
     assert not (folder / "no_regression").exists()
 
 
+def test_studies_of_three_gpus_are_combined_and_of_one_gpu_refused(project: Project) -> None:
+    studies = ["reference/shipped", "here", "a-study-with-a-long-name-" * 4]
+    for place, study in enumerate([*studies, "again"]):
+        copy = project.folder / "results" / study
+        shutil.copytree(project.folder / "results/tiny", copy, copy_function=shutil.copy2)
+        environment = json.loads((copy / "environment.json").read_text(encoding="utf-8"))
+        uuid = f"GPU-{min(place, 2)}"
+        environment["gpu"] = {"name": "NVIDIA H200", "uuid": uuid, "memory_bytes": 1, "compute_capability": "9.0"}
+        (copy / "environment.json").write_text(json.dumps(environment), encoding="utf-8")
+    done = script(project, "scripts/run.py", "--combine", *studies)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "3 hosts (NVIDIA H200): a-study-with" in done.stdout and "its factor is 4.3 for 3 hosts" in done.stdout
+    folder = project.folder / done.stdout.strip().rpartition("Combination: ")[2].removesuffix("/combined.html")
+    assert len(folder.name) <= 100
+    with (folder / "combined.csv").open(encoding="utf-8") as stream:
+        row = next(row for row in csv.DictReader(stream) if row["approach"] == "baseline")
+    assert row["n_hosts"] == "3" and float(row["ttft_mean_low_ms"]) == pytest.approx(float(row["ttft_mean_ms"]))
+    page = (folder / "combined.html").read_text(encoding="utf-8")
+    assert page.count("<table") == 2 and "reference/shipped (GPU-0)" in page
+    refused = script(project, "scripts/run.py", "--combine", "again", studies[2])
+    assert refused.returncode == 1
+    assert f"results/{studies[2]} and results/again were measured on the same GPU (GPU-2)" in refused.stderr
+    missing = script(project, "scripts/run.py", "--combine", "here", "nowhere")
+    assert missing.returncode == 1 and "'nowhere' is no finished study; found in results/: again, " in missing.stderr
+
+
 def test_an_approach_that_fails_fails_the_study_last_and_leaves_its_evidence(project: Project) -> None:
     project.append(
         "scripts/firsttoken/approaches/jit_only.py",

@@ -13,18 +13,14 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 import numpy as np
 import pandas as pd
-import yaml
 
 from firsttoken import files
-from firsttoken.analysis.approach_results import approach_results, shown_statistics
-from firsttoken.analysis.equivalence import judge_study
+from firsttoken.analysis.finished_study import read_study
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.requests import process_statistics, read_requests
 from firsttoken.analysis.schemas import TABLES, with_interval, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate, Floats, welch_ratio
 from firsttoken.plan import Record
-from firsttoken.pooled_runs import RAN, read_records
-from firsttoken.results import Environment
+from firsttoken.pooled_runs import RAN
 
 METHOD = (
     "Ratio b / a, Welch's interval on logarithms of per-process values. Faster and slower: 95 % for each comparison. "
@@ -87,16 +83,11 @@ class Side(NamedTuple):
     processes: ProcessTable
 
 
-def _read_side(study: Path, bounds: Path | str) -> Side:
-    """Everything from the files that ship."""
-    records = read_records(study / "records.parquet")
-    config_file = study / "config.yaml"
-    config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}) if config_file.exists() else {}
-    environment = files.read_json(study / "environment.json", Environment)
-    workload = config.get("workload", {})
-    sampling = workload.get("sampling", "greedy")
-    models = sorted({record.model_hash for record in records if record.model_hash})
-    dtypes = sorted({record.dtype for record in records if record.status in RAN})
+def _read_side(folder: Path, bounds: Path | str) -> Side:
+    study = read_study(folder, bounds)
+    environment, workload = study.environment, study.config.get("workload", {})
+    models = sorted({record.model_hash for record in study.records if record.model_hash})
+    dtypes = sorted({record.dtype for record in study.records if record.status in RAN})
     facts = {
         "model": ", ".join(models) or "unknown",
         "dtype": ", ".join(dtypes) or "unknown",
@@ -105,15 +96,9 @@ def _read_side(study: Path, bounds: Path | str) -> Side:
         "driver": environment.driver or "none",
         "processor": "any" if environment.gpu else environment.cpu,  # the model runs on it only where there is no GPU
         "new_tokens": str(workload.get("new_tokens", "unknown")),
-        "sampling": msgspec.json.encode(sampling).decode(),
+        "sampling": msgspec.json.encode(workload.get("sampling", "greedy")).decode(),
     }
-    positions = study / "tables" / "equality_positions.csv"
-    method = "greedy" if sampling == "greedy" else "sample"
-    equivalence = judge_study(positions, records, bounds, records[0].dtype, method)
-    results = approach_results(records, equivalence, config.get("approaches", []))
-    statistics = process_statistics(read_requests(study / "samples.parquet"))
-    statuses: dict[str, str] = {result.name: result.status for result in results}
-    return Side(facts, statuses, ProcessTable(shown_statistics(statistics, results)))
+    return Side(facts, {result.name: result.status for result in study.results}, study.processes)
 
 
 class Cell(NamedTuple):

@@ -55,6 +55,14 @@ def _summary() -> Columns:
     return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE)}
 
 
+def _combined() -> Columns:
+    columns = {"approach": text(), "status": text()}  # of all hosts, where they differ
+    columns |= each(count(), "prompt_length", "n_hosts")  # prompt_length 0: mean over prompt lengths
+    for name, unit in (("ttft_mean", "_ms"), ("itl_request_mean", "_ms"), ("speedup_ttft", ""), ("speedup_itl", "")):
+        columns |= _with_interval(f"{name}{unit}") | {f"{name}_spread_percent": number(0)}
+    return columns | {"reason": text()}
+
+
 TABLES: dict[str, Columns] = {
     "latency_by_length": _latency_by_length(),
     "summary": _summary(),
@@ -138,6 +146,16 @@ TABLES: dict[str, Columns] = {
         "verdict": text(*VERDICTS_COMPARE),
         "reason": text(),
     },
+    # A row an approach, prompt length and host; intervals over the processes of the host.
+    "hosts": {
+        "approach": text(),
+        "status": text(*STATUSES),
+        "prompt_length": count(),  # 0: mean over prompt lengths
+        **each(text(), "study", "host"),
+        "n_processes": count(),
+        **_with_interval("ttft_mean_ms", "ttft_p99_ms", "itl_request_mean_ms", "speedup_ttft", "speedup_itl"),
+    },
+    "combined": _combined(),  # over hosts
     "checklist": {"rule": count(), "asks": text(), "met": text("yes", "partly", "no"), "evidence": text()},
 }
 

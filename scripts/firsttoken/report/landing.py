@@ -46,7 +46,7 @@ def write_landing(
     rows = read_rows(summary)
     parts = [
         _warning(rows, machine),
-        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, documents.read_answer(answer))),
+        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, [_host(machine), *documents.read_answer(answer)])),
         _list_table(rows),
         *_reasons(rows),
         _claims(pd.read_csv(claims)),
@@ -73,6 +73,11 @@ def _warning(rows: Sequence[Row], environment: Environment) -> str:
             "These numbers test the pipeline and say nothing about CUDA graphs."
         )
     return f".. container:: warning\n\n   {escape(said.strip())}"
+
+
+def _host(environment: Environment) -> str:
+    device = environment.gpu.name if environment.gpu else f"{environment.cpu}, without a GPU"
+    return f"This machine, these minutes: one host ({device}), measured on {environment.recorded_at[:10]}."
 
 
 def _list_table(rows: Sequence[Row]) -> str:

@@ -20,17 +20,18 @@ from firsttoken.report import documents, formatting
 Row = Mapping[str, Any]
 BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
 FRONT = ("verdict",)  # right after the first column
-LAST = ("sentence", "source", "id", "reason")
+LAST = ("sentence", "source", "id", "reason", "host")
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
-LONG, VERY_LONG = 40, 150  # characters; a longer cell gets a minimum width
+LONG, VERY_LONG = 39, 150  # characters; a longer cell, the UUID of a GPU for one, gets a minimum width
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
     name: name.upper() for name in ("p90", "p95", "p99")
 }
-UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB"}
+UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB", "_percent": "%"}
 TITLES = {
     "n": "Samples",
     "processes": "Processes each",
     "n_processes": "Fresh processes",
+    "n_hosts": "Hosts",
     "n_tainted": "Tainted requests",
     "itl_request_mean_ms": "Request mean ITL, ms",
     "itl_request_mean_mean_ms": "Request mean ITL, ms",
@@ -79,25 +80,38 @@ def read_rows(csv: Path) -> list[dict[str, Any]]:
     return _rows(pd.read_csv(csv))
 
 
-def render_table(csv: Path, out_html: Path, title: str, *, assets: Path, description: str = "") -> None:
-    """Write `csv` as a sortable page. A value, its interval and its note share a cell; a button saves the CSV."""
-    data = pd.read_csv(csv)
-    data = data.drop(columns="title", errors="ignore")  # of an approach, whose name is in the row
+def render_table(
+    csv: Path,
+    out_html: Path,
+    title: str,
+    *,
+    assets: Path,
+    description: str = "",
+    below: Sequence[tuple[str, Path]] = (),
+) -> None:
+    """Write `csv` as a sortable page, with more tables `below` their headings. A value, its interval and its note share
+    a cell; a button saves the CSV."""
     body = [f"<h1>{escape(title)}</h1>"]
     if description:
         body.append(f"<p>{escape(description)}</p>")
-    if data.empty:
-        body.append("<p>This table has no rows in this study.</p>")
-    else:
-        empty = [column for column in _columns(data) if data[column.name].isna().all()]
-        shown = data.drop(columns=[name for column in empty for name in column.names])
-        body.append(html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8")))
-        named = [_title(column.name) for column in empty if column.name not in LAST]
-        if named:
-            body.append(f"<p>Without a value in this study: {escape('; '.join(named))}.</p>")
+    body += _section(csv)
+    for heading, more in below:
+        body += [f"<h2>{escape(heading)}</h2>", *_section(more)]
     documents.write_document(
         out_html, assets=assets, title=title, description=description or title, body="\n".join(body)
     )
+
+
+def _section(csv: Path) -> list[str]:
+    data = pd.read_csv(csv)
+    data = data.drop(columns="title", errors="ignore")  # of an approach, whose name is in the row
+    if data.empty:
+        return ["<p>This table has no rows in this study.</p>"]
+    empty = [column for column in _columns(data) if data[column.name].isna().all()]
+    shown = data.drop(columns=[name for column in empty for name in column.names])
+    named = [_title(column.name) for column in empty if column.name not in LAST]
+    missing = [f"<p>Without a value in this study: {escape('; '.join(named))}.</p>"] if named else []
+    return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8")), *missing]
 
 
 def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -27,7 +27,9 @@ def landing(folder: Path, statuses: dict[str, str]) -> str:
 
 def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
     html = landing(tmp_path, EMBEDDED)
-    assert html.index("No GPU was used") < html.index("The winner is `it`*.")
+    assert (
+        html.index("No GPU was used") < html.index("This machine, these minutes") < html.index("The winner is `it`*.")
+    )
     assert html.index("The winner is") < html.index("<table")
     assert "<strong>tensorrt_llm</strong> unavailable: the reason why tensorrt_llm is unavailable" in html
     assert "(host)" in html and "1 thread for" not in html
@@ -39,7 +41,7 @@ def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
 def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
     html = landing(tmp_path, dict(ON_A_GPU))
     assert "warning" not in html and "mulated" not in html
-    assert "NVIDIA H200" in html
+    assert "This machine, these minutes: one host (NVIDIA H200), measured on 2026-" in html
 
 
 def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:

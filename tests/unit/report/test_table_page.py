@@ -56,6 +56,20 @@ def test_the_status_stands_in_the_first_cell_of_its_row(tmp_path: Path) -> None:
     assert all(("emulated" in row) == ("cuda" in row) for row in rows)
 
 
+def test_a_page_may_have_a_second_table_with_a_download_of_its_own(tmp_path: Path) -> None:
+    first, second = tmp_path / "combined.csv", tmp_path / "hosts.csv"
+    first.write_text("approach,prompt_length,ttft_mean_spread_percent\na,0,3.21\n")
+    second.write_text("approach,host\na,GPU-1\n")
+    render_table(first, tmp_path / "t.html", "Two", assets=ASSETS, below=[("Each <host>", second)])
+    html = (tmp_path / "t.html").read_text()
+    assert (
+        html.index("Download combined.csv")
+        < html.index("<h2>Each &lt;host&gt;</h2>")
+        < html.index("Download hosts.csv")
+    )
+    assert "TTFT mean spread, %" in html and ">all<" in html
+
+
 def test_an_empty_table_says_so(tmp_path: Path) -> None:
     (tmp_path / "e.csv").write_text("approach,value\n")
     render_table(tmp_path / "e.csv", tmp_path / "e.html", "Empty", assets=ASSETS)
