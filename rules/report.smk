@@ -29,7 +29,8 @@ TABLES = {  # table -> its category and title in the report
     "checklist": ("Summary", "Twelve rules of honest benchmarking"),
     "latency_by_length": ("Latency", "Every statistic by prompt length"),
     "instrument": ("Latency", "The price of measuring"),
-    "ipc": ("Latency", "The price of two processes"),
+    "ipc": ("Latency", "The price of the socket"),
+    "clients": ("Latency", "Clients that share one model, or have copies"),
     "effects": (
         "Claims",
         "Effects of graphs, JIT, late reading and the second process",
