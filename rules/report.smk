@@ -155,6 +155,10 @@ rule render_approach_page:
 rule render_table:
     input:
         table=lambda wildcards: RECORDS.get(wildcards.table, table(wildcards.table)),
+        # Its table has no column of statuses.
+        environment=lambda wildcards: (
+            RECORDS["environment"] if wildcards.table == "clients" else []
+        ),
         assets=ASSETS,
         sources=sources("report/table_page.py", "report/record_page.py"),
     output:

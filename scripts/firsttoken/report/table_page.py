@@ -15,7 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from firsttoken import files
 from firsttoken.report import documents, formatting
+from firsttoken.results import Environment
 
 Row = Mapping[str, Any]
 BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
@@ -98,6 +100,13 @@ def render_table(csv: Path, out_html: Path, title: str, *, assets: Path, descrip
     documents.write_document(
         out_html, assets=assets, title=title, description=description or title, body="\n".join(body)
     )
+
+
+def emulation_note(environment: Path) -> str:
+    """What stands over an experiment on graph approaches, by the study's environment.json; "" where it ran on a GPU."""
+    if files.read_json(environment, Environment).device == "cuda":
+        return ""
+    return "Emulated: no CUDA device, each graph replay was the same step run eagerly. This is no evidence about a GPU."
 
 
 def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
