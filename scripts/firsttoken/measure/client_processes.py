@@ -1,7 +1,7 @@
 """Client processes that send their requests at the same time, each a fresh process of this module.
 
 Protocol, a line each: a `ClientTask` to the client's stdin, a `ClientReply` back when it is warm; then, as often as it
-is asked, a number of requests to its stdin and a `ClientReply` back. It ends when its stdin ends.
+is asked, a number of requests to its stdin and a `ClientReply` back.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from subprocess import PIPE, Popen, TimeoutExpired
+from subprocess import PIPE, Popen
 from typing import Any, Self
 
 import msgspec
@@ -20,7 +20,7 @@ from firsttoken.approaches.base import Approach, approach_class
 from firsttoken.collector import garbage_collector_off
 from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.plan import Plan, Record
-from firsttoken.process import STOP_GRACE_S, end_with, package_environment
+from firsttoken.process import end_with, package_environment
 
 
 class ClientTask(Record, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class ClientProcesses:
                 _tell(process, msgspec.json.encode(task))
             self._hear(self._processes)
         except BaseException:
-            self._close(kill=True)
+            self.__exit__()
             raise
 
     def run(self, count: int, requests: int) -> list[ClientReply]:
@@ -97,23 +97,11 @@ class ClientProcesses:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
-        self._close(kill=kind is not None)
-
-    def _close(self, kill: bool) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in self._processes:
-            if kill:
-                process.kill()
-            assert process.stdin is not None
-            with suppress(BrokenPipeError):
-                process.stdin.close()
+            process.kill()  # they hold nothing that outlives them, and their interpreters take seconds to end
         for process in self._processes:
-            try:
-                process.wait(STOP_GRACE_S)
-            except TimeoutExpired:
-                process.kill()
-            with process:
-                pass  # reaped, its pipe closed
+            process.communicate()  # reaped, its pipes closed
 
 
 def _tell(process: Popen[bytes], line: bytes) -> None:

@@ -7,6 +7,7 @@ includes the wait for the requests of others: in the generator's queue, or for t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -54,7 +55,8 @@ def measure_clients(
 ) -> list[ClientsRow]:
     """A row an arrangement, number of clients and round; all requests have the same prompt.
 
-    `free_bytes()` is the free memory of the device, None on a CPU: copies that do not fit are not started.
+    `free_bytes()` is the free memory of the device, None on a CPU. Copies that do not fit into it, or that would have
+    to share the cores of a CPU, are not started.
     """
     plan = msgspec.structs.replace(
         plan, prompt_lengths=(len(prompt),), new_tokens=TOKENS, max_context=len(prompt) + TOKENS
@@ -66,7 +68,7 @@ def measure_clients(
     with shared_class() as owner:
         before = free_bytes()
         owner.load(model_dir, plan)
-        fitting, why_no_more = copies_that_fit(before, free_bytes())
+        fitting, why_no_more = copies_that_fit(before, free_bytes(), plan.threads)
         say(f"clients: the generator is loaded; loading {fitting} copies")
         client = msgspec.structs.replace(copy, approach=SHARED, address=str(owner.address))
         with ClientProcesses([client] * max(CLIENTS)) as sharing, ClientProcesses([copy] * fitting) as copies:
@@ -79,14 +81,16 @@ def measure_clients(
     return rows
 
 
-def copies_that_fit(before: int | None, after: int | None) -> tuple[int, str]:
-    """How many copies to start beside the generator, and why no more; free device memory before and after its loading.
+def copies_that_fit(before: int | None, after: int | None, threads: int) -> tuple[int, str]:
+    """How many copies to start, and why no more; free device memory before and after the generator was loaded, bytes.
 
     A copy takes what the generator takes.
     """
     if before is None or after is None:
-        return max(CLIENTS), ""
-    each = before - after
+        cores = len(os.sched_getaffinity(0))
+        fitting = min(max(CLIENTS), max(1, cores // threads))
+        return fitting, f"{fitting} copies fit on the CPU: {cores} cores, each takes {threads}"
+    each = max(before - after, 1)
     fitting = min(max(CLIENTS), after // each)
     return fitting, (
         f"{fitting} copies fit beside the generator: each takes {each / GIB:.1f} GiB of device memory, "

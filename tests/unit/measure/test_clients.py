@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,8 @@ PLAN = Plan(prompt_lengths=(100, 10), new_tokens=9, max_context=109, dtype="floa
 
 @pytest.fixture
 def null(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Approaches that compute nothing, in two rounds."""
+    """Approaches that compute nothing, in two rounds, on four cores."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(4))
     for name, value in (("SHARED", "null_2p"), ("COPY", "null"), ("ROUNDS", 2)):
         monkeypatch.setattr(clients, name, value)
 
@@ -66,6 +68,13 @@ def test_copies_that_do_not_fit_are_not_started(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("null")
+def test_copies_do_not_share_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2))
+    reasons = {row.clients: row.reason for row in measure() if row.arrangement == "copies"}
+    assert reasons == {1: "", 2: "", 4: "2 copies fit on the CPU: 2 cores, each takes 1"}
+
+
+@pytest.mark.usefixtures("null")
 def test_copies_that_cannot_be_loaded_are_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clients, "COPY", "tensorrt_llm")
     reasons = {row.clients: row.reason for row in measure() if row.arrangement == "copies"}
@@ -100,10 +109,12 @@ def test_with_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch")
     monkeypatch.setattr(clients, "CLIENTS", (1, 2))
     monkeypatch.setattr(clients, "ROUNDS", 1)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1))
     folder = save_tiny_model("llama_gqa", tmp_path / "model")
     plan = msgspec.structs.replace(PLAN, jit_backend="torchscript")
     rows = measure_clients(folder, plan, prompt_ids(10), print, lambda: None)
-    assert [row.reason for row in rows] == [""] * 4
+    alone, copy, shared, no_copies = rows
+    assert (alone.reason, copy.reason, shared.reason) == ("", "", "")
+    assert [row.requests for row in rows] == [24, 24, 24, 0], no_copies.reason
     assert {row.approach for row in rows} == {"jit_cuda", "jit_cuda_1p_ahead"}
-    alone, _, shared, _ = rows
     assert (shared.ttft_mean_ms or 0) > (alone.ttft_mean_ms or 0), "the wait for the other client's request counts"
