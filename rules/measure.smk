@@ -12,11 +12,18 @@ POOL_MODULES = [
 ]
 EXPERIMENT_MODULES = {
     "ipc": ["measure/ipc.py", "approaches/null.py", "approaches/null_2p.py"],
+    "clients": [
+        "measure/clients.py",
+        "approaches/jit_cuda.py",
+        "approaches/jit_cuda_1p_ahead.py",
+        "inputs/prompts.py",
+    ],
     "pool_memory": POOL_MODULES,
     "pool_misses": POOL_MODULES,
 }
 EXPERIMENT_LENGTHS = {
     "ipc": [],  # it needs no model and no prompts
+    "clients": [min(WORKLOAD["prompt_lengths"])],
     "pool_memory": spread_lengths(4 * STUDY.config["graphs"]["pool_capacity"]),
     "pool_misses": spread_lengths(8),
 }

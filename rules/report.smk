@@ -30,7 +30,8 @@ TABLES = {  # table -> its category and title in the report
     "checklist": ("Summary", "Twelve rules of honest benchmarking"),
     "latency_by_length": ("Latency", "Every statistic by prompt length"),
     "instrument": ("Latency", "The price of measuring"),
-    "ipc": ("Latency", "The price of two processes"),
+    "ipc": ("Latency", "The price of the socket"),
+    "clients": ("Latency", "Clients that share one model, or have copies"),
     "effects": (
         "Claims",
         "Effects of graphs, JIT, late reading and the second process",
@@ -155,6 +156,10 @@ rule render_approach_page:
 rule render_table:
     input:
         table=lambda wildcards: RECORDS.get(wildcards.table, table(wildcards.table)),
+        # Its table has no column of statuses.
+        environment=lambda wildcards: (
+            RECORDS["environment"] if wildcards.table == "clients" else []
+        ),
         assets=ASSETS,
         sources=sources("report/table_page.py", "report/record_page.py"),
     output:

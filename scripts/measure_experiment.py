@@ -1,7 +1,8 @@
 """In: the model and the corpus; none for `ipc`. Out: the table of one experiment.
 
-`ipc`: the price of two processes. `pool_memory`: memory over many prompt lengths, with a rolling and an unbounded pool.
-`pool_misses`: TTFT at prompt lengths that were not captured beforehand, against captured ones.
+`ipc`: the price of the socket. `clients`: clients that share one model's queue, or have copies of the model.
+`pool_memory`: memory over many prompt lengths, with a rolling and an unbounded pool. `pool_misses`: TTFT at prompt
+lengths that were not captured beforehand, against captured ones.
 """
 
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import pandas as pd
 
 from firsttoken.device_job import HeldDevice, device_job
 from firsttoken.experiment_tables import write_experiment
+from firsttoken.hardware import device_memory
 from firsttoken.plan import Plan
 from firsttoken.study.job import snakemake
 
@@ -23,16 +25,22 @@ def experiment_rows(name: str, plan: Plan, inputs: Any, lengths: list[int], devi
         from firsttoken.measure.ipc import measure_ipc
 
         return measure_ipc(plan)
-    from firsttoken.approaches.jit_cuda import JitCuda
     from firsttoken.inputs.prompts import make_prompts
-    from firsttoken.measure.experiments import device_memory, measure_pool_memory, measure_pool_misses
 
-    model = Path(inputs.model)
+    model, uuid = Path(inputs.model), device.gpu.uuid if device.gpu else ""
     made = make_prompts(model, Path(inputs.corpus), lengths, 1, plan.seed)
     prompts = [prompt.token_ids for prompt in made.prompts]
+    if name == "clients":
+        from firsttoken.measure.clients import measure_clients
+
+        with device_memory(uuid, "free") as free_bytes:
+            return measure_clients(model, plan, prompts[0], device.log.info, free_bytes)
+    from firsttoken.approaches.jit_cuda import JitCuda
+    from firsttoken.measure.experiments import measure_pool_memory, measure_pool_misses
+
     if name == "pool_misses":
         return measure_pool_misses(JitCuda, model, plan, prompts, device.log.info)
-    with device_memory(device.gpu.uuid if device.gpu else "") as used_bytes:
+    with device_memory(uuid, "used") as used_bytes:
         return measure_pool_memory(JitCuda, model, plan, prompts, device.log.info, used_bytes)
 
 

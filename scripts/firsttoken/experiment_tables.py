@@ -21,6 +21,13 @@ EXPERIMENTS: dict[str, Columns] = {
         "n": count(),
         **each(number(0), "mean_us", "median_us", "p99_us"),
     },
+    "clients": {
+        "arrangement": text("shared_queue", "copies"),
+        "approach": text(),
+        **each(count(), "clients", "round", "requests"),
+        **each(number(0), "duration_s", "ttft_mean_ms", "ttft_median_ms"),
+        "reason": text(),
+    },
     "pool_memory": {
         "mode": text("rolling", "unbounded"),
         **each(count(), "step", "prompt_length"),

@@ -9,11 +9,11 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, Literal
 
 from firsttoken.results import Gpu
 
@@ -41,6 +41,17 @@ def nvml() -> Iterator[Any]:
         yield pynvml
     finally:
         pynvml.nvmlShutdown()
+
+
+@contextmanager
+def device_memory(uuid: str, kind: Literal["used", "free"]) -> Iterator[Callable[[], int | None]]:
+    """Gives a function that asks the driver for the bytes of that kind on that GPU; None for "" (a CPU)."""
+    with nvml() as driver:
+        if not uuid or driver is None:
+            yield lambda: None
+            return
+        handle = driver.nvmlDeviceGetHandleByUUID(uuid)
+        yield lambda: int(getattr(driver.nvmlDeviceGetMemoryInfo(handle), kind))
 
 
 def visible_gpu() -> Gpu | None:

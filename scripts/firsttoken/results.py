@@ -7,6 +7,7 @@ from typing import Literal
 from firsttoken.plan import Device, FileEntry, Record
 
 Status = Literal["measured", "emulated", "unavailable", "failed"]
+GradMode = Literal["", "no_grad", "inference_mode"]
 
 
 class Availability(Record, frozen=True, kw_only=True):
@@ -42,6 +43,7 @@ class Facts(Record, frozen=True, kw_only=True):
     compile_cache: Literal["none", "cold", "cached"] = "none"
     kernels: str = ""  # what the steps run by, where an approach has a choice, and why
     ahead: int | None = None  # decode steps queued before a token is read; None: not ours to say
+    grad_mode: GradMode = ""  # in which the forward runs; "": not in PyTorch, or not recorded
 
 
 class TokenTiming(Record, frozen=True, kw_only=True):
@@ -188,6 +190,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     telemetry: TelemetrySummary = TelemetrySummary(source="none")
     compile_cache: Literal["none", "cold", "cached"] = "none"
     ahead: int | None = None  # decode steps queued before a token is read; None: not known
+    grad_mode: GradMode = ""
     kernels: str = ""  # what the steps run by, where an approach has a choice: "triton", or "inductor" and why
     model_hash: str = ""
     code_sha256: str = ""

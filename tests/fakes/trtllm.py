@@ -31,7 +31,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(trtllm_settings, "installed_versions", lambda: dict(VERSIONS))
     monkeypatch.setattr(hardware, "visible_gpu", lambda: GPU)
-    for name in ("NVIDIA_TF32_OVERRIDE", "TLLM_WORKER_USE_SINGLE_PROCESS", *trtllm_settings.LATENCY_TOOL_ENVIRONMENT):
+    for name in ("NVIDIA_TF32_OVERRIDE", *trtllm_settings.process_environment(plan())):
         monkeypatch.setenv(name, "before")  # recorded, so that monkeypatch restores what the code under test sets
     from tensorrt_llm._tensorrt_engine import LLM
 

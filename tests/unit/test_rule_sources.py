@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 EXPERIMENTS = {
     "ipc": "measure/ipc.py",
+    "clients": "measure/clients.py",
     "pool_memory": "measure/experiments.py",
     "pool_misses": "measure/experiments.py",
 }

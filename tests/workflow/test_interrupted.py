@@ -25,13 +25,14 @@ experiments: []
 """
 
 
-def start(project: Project) -> subprocess.Popen[bytes]:
-    """Start the study in a session of its own, as a terminal would."""
+def start(project: Project, temporary: Path) -> subprocess.Popen[bytes]:
+    """Start the study in a session of its own, as a terminal would, with temporary folders of its own."""
+    temporary.mkdir()
     (project.folder / "config/studies/tiny.yaml").write_text(LONG, encoding="utf-8")
     return subprocess.Popen(
         [sys.executable, "scripts/run.py", "--config", project.config],
         cwd=project.folder,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary), "XDG_RUNTIME_DIR": str(temporary)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -66,24 +67,18 @@ def left_over(folder: Path) -> list[str]:
     return found
 
 
-def shared_names() -> set[str]:
-    """What a run could leave outside its folder: sockets' folders and shared memory."""
-    places = [Path("/dev/shm"), Path("/tmp"), Path(os.environ.get("XDG_RUNTIME_DIR", "/tmp"))]
-    return {str(path) for place in places if place.is_dir() for path in place.glob("firsttoken*") if path.is_dir()} | {
-        str(path) for path in places[0].glob("*") if path.stat().st_uid == os.getuid()
-    }
-
-
 @pytest.mark.parametrize(
     ("number", "to_all"),
     [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
     ids=["Ctrl-C", "kill", "kill -9"],
 )
-def test_interrupted_and_continued(project: Project, number: signal.Signals, to_all: bool) -> None:
-    before = shared_names()
-    run = start(project)
+def test_interrupted_and_continued(project: Project, number: signal.Signals, to_all: bool, tmp_path: Path) -> None:
+    """Seen failing: the sockets' folders of another run on this machine, counted as left behind by this one."""
+    temporary = tmp_path / "temporary"
+    run = start(project, temporary)
     top = psutil.Process(run.pid)
     wait_for_generator(top)
+    assert list(temporary.glob("firsttoken-*/socket")), "the generator's socket is there"
     family = [top, *top.children(recursive=True)]
     if to_all:
         os.killpg(run.pid, number)  # a terminal sends Ctrl-C to every process of the foreground group
@@ -92,7 +87,7 @@ def test_interrupted_and_continued(project: Project, number: signal.Signals, to_
     _, alive = psutil.wait_procs(family, timeout=60)
     assert not alive, [process.cmdline() for process in alive]
     assert left_over(project.folder) == []
-    assert shared_names() <= before
+    assert list(temporary.glob("firsttoken*")) == []
     raw = project.folder / "results/long/raw/cuda_graph"
     assert not [path for path in raw.glob("*") if path.suffix in (".parquet", ".json")], "a half-written result stayed"
 

@@ -67,6 +67,7 @@ def judge_claims(
     pool_memory: Path | str | None = None,
     pool_misses: Path | str | None = None,
     ipc: Path | str | None = None,
+    clients: Path | str | None = None,
 ) -> None:
     """Write claims.csv: a row a claim, with the measured figure, its interval, both verdicts and one sentence."""
     study = read_published(published)
@@ -78,7 +79,7 @@ def judge_claims(
         source_lines={row["approach"]: float(row["source_lines"]) for row in rows if pd.notna(row["source_lines"])},
         device=files.read_json(environment, Environment).device,
         other_model=study.model.other_than(files.read_json(manifest, ModelManifest), dtype) if study.model else "",
-        experiments=read_experiments(pool_memory=pool_memory, pool_misses=pool_misses, ipc=ipc),
+        experiments=read_experiments(pool_memory=pool_memory, pool_misses=pool_misses, ipc=ipc, clients=clients),
     )
     verdicts = []
     for claim in study.claims:

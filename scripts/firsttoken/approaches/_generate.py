@@ -39,14 +39,14 @@ class GenerateApproach(Approach):
         import torch
         from transformers import GenerationConfig
 
-        from firsttoken.hf.load import load_model
+        from firsttoken.hf.load import load_stock_model
 
         self._torch = torch
         torch.set_num_threads(plan.threads)
         torch.manual_seed(plan.seed)
         imported = time.perf_counter()
         self._plan = plan
-        self._model: Any = load_model(model_dir, plan.dtype, plan.device)
+        self._model: Any = load_stock_model(model_dir, plan.dtype, plan.device)
         # A generation config of our own: the model's may stop at end-of-sequence, sample, or penalise repetition.
         choice: dict[str, Any] = {"do_sample": False}
         if plan.sampling.method == "sample":
@@ -121,8 +121,10 @@ class GenerateApproach(Approach):
         return {"prefills": self._prefills, "decode_steps": self._decode_steps, "recompiles": 0}
 
     def facts(self) -> Facts:
-        tf32 = self._plan.device == "cuda" and self._torch.backends.cuda.matmul.allow_tf32
-        return Facts(attention=str(self._model.config._attn_implementation), tf32="on" if tf32 else "off")
+        from firsttoken.hf.load import attention_name, tf32_state
+
+        # `generate` is decorated with torch.no_grad()
+        return Facts(attention=attention_name(self._model), tf32=tf32_state(), grad_mode="no_grad")
 
     def close(self) -> None:
         self._model = None

@@ -56,7 +56,7 @@ class Steps(Protocol):
         """Start the random stream of sampling anew."""
 
     def facts(self) -> Facts:
-        """How it computes; `ahead` is the engine's to fill."""
+        """How it computes; `ahead` and `grad_mode` are the engine's to fill."""
 
 
 class LoopEngine:
@@ -257,7 +257,7 @@ class LoopEngine:
 
     def facts(self) -> Facts:
         """See `base.Engine`."""
-        return msgspec.structs.replace(self.steps.facts(), ahead=self.ahead)
+        return msgspec.structs.replace(self.steps.facts(), ahead=self.ahead, grad_mode="inference_mode")
 
     def close(self) -> None:
         """See `base.Engine`."""

@@ -1,4 +1,4 @@
-"""Loading a causal language model from a local folder, the same way for every approach."""
+"""Loading a causal language model from a local folder: as a user gets it, and as our own loops need it."""
 
 from __future__ import annotations
 
@@ -14,48 +14,75 @@ if TYPE_CHECKING:
 DTYPES = ("float32", "float16", "bfloat16")
 
 
+def load_stock_model(model_dir: Path | str, dtype: str, device: str) -> PreTrainedModel:
+    """The model in `model_dir` as a user of transformers gets it, weights in `dtype` on `device`.
+
+    The attention is the one that transformers chooses, and torch's switches stay as they are. Safetensors only, local
+    files only, no code from the model's folder. Raises ValueError for a folder, a dtype or weights that cannot be used.
+    """
+    return _load(Path(model_dir), dtype, device)
+
+
 def load_model(
     model_dir: Path | str, dtype: str, device: str, attention: str = "sdpa", threads: int | None = None
 ) -> PreTrainedModel:
-    """The model in `model_dir` in evaluation mode, weights in `dtype` on `device`.
+    """The same for our own loops: with that attention, frozen, and with the process's switches set.
 
-    Safetensors only, local files only, no code from the model's folder. Sets the process's TF32 state (off) and, when
-    given, its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the count is never left to the environment. A
-    model that caps its attention scores gets the eager attention, since sdpa cannot compute it; `attention_name` tells.
-    Raises ValueError for a folder, a dtype or weights that cannot be used, Unsupported for a model without such
-    attention.
+    Sets the process's TF32 state (off) and, when given, its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the
+    count is never left to the environment. A model that caps its attention scores gets the eager attention, since not
+    every release of transformers caps them under sdpa; `attention_name` tells. Raises also Unsupported for a model
+    without such attention.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-    from transformers.utils import logging
+    from transformers import AutoConfig
 
     folder = Path(model_dir)
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"model_dir: no config.json in {folder}; fetch the model first")
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+    _check(folder, dtype)
     if threads is not None:
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.allow_tf32 = False
-    # cuDNN's attention is left out for every approach: on an H200 with torch 2.11 its results differed between
-    # identical runs, so that greedy tokens did, too; the other implementations gave the same bits each time.
+    # cuDNN's attention is left out for our loops and the reference: on an H200 with torch 2.11 its results differed
+    # between identical runs, so that greedy tokens did, too; the other implementations gave the same bits each time.
     torch.backends.cuda.enable_cudnn_sdp(False)
-    logging.disable_progress_bar()
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if getattr(config.get_text_config(), "attn_logit_softcapping", None) is not None:
         attention = "eager"
     try:
+        return _load(folder, dtype, device, attn_implementation=attention).requires_grad_(False)
+    except ValueError as error:
+        if "attention implementation" not in str(error):
+            raise
+        name = ", ".join(config.architectures or [config.model_type])
+        raise Unsupported(f"{name}: transformers has no {attention} attention for this model") from error
+
+
+def _check(folder: Path, dtype: str) -> None:
+    """Raise ValueError for a folder without a model, or a dtype that we do not know."""
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model_dir: no config.json in {folder}; fetch the model first")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype: {dtype!r} is not one of {', '.join(DTYPES)}")
+
+
+def _load(folder: Path, dtype: str, device: str, **options: str) -> PreTrainedModel:
+    """`from_pretrained` with those options; what it only warns about is refused."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    _check(folder, dtype)
+    logging.disable_progress_bar()
+    try:
         result: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            config=config,
             dtype=getattr(torch, dtype),
-            attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # so that they are told, and refused below by their names
+            **options,
         )
     except RuntimeError as error:
         if "conversion of the weights" not in str(error):
@@ -63,14 +90,9 @@ def load_model(
         raise ValueError(
             f"{folder}: the stored tensors cannot be made into the model's; remove the folder and fetch the model again"
         ) from error
-    except ValueError as error:
-        if "attention implementation" not in str(error):
-            raise
-        name = ", ".join(config.architectures or [config.model_type])
-        raise Unsupported(f"{name}: transformers has no {attention} attention for this model") from error
     model, info = result
     _require_exact(folder, info)
-    loaded: PreTrainedModel = model.to(device).eval().requires_grad_(False)
+    loaded: PreTrainedModel = model.to(device)
     return loaded
 
 
@@ -87,8 +109,11 @@ def _require_exact(folder: Path, info: Mapping[str, Iterable[Any]]) -> None:
 
 def attention_name(model: PreTrainedModel) -> str:
     """The attention implementation in use, as transformers names it, e.g. `sdpa`, and what was left out of it."""
+    import torch
+
     name = str(model.config.get_text_config()._attn_implementation).removeprefix("firsttoken_")
-    return f"{name} without cuDNN" if name == "sdpa" and model.device.type == "cuda" else name
+    left_out = name == "sdpa" and model.device.type == "cuda" and not torch.backends.cuda.cudnn_sdp_enabled()
+    return f"{name} without cuDNN" if left_out else name
 
 
 def tf32_state() -> Literal["on", "off"]:

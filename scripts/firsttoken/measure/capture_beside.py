@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from firsttoken.approaches.base import Approach
+from firsttoken.collector import garbage_collector_off
 from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.experiments import CAPTURE_TIMEOUT_S, Say, pool_counters, wait_for_captures
 from firsttoken.plan import Plan, Record
@@ -62,7 +63,7 @@ def measure_capture_beside(
     unseen = iter(fresh)
     loads: dict[Load, int] = {"short requests": SHORT_TOKENS, "long requests": LONG_TOKENS}
     found: dict[tuple[Load, bool], list[_Served]] = {(load, beside): [] for load in loads for beside in (False, True)}
-    with approach_class() as approach:
+    with approach_class() as approach, garbage_collector_off():
         approach.load(model_dir, _plan_for(plan, prompts))
         capture_ms = _capture_ms(approach, [next(unseen) for _ in range(BURST)])
         say(f"capture beside: {capture_ms:.0f} ms a capture")

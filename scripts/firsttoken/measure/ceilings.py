@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from firsttoken.collector import garbage_collector_off
 from firsttoken.measure.latency_floor import Rates, floor, weights_fit_in_cache
 from firsttoken.plan import Device, ModelManifest
 from firsttoken.results import Ceilings
@@ -46,7 +47,7 @@ def measure_ceilings(
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), garbage_collector_off():
             reads = best_of(read_kernels(device, cache_bytes), device)
             products = best_of(matrix_kernels(device, getattr(torch, dtype)), device)
     finally:

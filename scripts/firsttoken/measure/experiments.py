@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Literal, NamedTuple
@@ -17,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from firsttoken.approaches.base import Approach
-from firsttoken.hardware import nvml
+from firsttoken.collector import garbage_collector_off
 from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.sampler import ProcessTree
 from firsttoken.plan import Plan, Record
@@ -73,7 +72,7 @@ def measure_pool_memory(
 ) -> list[PoolMemoryRow]:
     """Serve one prompt after another, each of another length, with a pool that rolls and one that never evicts.
 
-    `used_bytes()` asks the driver, see `device_memory`.
+    `used_bytes()` asks the driver, see `hardware.device_memory`.
 
     At each length the first request misses and asks for a capture; after the capture a second one replays it. Raises
     ValueError where the pool would hold all lengths, or two prompts have the same one.
@@ -89,7 +88,7 @@ def measure_pool_memory(
     modes: tuple[Mode, ...] = ("rolling", "unbounded")
     for mode in modes:
         mode_plan = _plan_for(plan, prompts, prompts[:1], capture_beforehand=False, rolling=mode == "rolling")
-        with approach_class() as approach:
+        with approach_class() as approach, garbage_collector_off():
             approach.load(model_dir, mode_plan)
             tree = ProcessTree(os.getpid())
             for step, prompt in enumerate(prompts, 1):
@@ -126,31 +125,20 @@ def measure_pool_misses(
     _check_lengths(prompts)
     warm, *measured = prompts
     rows: list[PoolMissRow] = []
-    with approach_class() as approach:
+    with approach_class() as approach, garbage_collector_off():
         approach.load(model_dir, _plan_for(plan, prompts, [warm], capture_beforehand=True))
         _serve_again("beforehand", approach, warm, plan.new_tokens)
         for prompt in measured:
             rows.append(_serve_until_captured(approach, prompt, plan.new_tokens))
             rows += _serve_again("after_capture", approach, prompt, plan.new_tokens, 1)
             say(f"pool misses: {len(prompt)} tokens, not captured beforehand")
-    with approach_class() as approach:
+    with approach_class() as approach, garbage_collector_off():
         approach.load(model_dir, _plan_for(plan, prompts, prompts, capture_beforehand=True))
         _serve_again("beforehand", approach, warm, plan.new_tokens)
         for prompt in measured:
             rows += _serve_again("beforehand", approach, prompt, plan.new_tokens)
             say(f"pool misses: {len(prompt)} tokens, captured beforehand")
     return rows
-
-
-@contextmanager
-def device_memory(uuid: str) -> Iterator[Callable[[], int | None]]:
-    """Gives a function that asks the driver for the bytes in use on that GPU; None for "" (a CPU)."""
-    with nvml() as driver:
-        if not uuid or driver is None:
-            yield lambda: None
-            return
-        handle = driver.nvmlDeviceGetHandleByUUID(uuid)
-        yield lambda: int(driver.nvmlDeviceGetMemoryInfo(handle).used)
 
 
 def _check_lengths(prompts: Sequence[Sequence[int]]) -> None:

@@ -7,17 +7,15 @@ runs between the stamp before `generate` and the stamp of the last token but the
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
 
 import msgspec
 
 from firsttoken.approaches.base import Approach
+from firsttoken.collector import garbage_collector_off
 from firsttoken.files import write_json
 from firsttoken.hardware import check_gpu
 from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
@@ -144,19 +142,6 @@ def grown_counters(before: dict[str, float], after: dict[str, float]) -> list[st
         for name in MUST_NOT_GROW
         if after.get(name, 0) > before.get(name, 0)
     ]
-
-
-@contextmanager
-def garbage_collector_off() -> Iterator[None]:
-    """Collect once, then keep the collector from running inside a request; restored on the way out."""
-    gc.collect()
-    gc.freeze()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-        gc.unfreeze()
 
 
 def one_line(error: BaseException) -> str:

@@ -123,6 +123,7 @@ class Run:
             compile_cache=facts.compile_cache,
             kernels=facts.kernels,
             ahead=facts.ahead,
+            grad_mode=facts.grad_mode,
             model_hash=request.model_hash,
             code_sha256=request.code_sha256,
             fingerprint=request.fingerprint,

@@ -15,7 +15,9 @@ from typing import Any
 
 import pandas as pd
 
+from firsttoken import files
 from firsttoken.report import documents, formatting
+from firsttoken.results import Environment
 
 Row = Mapping[str, Any]
 BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
@@ -112,6 +114,13 @@ def _section(csv: Path) -> list[str]:
     named = [_title(column.name) for column in empty if column.name not in LAST]
     missing = [f"<p>Without a value in this study: {escape('; '.join(named))}.</p>"] if named else []
     return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8")), *missing]
+
+
+def emulation_note(environment: Path) -> str:
+    """What stands over an experiment on graph approaches, by the study's environment.json; "" where it ran on a GPU."""
+    if files.read_json(environment, Environment).device == "cuda":
+        return ""
+    return "Emulated: no CUDA device, each graph replay was the same step run eagerly. This is no evidence about a GPU."
 
 
 def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -16,7 +16,6 @@ the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores 
 from __future__ import annotations
 
 import faulthandler
-import gc
 import os
 import select
 import socket
@@ -32,6 +31,7 @@ from queue import Empty, SimpleQueue
 import msgspec
 
 from firsttoken import process
+from firsttoken.collector import garbage_collector_off
 from firsttoken.engine.base import Engine, EngineSpec
 from firsttoken.engines import build_engine
 from firsttoken.plan import Unsupported
@@ -74,20 +74,12 @@ class Generator:
     def serve(self) -> None:
         """Make the engine, tell every client, run requests until `stop`."""
         service = process.start_thread("ft-clients", self._serve_clients)
-        engine = self._make_engine()
+        engine, greeting = self._make_engine()
         self.loading = False
         try:
-            while (job := self._next_job()) is not None:
-                self._current = job
-                if self._stopping:
-                    break
-                if job.cancelled:
-                    self._end_cancelled(job, time.perf_counter_ns())
-                    continue
-                if engine is None:
-                    job.client.finish(job, protocol.RequestFailed(job.request.request, "engine", "there is no engine"))
-                else:
-                    self._run(engine, job)
+            with garbage_collector_off():
+                self._greet(greeting)
+                self._run_jobs(engine)
         finally:
             if engine is not None:
                 engine.close()
@@ -108,27 +100,35 @@ class Generator:
 
     # ------------------------------------------------------------ engine thread
 
-    def _make_engine(self) -> Engine | None:
-        """The engine, or None after telling why there is none; the process then waits for its owner to end it."""
-        engine: Engine | None = None
+    def _make_engine(self) -> tuple[Engine | None, protocol.Message]:
+        """The engine, or None, and what clients are told; without one the process waits for its owner to end it."""
         try:
             engine = self._build()
             process.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
-            gc.collect()
-            gc.freeze()  # the engine's objects stay: no collection should walk them during a request
-            self._greet(protocol.Ready(engine.setup))
+            return engine, protocol.Ready(engine.setup)
         except Unsupported as error:
-            self._greet(protocol.Refused(True, _one_line(str(error))))
+            return None, protocol.Refused(True, _one_line(str(error)))
         except Exception as error:
             traceback.print_exc()
-            self._greet(protocol.Refused(False, _describe(error)))
-        return engine
+            return None, protocol.Refused(False, _describe(error))
 
     def _greet(self, greeting: protocol.Message) -> None:
         with self._reading:
             self._greeting = protocol.encode(greeting)
             for client in self._clients.values():
                 client.greet(self._greeting)
+
+    def _run_jobs(self, engine: Engine | None) -> None:
+        while (job := self._next_job()) is not None:
+            self._current = job
+            if self._stopping:
+                break
+            if job.cancelled:
+                self._end_cancelled(job, time.perf_counter_ns())
+            elif engine is None:
+                job.client.finish(job, protocol.RequestFailed(job.request.request, "engine", "there is no engine"))
+            else:
+                self._run(engine, job)
 
     def _next_job(self) -> Job | None:
         """The next request, None to stop; while there is none, this thread reads."""

@@ -49,7 +49,7 @@ def test_all_four_give_the_same_tokens(model_dir: Path) -> None:
             counters = approach.counters()
             assert counters["decode_replays"] == (11 if approach.graphs else 0)
             assert counters["decode_steps"] == 11 and counters["recompiles"] == 0
-            assert approach.facts() == Facts(attention="sdpa", ahead=0)
+            assert approach.facts() == Facts(attention="sdpa", ahead=0, grad_mode="inference_mode")
             told.append(sink.tokens)
     assert len(told[0]) == 12
     assert told == [told[0]] * 4

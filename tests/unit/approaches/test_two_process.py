@@ -89,7 +89,7 @@ def test_the_graph_approaches_ask_for_their_engine_and_pass_everything_on(
         assert approach.save_logits([1], [2], Path("logits"))
         assert (tmp_path / "logits").exists()
         assert approach.memory() == MemoryReport(graph_bytes=7)
-        assert set(approach.counters()) == {"switch_interval_s", "frozen"}
+        assert set(approach.counters()) == {"switch_interval_s", "frozen", "collecting"}
         assert approach.facts() == Facts(attention="sdpa")
 
 

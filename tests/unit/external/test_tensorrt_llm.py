@@ -187,6 +187,7 @@ def test_the_latency_tools_settings_are_ours_and_the_control_differs_in_graphs_o
         assert vars(with_graphs.pop(config)) == vars(without.pop(config))
     assert with_graphs == without and with_graphs["enable_chunked_prefill"] is False
     assert trtllm_settings.process_environment(plan)["TLLM_WORKER_USE_SINGLE_PROCESS"] == "0"
+    assert trtllm_settings.process_environment(plan)["TRTLLM_WORKER_DISABLE_GC"] == "1", "as in every other process"
     assert "NVIDIA_TF32_OVERRIDE" not in trtllm_settings.process_environment(plan)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -58,6 +59,7 @@ class Pooled(Approach):
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
         assert len(prompt_ids) + max_new_tokens <= self.plan.max_context
+        assert not gc.isenabled(), "seen failing: a collection within a request"
         self.hit = len(prompt_ids) in self.held
         if not self.hit:
             self.misses += 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from fakes.study_files import make_study
-from firsttoken.report.table_page import html_table, render_table
+from firsttoken.report.table_page import emulation_note, html_table, render_table
 
 ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
 
@@ -68,6 +68,14 @@ def test_a_page_may_have_a_second_table_with_a_download_of_its_own(tmp_path: Pat
         < html.index("Download hosts.csv")
     )
     assert "TTFT mean spread, %" in html and ">all<" in html
+
+
+def test_an_experiment_without_a_gpu_says_that_it_is_emulated(tmp_path: Path) -> None:
+    environment = make_study(tmp_path / "study", requests=3).environment
+    assert emulation_note(environment).startswith("Emulated: ")
+    on_gpu = tmp_path / "gpu.json"
+    on_gpu.write_text(environment.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    assert emulation_note(on_gpu) == ""
 
 
 def test_an_empty_table_says_so(tmp_path: Path) -> None:

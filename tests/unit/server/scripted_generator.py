@@ -55,7 +55,11 @@ class CountingEngine:
         return MemoryReport(graph_bytes=7)
 
     def counters(self) -> dict[str, float]:
-        return {"switch_interval_s": sys.getswitchinterval(), "frozen": float(gc.get_freeze_count())}
+        return {
+            "switch_interval_s": sys.getswitchinterval(),
+            "frozen": float(gc.get_freeze_count()),
+            "collecting": float(gc.isenabled()),
+        }
 
     def facts(self) -> Facts:
         return Facts(attention="sdpa")

@@ -55,12 +55,14 @@ def test_everything_else_goes_through_the_same_socket(tmp_path: Path) -> None:
 
 def test_the_generators_interpreter_disturbs_no_request() -> None:
     """Seen failing: Python's own switch interval, at which a busy thread delays the engine by 5 ms; objects of the
-    engine left to the collector."""
+    engine left to the collector; a collector that runs within requests, while a process that computes by itself has
+    it off."""
     with launch("counting") as client:
         client.wait_until_ready()
         counters = client.counters()
         assert counters["switch_interval_s"] == pytest.approx(SWITCH_INTERVAL_S)
         assert counters["frozen"] > 1000
+        assert not counters["collecting"]
 
 
 def test_a_failed_request_is_one_line_and_the_next_one_is_served(capfd: pytest.CaptureFixture[str]) -> None:

@@ -68,10 +68,12 @@ def engine_sizes(plan: Plan) -> EngineSizes:
 def process_environment(plan: Plan) -> dict[str, str]:
     """Variables to set before `tensorrt_llm` is imported: its worker process inherits them when MPI starts.
 
-    float32 runs without TF32, as all other approaches do; the variable rules both TensorRT and cuBLAS.
+    float32 runs without TF32, as all other approaches do; the variable rules both TensorRT and cuBLAS. The worker's
+    garbage collector is off, as it is in the processes of all others.
     """
     variables = dict(LATENCY_TOOL_ENVIRONMENT)
     variables["TLLM_WORKER_USE_SINGLE_PROCESS"] = "1" if plan.tensorrt_llm.single_process else "0"
+    variables["TRTLLM_WORKER_DISABLE_GC"] = "1"
     if plan.dtype == "float32":
         variables["NVIDIA_TF32_OVERRIDE"] = "0"
     return variables
