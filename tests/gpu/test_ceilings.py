@@ -11,7 +11,7 @@ import pytest
 from firsttoken.hardware import require_gpu
 from firsttoken.measure.ceilings import measure_ceilings
 from firsttoken.measure.datasheet import datasheet_peak
-from firsttoken.measure.matrix_products import matrix_kernels
+from firsttoken.measure.kernel_rates import blas_library
 from firsttoken.plan import LinearLayer
 from firsttoken.results import Ceilings
 from unit.measure.test_latency_floor import LLAMA
@@ -54,24 +54,7 @@ def test_the_best_rate_is_no_less_than_the_sustained_one_and_no_more_than_the_da
     assert took_s < 30, "about 20 s on an H100, the loading of all kernels included"
 
 
-def test_no_product_of_the_models_shape_is_faster_than_the_ceiling(measured: tuple[Ceilings, float]) -> None:
-    """Each shape again, the best of ten single calls after a pause."""
-    ceiling = measured[0].matrix_flops_per_s
-    for kernel in matrix_kernels("cuda", torch.float16, MODEL.linear_layers, (500,)):
-        kernel.call()
-        for _ in range(10):
-            torch.cuda.synchronize()
-            first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            first.record()
-            kernel.call()
-            last.record()
-            last.synchronize()
-            assert kernel.work / (first.elapsed_time(last) / 1e3) < 1.02 * ceiling, kernel.name
-
-
-def test_the_preferred_library_is_the_callers_again(measured: tuple[Ceilings, float]) -> None:
-    from firsttoken.measure.kernel_rates import blas_library
-
+def test_the_preferred_library_is_the_callers_again() -> None:
     before = torch.backends.cuda.preferred_blas_library()
     with blas_library("cublaslt"):
         assert "Cublaslt" in str(torch.backends.cuda.preferred_blas_library())

@@ -51,7 +51,7 @@ def measure_ceilings(
     value, layers = getattr(torch, dtype), manifest.linear_layers
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:  # a stream of its own, since the default stream cannot be captured
+    try:  # with a stream that can be captured, unlike the default one
         with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream() if on_gpu else None):
             reads = best_of(read_kernels(device, cache_bytes, value), device)
             products = best_of(matrix_kernels(device, value, layers, prompt_lengths), device)

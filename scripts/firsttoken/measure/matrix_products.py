@@ -100,7 +100,7 @@ def _layer_ms(layer: LinearLayer, rows: int, weights: Sequence[torch.Tensor], de
 
 
 def _run_all(calls: Sequence[Callable[[], object]], device: Device) -> Callable[[], object]:
-    """All calls as one, after they have run once; on CUDA a graph of them."""
+    """All calls as one, after they have run once; on CUDA a graph of them, which the default stream cannot capture."""
 
     def run() -> None:
         for call in calls:
@@ -112,6 +112,6 @@ def _run_all(calls: Sequence[Callable[[], object]], device: Device) -> Callable[
     import torch
 
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):  # where the library has its workspace already
         run()
     return graph.replay

@@ -77,7 +77,7 @@ def _warning(rows: Sequence[Row], environment: Environment) -> str:
 
 def _list_table(rows: Sequence[Row]) -> str:
     lines = [
-        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor / median; floors are from one run.",
+        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor (one run) / median.",
         "   :header-rows: 1",
         f"   :widths: {' '.join(str(width) for _, width in COLUMNS)}",
         "",

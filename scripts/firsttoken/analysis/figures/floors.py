@@ -14,7 +14,7 @@ NONE = "No floor: the ceilings of this device were not measured."
 
 
 def note(inputs: FigureInputs, drawn: Sequence[palette.Entry]) -> str:
-    """The floors of TTFT and request mean ITL, and the share of them that each approach reaches, over all prompt lengths."""
+    """The floors of TTFT and request mean ITL, and floor / median of each approach, over all prompt lengths."""
     names = [entry.name for entry in drawn]
     table = pd.read_csv(inputs.summary).set_index("approach").reindex(columns=list(COLUMNS), index=names)
     floors = table[list(COLUMNS[:2])].dropna()
