@@ -4,8 +4,8 @@ Needs: the raw files, ceilings.json and environment.json of measure.smk, referen
 Makes: results/{study}/samples.parquet, records.parquet, tables/*.csv, figures/*, gates/*, results/compare/{a}_vs_{b}/.
 """
 
-GATES = {  # gate -> the table that it reads
-    "floors": "latency_by_length",
+GATES = {  # gate -> what it reads, by the names of its parameters
+    "floors": "latency_by_length ceilings",
     "equality": "equivalence",
     "status": "summary",
 }
@@ -160,7 +160,7 @@ rule compare_studies:
 # `ancient`: they wait for the provenance, but a new one is no reason to judge the same table again.
 rule gate_study:
     input:
-        table=lambda wildcards: table(GATES[wildcards.gate]),
+        unpack(lambda wildcards: study_files(GATES[wildcards.gate].split())),
         evidence=ancient("results/{study}/provenance.json"),
         sources=sources("analysis/gates.py"),
     output:
@@ -187,7 +187,7 @@ rule gate_study:
 
 rule gate_regression:
     input:
-        table="results/compare/{a}_vs_{b}/comparison.json",
+        comparison="results/compare/{a}_vs_{b}/comparison.json",
         sources=sources("analysis/gates.py"),
     output:
         passed="results/compare/{a}_vs_{b}/no_regression",

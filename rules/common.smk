@@ -233,6 +233,11 @@ def written_inputs(wildcards):
     names = WRITTEN[wildcards.file][1].split()
     if wildcards.file == "claims.csv":
         names += EXPERIMENTS
+    return study_files(names)
+
+
+def study_files(names):
+    """Tables and other files of the study, by the names of the parameters that take them."""
     return {name: STUDY_FILES.get(name, table(name)) for name in names}
 
 

@@ -74,7 +74,8 @@ rule record_environment:
 rule measure_ceilings:
     input:
         manifest=MODEL_MANIFEST,
-        sources=sources("measure/ceilings.py", "hardware.py"),
+        devices="config/devices.csv",
+        sources=sources("measure/ceilings.py", "measure/datasheet.py", "hardware.py"),
         device_job=DEVICE_JOB,
     output:
         ceilings="results/{study}/ceilings.json",

@@ -39,7 +39,7 @@ TABLES = {  # table -> its category and title in the report
     "claims": ("Claims", "Published claims, judged"),
     "equivalence": ("Claims", "Equality with the reference"),
     "environment": ("Environment", "Machine and packages"),
-    "ceilings": ("Environment", "Ceilings and floors"),
+    "ceilings": ("Environment", "Ceilings and floors (one run)"),
 }
 RECORDS = {  # record -> its file; it is shown as a table
     "environment": f"{RESULTS}/environment.json",

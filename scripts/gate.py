@@ -1,4 +1,4 @@
-"""In: one table or verdict. Out: a file where the gate passes; else the end of the run with one line."""
+"""In: what one gate reads. Out: a file where it passes; else the end of the run with one line."""
 
 from firsttoken.analysis import gates
 from firsttoken.files import write_text
@@ -6,5 +6,7 @@ from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):
-        getattr(gates, f"gate_{snakemake.params.gate}")(snakemake.input.table, **snakemake.params.options)
+        gate = getattr(gates, f"gate_{snakemake.params.gate}")
+        read = {name: path for name, path in snakemake.input.items() if name not in ("evidence", "sources")}
+        gate(**read, **snakemake.params.options)
         write_text(snakemake.output.passed, "passed\n")

@@ -104,7 +104,12 @@ def make_study(
     _reference(study, lengths, rng)
     floors = tuple(
         Floor(
-            prompt_length=n, ttft_ms=floor_ttft_ms, ttft_bound="bandwidth", itl_ms=floor_itl_ms, itl_bound="bandwidth"
+            prompt_length=n,
+            ttft_ms=floor_ttft_ms,
+            ttft_bound="bandwidth",
+            itl_ms=floor_itl_ms,
+            itl_bound="bandwidth",
+            library_ttft_ms=1.5 * floor_ttft_ms,
         )
         for n in lengths
     )

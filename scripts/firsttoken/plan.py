@@ -73,6 +73,15 @@ class FileEntry(Record, frozen=True, kw_only=True):
     sha256: str
 
 
+class LinearLayer(Record, frozen=True, kw_only=True):
+    """The matrix products of one shape in a forward pass: a row of `inputs` values gives one of `outputs`."""
+
+    inputs: int
+    outputs: int
+    count: int
+    head: bool = False  # the projection to the vocabulary, which a prefill does for the last row only
+
+
 class ModelManifest(Record, frozen=True, kw_only=True):
     """`results/models/{model}-{hash}.json`."""
 
@@ -89,6 +98,7 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     flops_per_token: int  # 2 x multiply-accumulate weights, attention not counted
     head_flops: int = 0  # of those, the vocabulary projection's, which a prefill does once; 0: not known
     attention_window: int = 0  # positions that the narrowest layer attends to; 0: all
+    linear_layers: tuple[LinearLayer, ...] = ()  # of one forward pass; none for experts: a router chooses theirs
     max_context: int
     vocab_size: int
     files: tuple[FileEntry, ...]

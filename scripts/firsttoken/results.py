@@ -8,6 +8,7 @@ from firsttoken.plan import Device, FileEntry, Record
 
 Status = Literal["measured", "emulated", "unavailable", "failed"]
 GradMode = Literal["", "no_grad", "inference_mode"]
+Bound = Literal["bandwidth", "arithmetic"]  # which ceiling sets a floor
 
 
 class Availability(Record, frozen=True, kw_only=True):
@@ -92,24 +93,41 @@ class Environment(Record, frozen=True, kw_only=True):
 
 
 class Floor(Record, frozen=True, kw_only=True):
-    """The least time that one prompt length can take on this device, in milliseconds, and which ceiling sets it."""
+    """The least time that one prompt length can take on this device, in milliseconds, and which ceiling sets it.
+
+    `library_ttft_ms` is no bound: what the library takes for the model's matrix products of a prefill, measured.
+    """
 
     prompt_length: int
     ttft_ms: float
-    ttft_bound: Literal["bandwidth", "arithmetic"]
+    ttft_bound: Bound
     itl_ms: float
-    itl_bound: Literal["bandwidth", "arithmetic"]
+    itl_bound: Bound
+    library_ttft_ms: float | None = None  # None: not measured (experts; studies before 0.1.0)
+
+
+class DatasheetPeak(Record, frozen=True, kw_only=True):
+    """What the vendor's document says of this device, from `config/devices.csv`; to compare with, never used."""
+
+    read_bandwidth_bytes_per_s: float
+    matrix_flops_per_s: float | None  # dense, in the study's dtype; None: the document does not give it
+    document: str
+    url: str
 
 
 class Ceilings(Record, frozen=True, kw_only=True):
-    """`results/{study}/ceilings.json`: measured, with the raw repeats kept."""
+    """`results/{study}/ceilings.json`: measured in one run, with all samples of the best kernels."""
 
     device: Device
     dtype: str
     read_bandwidth_bytes_per_s: float
+    read_bandwidth_kernel: str = ""  # which reached it; empty: not recorded
     read_bandwidth_samples: tuple[float, ...]
     matrix_flops_per_s: float
+    matrix_flops_kernel: str = ""
     matrix_flops_samples: tuple[float, ...]
+    matrix_flops_per_s_sustained: float | None = None  # of the same kernel; None: not measured
+    datasheet: DatasheetPeak | None = None  # None: `config/devices.csv` does not name this device
     last_level_cache_bytes: int
     weights_fit_in_cache: bool
     floors: tuple[Floor, ...]

@@ -175,7 +175,7 @@ def summary_table_text(summary: Path | str) -> str:
 
 
 def _shares(ttft: float, itl: float) -> str:
-    """`12%, 14%`: the share of the device's floor that TTFT and gap reach; nothing is faster than 100 %."""
+    """`12%, 14%`: floor / median of TTFT and of request mean ITL; nothing is faster than 100 %."""
     if np.isnan(ttft) and np.isnan(itl):
         return "-"
     return ", ".join("-" if np.isnan(share) else f"{100 * share:.2g}%" for share in (ttft, itl))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from firsttoken import files
 from firsttoken.analysis.compare import Comparison
 from firsttoken.analysis.schemas import read_table
+from firsttoken.results import Bound, Ceilings
 
 FLOOR_SHARE = 0.9  # a median under this share of its floor was not measured but mistaken
+FAR_BELOW_PEAK = 0.6  # of the datasheet; kernels of the libraries reach more than this on a healthy device
 
 
 class GateFailed(ValueError):
@@ -21,25 +24,46 @@ def _fail(offences: list[str], table: Path | str) -> None:
         raise GateFailed(f"{'; '.join(offences)}; see {table}")
 
 
-def gate_floors(latency_by_length: Path | str) -> None:
+def gate_floors(latency_by_length: Path | str, ceilings: Path | str) -> None:
     """No median TTFT or request mean ITL may be under 0.9 of the least time that the device can take.
 
-    A median without a floor does not pass either: nothing would have been checked.
+    The message says for each prompt length which is more likely wrong: the measured ceiling or the measured latency. A
+    median without a floor does not pass either: nothing would have been checked.
     """
     table = read_table(latency_by_length, "latency_by_length")
+    measured = files.read_json(ceilings, Ceilings)
     offences = []
-    for metric, median, floor in (
-        ("TTFT", "ttft_median_ms", "floor_ttft_ms"),
-        ("request mean ITL", "itl_request_mean_median_ms", "floor_itl_ms"),
+    for metric, median, floor, bound in (
+        ("TTFT", "ttft_median_ms", "floor_ttft_ms", "ttft_bound"),
+        ("request mean ITL", "itl_request_mean_median_ms", "floor_itl_ms", "itl_bound"),
     ):
-        for row in table[table[median].notna() & table[floor].isna()].to_dict("records"):
-            offences.append(f"{row['approach']} at {row['prompt_length']} tokens: median {metric} has no floor")
-        for row in table[table[median] < FLOOR_SHARE * table[floor]].to_dict("records"):
+        bounds = {found.prompt_length: getattr(found, bound) for found in measured.floors}
+        for length, rows in table[table[median].notna()].groupby("prompt_length"):
+            where = f"at {length} tokens: median {metric}"
+            offences += [f"{name} {where} has no floor" for name in rows.loc[rows[floor].isna(), "approach"]]
+            under = rows[rows[median] < FLOOR_SHARE * rows[floor]]
+            if under.empty:
+                continue
+            medians = " and ".join(f"{row.approach} {getattr(row, median):.4g} ms" for row in under.itertuples())
+            suspect = _suspect(list(under["approach"]), len(rows), measured, bounds[int(str(length))])
             offences.append(
-                f"{row['approach']} at {row['prompt_length']} tokens: median {metric} {row[median]:.4g} ms is under "
-                f"{FLOOR_SHARE} of its floor {row[floor]:.4g} ms"
+                f"{where} of {medians} is under {FLOOR_SHARE} of the floor {under[floor].iloc[0]:.4g} ms; {suspect}"
             )
     _fail(offences, latency_by_length)
+
+
+def _suspect(names: Sequence[str], shown: int, measured: Ceilings, bound: Bound) -> str:
+    """Which of ceiling and measurement is more likely wrong, and why."""
+    field, unit = ("read_bandwidth_bytes_per_s", "TB/s") if bound == "bandwidth" else ("matrix_flops_per_s", "TFLOP/s")
+    ceiling: float = getattr(measured, field)
+    peak: float | None = getattr(measured.datasheet, field, None)
+    far_below = peak is not None and ceiling < FAR_BELOW_PEAK * peak
+    wrong = "the ceiling" if len(names) > 1 or far_below else f"the measurement of {names[0]}"
+    beside = f"{ceiling / peak:.0%} of the datasheet's {peak / 1e12:.4g}" if peak else "no datasheet peak is known"
+    return (
+        f"more likely wrong is {wrong}: {len(names)} of {shown} approaches {'is' if len(names) == 1 else 'are'} under "
+        f"the floor, and the device was measured at {ceiling / 1e12:.4g} {unit} ({beside})"
+    )
 
 
 def gate_equality(equivalence: Path | str) -> None:

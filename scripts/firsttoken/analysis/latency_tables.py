@@ -27,7 +27,6 @@ from firsttoken.pooled_runs import INSTRUMENT, RAN, read_records
 from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
-_FLOOR_OF = ("ttft_ms", "itl_ms")
 
 
 def summarise_latency(
@@ -124,12 +123,13 @@ def _note(row: Row, estimate: Estimate) -> str:
 
 
 def _floor(floors: Sequence[Floor], ttft_ms: object, itl_ms: object) -> Row:
-    """The mean of the floors, and the share of it that the two latencies reach."""
+    """Means of the floors, the share of them that the two medians reach, and the mean time of the best library."""
     if not floors:
         return dict.fromkeys(FLOORS, np.nan)
-    ttft_floor_ms, itl_floor_ms = (float(np.mean([getattr(floor, name) for floor in floors])) for name in _FLOOR_OF)
-    shares = (np.float64(ttft_floor_ms) / ttft_ms, np.float64(itl_floor_ms) / itl_ms)  # type: ignore[operator]
-    return dict(zip(FLOORS, (ttft_floor_ms, itl_floor_ms, *shares), strict=True))
+    times = [(floor.ttft_ms, floor.itl_ms, floor.library_ttft_ms) for floor in floors]
+    ttft_floor_ms, itl_floor_ms, library_ms = np.array(times, float).mean(axis=0)
+    shares = (ttft_floor_ms / ttft_ms, itl_floor_ms / itl_ms)
+    return dict(zip(FLOORS, (ttft_floor_ms, itl_floor_ms, *shares, library_ms), strict=True))
 
 
 def summary(
@@ -158,7 +158,11 @@ def summary(
             estimate = table.estimate(result.name, metric, statistic, table.lengths)
             row |= with_interval(name, estimate, "_ms") | {f"{name}_note": _note(row, estimate)}
         over = [floor for floor in floors if floor.prompt_length in table.lengths]
-        row |= _floor(over, row["ttft_mean_ms"], row["itl_request_mean_ms"])
+        medians = (
+            table.estimate(result.name, metric, "median", table.lengths).value
+            for metric in ("ttft", "itl_request_mean")
+        )
+        row |= _floor(over, *medians)
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)

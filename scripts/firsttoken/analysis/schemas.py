@@ -17,7 +17,7 @@ VERDICTS_CLAIM = ("reproduced", "refuted", "inconclusive", "not testable here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
 Row = dict[str, object]
-FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
+FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor", "library_ttft_ms")
 
 
 def _with_interval(*names: str) -> Columns:

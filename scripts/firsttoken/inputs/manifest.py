@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from firsttoken.inputs.architecture import check_tensors
 from firsttoken.inputs.file_entries import file_entries
 from firsttoken.inputs.model_files import CONTEXT_FIELDS
 from firsttoken.inputs.weight_headers import check_stored, read_config, read_headers
-from firsttoken.plan import DTYPE_BYTES, ModelManifest
+from firsttoken.plan import DTYPE_BYTES, LinearLayer, ModelManifest
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -44,6 +45,7 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
         kv_bytes_per_token=_kv_values_per_token(config) * item_bytes,
         flops_per_token=2 * multiplied,
         head_flops=_head_flops(model),
+        linear_layers=linear_layers(model, multiplied),
         attention_window=_attention_window(config),
         max_context=_max_context(config),
         vocab_size=config.vocab_size,
@@ -103,6 +105,25 @@ def _head_flops(model: PreTrainedModel) -> int:
     """Operations of the projection to the vocabulary, for one position."""
     head = model.get_output_embeddings()
     return 0 if head is None else 2 * int(head.weight.numel())
+
+
+def linear_layers(model: PreTrainedModel, multiplied: int) -> tuple[LinearLayer, ...]:
+    """The products of one forward pass by shape; none where they are not all `multiplied` weights, as with experts."""
+    import torch
+
+    head = model.get_output_embeddings()
+    shapes: Counter[tuple[int, int, bool]] = Counter()
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if weight is None or weight.dim() != 2 or isinstance(module, torch.nn.Embedding):
+            continue
+        outputs, inputs = weight.shape if isinstance(module, torch.nn.Linear) else weight.shape[::-1]  # GPT-2's Conv1D
+        shapes[inputs, outputs, module is head] += 1
+    layers = tuple(
+        LinearLayer(inputs=inputs, outputs=outputs, count=count, head=is_head)
+        for (inputs, outputs, is_head), count in shapes.items()
+    )
+    return layers if sum(layer.inputs * layer.outputs * layer.count for layer in layers) == multiplied else ()
 
 
 def _attention_window(config: PretrainedConfig) -> int:

@@ -1,38 +1,42 @@
 """What this device reaches: read bandwidth and matrix rate, measured with random data and the study's own library.
 
-A ceiling is the best that any of several kernels and sizes reached in any repeat, since the floors that follow from
-it must not be beaten by a kernel that is better than one of ours. All repeats of the best kernel are kept.
+A ceiling is the best that any kernel reached in any sample, at any size, since no approach may be faster than the floor
+that follows from it. All samples of the best kernel are kept.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from firsttoken.collector import garbage_collector_off
+from firsttoken.measure.kernel_rates import Kernel, best_of
 from firsttoken.measure.latency_floor import Rates, floor, weights_fit_in_cache
+from firsttoken.measure.matrix_products import CACHES_READ, library_times_ms, matrix_kernels
 from firsttoken.plan import Device, ModelManifest
-from firsttoken.results import Ceilings
+from firsttoken.results import Ceilings, DatasheetPeak
 
 if TYPE_CHECKING:
     import torch
 
-REPEATS = 12
-# A sample repeats its kernel for this long; clocks and ticks vanish in it.
-LEAST_SAMPLE_S = {"cpu": 0.02, "cuda": 0.005}
-WARM_S = {"cpu": 0.1, "cuda": 0.5}  # a GPU needs this long to raise its clocks
-CACHES_READ = 8  # the buffer is this many times the last-level cache
 LEAST_BUFFER_BYTES = {"cpu": 256 << 20, "cuda": 2 << 30}
-# On a CPU a small product in the cache can beat a large one; a tiny model consists of such.
-MATRIX_SIZES = {"cpu": (128, 256, 512, 1024, 2048), "cuda": (2048, 4096, 8192)}
+PARTS_READ = {"cpu": (1,), "cuda": (1, 2, 4)}  # of the buffer: all, a half, a quarter
 CACHE_FOLDER = Path("/sys/devices/system/cpu")
 
 
 def measure_ceilings(
-    manifest: ModelManifest, prompt_lengths: Sequence[int], new_tokens: int, dtype: str, device: Device, threads: int
+    manifest: ModelManifest,
+    prompt_lengths: Sequence[int],
+    new_tokens: int,
+    dtype: str,
+    device: Device,
+    threads: int,
+    datasheet: DatasheetPeak | None = None,
 ) -> Ceilings:
     """Measure the device (a few seconds) and derive the model's floors at each prompt length.
 
@@ -44,42 +48,67 @@ def measure_ceilings(
         raise RuntimeError("ceilings: the study's device is cuda, but torch finds no CUDA device")
     on_gpu = device == "cuda"
     cache_bytes = torch.cuda.get_device_properties(0).L2_cache_size if on_gpu else last_level_cache_bytes()
+    cached = weights_fit_in_cache(manifest, dtype, cache_bytes)
+    value, layers = getattr(torch, dtype), manifest.linear_layers
     threads_before = torch.get_num_threads()
     torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode(), garbage_collector_off():
-            reads = best_of(read_kernels(device, cache_bytes), device)
-            products = best_of(matrix_kernels(device, getattr(torch, dtype)), device)
+    try:  # with a stream that can be captured, unlike the default one
+        stream = torch.cuda.stream(torch.cuda.Stream() if on_gpu else None)
+        with torch.inference_mode(), garbage_collector_off(), stream:
+            reads = best_of(read_kernels(device, cache_bytes, value), device)
+            products = best_of(matrix_kernels(device, value, layers, prompt_lengths), device)
+            library_ms = library_times_ms(layers, prompt_lengths, value, device, 0 if cached else cache_bytes)
     finally:
         torch.set_num_threads(threads_before)
-    rates = Rates(max(reads), max(products), cache_bytes)
+    rates = Rates(max(reads.samples), max(products.samples), cache_bytes)
     return Ceilings(
         device=device,
         dtype=dtype,
         read_bandwidth_bytes_per_s=rates.read_bytes_per_s,
-        read_bandwidth_samples=reads,
+        read_bandwidth_kernel=reads.kernel,
+        read_bandwidth_samples=reads.samples,
         matrix_flops_per_s=rates.flops_per_s,
-        matrix_flops_samples=products,
+        matrix_flops_kernel=products.kernel,
+        matrix_flops_samples=products.samples,
+        matrix_flops_per_s_sustained=products.sustained,
+        datasheet=datasheet,
         last_level_cache_bytes=cache_bytes,
-        weights_fit_in_cache=weights_fit_in_cache(manifest, dtype, cache_bytes),
-        floors=tuple(floor(manifest, dtype, rates, length, new_tokens) for length in prompt_lengths),
+        weights_fit_in_cache=cached,
+        floors=tuple(
+            msgspec.structs.replace(
+                floor(manifest, dtype, rates, length, new_tokens), library_ttft_ms=time_ms if layers else None
+            )
+            for length, time_ms in zip(prompt_lengths, library_ms, strict=True)
+        ),
     )
 
 
-def read_kernels(device: Device, cache_bytes: int) -> Iterator[tuple[float, Callable[[], object]]]:
-    """Bytes moved, and the call: a sum, a largest value, a matrix-vector product, and a copy (read and written)."""
+def read_kernels(device: Device, cache_bytes: int, dtype: torch.dtype) -> Iterator[Kernel]:
+    """A sum, a largest value, a matrix-vector product, and a copy, which counts as read and written.
+
+    On CUDA in float32 and in `dtype`, over a buffer of several caches and over parts of it that are as large.
+    """
     import torch
 
     columns = 8192
-    rows = buffer_bytes(device, cache_bytes) // (4 * columns)
-    matrix = torch.rand(rows, columns, device=device)
-    vector = torch.rand(columns, device=device)
-    size = float(matrix.nbytes)
-    yield size, lambda: matrix.sum()
-    yield size, lambda: matrix.amax()
-    yield size, lambda: torch.mv(matrix, vector)
-    half = rows // 2
-    yield size / 2 * 2, lambda: matrix[:half].copy_(matrix[half : 2 * half])
+    size = buffer_bytes(device, cache_bytes)
+    for value in {torch.float32, dtype} if device == "cuda" else {torch.float32}:
+        matrix = torch.rand(size // (value.itemsize * columns), columns, device=device, dtype=value)
+        vector = torch.rand(columns, device=device, dtype=value)
+        for parts in PARTS_READ[device]:
+            part = matrix[: len(matrix) // parts]
+            if parts > 1 and part.nbytes < CACHES_READ * cache_bytes:
+                continue
+            half = len(part) // 2
+            calls = {
+                "sum": partial(torch.sum, part),
+                "amax": partial(torch.amax, part),
+                "mv": partial(torch.mv, part, vector),
+                "copy_": partial(part[:half].copy_, part[half : 2 * half]),
+            }
+            kind = f"{str(value).removeprefix('torch.')}, {part.nbytes / 2**30:.2g} GiB"
+            for name, call in calls.items():
+                yield Kernel(f"torch.{name}, {kind}", float(part.nbytes), call)
 
 
 def buffer_bytes(device: Device, cache_bytes: int) -> int:
@@ -91,49 +120,6 @@ def buffer_bytes(device: Device, cache_bytes: int) -> int:
     else:
         free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return min(max(CACHES_READ * cache_bytes, LEAST_BUFFER_BYTES[device]), free // 4)
-
-
-def matrix_kernels(device: Device, dtype: torch.dtype) -> Iterator[tuple[float, Callable[[], object]]]:
-    """Operations, and the call: square products of several sizes."""
-    import torch
-
-    for size in MATRIX_SIZES[device]:
-        left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-        out = torch.empty_like(left)
-        yield 2.0 * size**3, lambda a=left, b=right, c=out: torch.mm(a, b, out=c)  # type: ignore[misc]
-
-
-def best_of(kernels: Iterator[tuple[float, Callable[[], object]]], device: Device) -> tuple[float, ...]:
-    """Work a second in each repeat of the kernel whose best repeat is the best."""
-    return max((rates_of(work, call, device) for work, call in kernels), key=max)
-
-
-def rates_of(work: float, call: Callable[[], object], device: Device) -> tuple[float, ...]:
-    """Work a second in each of `REPEATS` samples, after a warm-up that also sets how many calls a sample has."""
-    calls = 0
-    begun = time.perf_counter()
-    while (elapsed := time.perf_counter() - begun) < WARM_S[device]:
-        _seconds(call, 1, device)
-        calls += 1
-    inner = max(1, round(LEAST_SAMPLE_S[device] * calls / elapsed))
-    return tuple(work * inner / _seconds(call, inner, device) for _ in range(REPEATS))
-
-
-def _seconds(call: Callable[[], object], times: int, device: Device) -> float:
-    if device == "cuda":
-        import torch
-
-        first, last = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        first.record()
-        for _ in range(times):
-            call()
-        last.record()
-        last.synchronize()
-        return float(first.elapsed_time(last)) / 1e3
-    begun = time.perf_counter()
-    for _ in range(times):
-        call()
-    return time.perf_counter() - begun
 
 
 def last_level_cache_bytes() -> int:

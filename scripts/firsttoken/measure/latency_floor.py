@@ -9,10 +9,9 @@ keys have.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from firsttoken.plan import DTYPE_BYTES, ModelManifest
-from firsttoken.results import Floor
+from firsttoken.results import Bound, Floor
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,7 @@ def _work(manifest: ModelManifest, dtype: str) -> _Work:
     )
 
 
-def _least_ms(
-    work: _Work, kv_bytes: float, flops: float, rates: Rates
-) -> tuple[float, Literal["bandwidth", "arithmetic"]]:
+def _least_ms(work: _Work, kv_bytes: float, flops: float, rates: Rates) -> tuple[float, Bound]:
     """The larger of both times. What the cache may still hold from the step before need not be read again."""
     must_read = max(0.0, work.weight_bytes - rates.cache_bytes)
     if must_read:

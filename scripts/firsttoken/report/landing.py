@@ -82,7 +82,7 @@ def _host(environment: Environment) -> str:
 
 def _list_table(rows: Sequence[Row]) -> str:
     lines = [
-        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor / mean.",
+        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor (one run) / median.",
         "   :header-rows: 1",
         f"   :widths: {' '.join(str(width) for _, width in COLUMNS)}",
         "",

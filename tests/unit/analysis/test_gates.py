@@ -9,7 +9,7 @@ import pytest
 from firsttoken import files
 from firsttoken.analysis.compare import compare_studies
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_regression, gate_status
-from firsttoken.results import Ceilings
+from firsttoken.results import Ceilings, DatasheetPeak
 from fixtures_samples import BOUNDS, Known, Study, analyse, make_study
 
 
@@ -23,6 +23,11 @@ def refused(gate: Callable[[], None], evidence: Path) -> str:
     return text
 
 
+def refused_floors(study: Study) -> str:
+    table = study.table("latency_by_length")
+    return refused(lambda: gate_floors(table, study.root / "ceilings.json"), table)
+
+
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Study:
     known = {"baseline": Known(28.0), "jit_cuda": Known(15.0), "jit_only": Known(wrong_by=0.0005)}
@@ -30,7 +35,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 def test_a_good_study_passes_all(good: Study, tmp_path: Path) -> None:
-    gate_floors(good.table("latency_by_length"))
+    gate_floors(good.table("latency_by_length"), good.root / "ceilings.json")
     gate_equality(good.table("equivalence"))
     gate_status(good.table("summary"), "fail")
     compare_studies(good.root, good.root, BOUNDS, 0.05, tmp_path / "c.csv", tmp_path / "c.json")
@@ -41,11 +46,38 @@ def test_floors(tmp_path: Path) -> None:
     """3.5 ms is under 0.9 of the floor of 4 ms, 3.7 is not; 2.5 ms a token is under 0.9 of 3."""
     known = {"baseline": Known(3.7), "jit_cuda": Known(3.5, per_token_ms=0), "jit_only": Known(20.0, itl_ms=2.5)}
     study = analyse(make_study(tmp_path, known, requests=40))
-    table = study.table("latency_by_length")
-    text = refused(lambda: gate_floors(table), table)
-    assert text.count("median TTFT") == 2 and "jit_cuda at 10 tokens" in text and "jit_cuda at 100 tokens" in text
-    assert text.count("median request mean ITL") == 2 and "jit_only at 100 tokens" in text
+    text = refused_floors(study)
+    assert text.count("median TTFT of jit_cuda 3.") == 2 and "at 10 tokens" in text and "at 100 tokens" in text
+    assert text.count("median request mean ITL of jit_only 2.") == 2
     assert "baseline" not in text
+
+
+@pytest.mark.parametrize(
+    ("under", "datasheet", "suspect"),
+    [
+        (1, None, "the measurement of jit_cuda: 1 of 3 approaches is under the floor, and the device was measured at "
+                  "4 TB/s (no datasheet peak is known)"),
+        (1, 4.8e12, "the measurement of jit_cuda: 1 of 3 approaches is under the floor, and the device was measured at "
+                    "4 TB/s (83% of the datasheet's 4.8)"),
+        (1, 8e12, "the ceiling: 1 of 3 approaches is under the floor, and the device was measured at 4 TB/s (50% of"),
+        (2, 4.8e12, "the ceiling: 2 of 3 approaches are under the floor"),
+    ],
+)  # fmt: skip
+def test_a_floor_that_is_beaten_says_which_is_more_likely_wrong(
+    tmp_path: Path, under: int, datasheet: float | None, suspect: str
+) -> None:
+    """Several approaches under it, or a ceiling far below the datasheet's peak: the ceiling; one: its measurement."""
+    fast, slow = Known(3.0, per_token_ms=0), Known(28.0)
+    known = {"baseline": slow, "jit_cuda": fast, "jit_only": fast if under == 2 else slow}
+    study = make_study(tmp_path, known, requests=40)
+    if datasheet:
+        peak = DatasheetPeak(read_bandwidth_bytes_per_s=datasheet, matrix_flops_per_s=1e15, document="d", url="u")
+        path = study.root / "ceilings.json"
+        files.write_json(path, msgspec.structs.replace(files.read_json(path, Ceilings), datasheet=peak))
+    text = refused_floors(analyse(study))
+    assert text.count(f"more likely wrong is {suspect}") == 2, "at both prompt lengths"
+    if under == 2:
+        assert "median TTFT of jit_only 3." in text and " and jit_cuda 3." in text
 
 
 def test_a_median_without_a_floor_does_not_pass(tmp_path: Path) -> None:
@@ -53,15 +85,14 @@ def test_a_median_without_a_floor_does_not_pass(tmp_path: Path) -> None:
     path = study.root / "ceilings.json"
     found = files.read_json(path, Ceilings)
     files.write_json(path, msgspec.structs.replace(found, floors=found.floors[:1]))
-    table = analyse(study).table("latency_by_length")
-    text = refused(lambda: gate_floors(table), table)
+    text = refused_floors(analyse(study))
     assert "baseline at 100 tokens: median TTFT has no floor" in text and "at 10 tokens" not in text
 
 
 def test_single_short_gaps_are_no_offence(tmp_path: Path) -> None:
     """Gaps near zero (chunks, rings) are fine as long as the request's mean is not."""
     study = analyse(make_study(tmp_path, {"baseline": Known(itl_ms=4.0, request_sd=0.5)}, requests=40))
-    gate_floors(study.table("latency_by_length"))
+    gate_floors(study.table("latency_by_length"), study.root / "ceilings.json")
 
 
 def test_equality(tmp_path: Path) -> None:

@@ -30,6 +30,11 @@ def test_llama_by_hand(tmp_path: Path, corpus: Path) -> None:
     assert manifest.kv_bytes_per_token == 2 * 2 * layers * kv_width
     assert (manifest.max_context, manifest.vocab_size, manifest.attention_window) == (1024, 2048, 0)
     assert (manifest.architecture, manifest.weights) == ("LlamaForCausalLM", "random")
+    shapes = {(layer.inputs, layer.outputs, layer.head): layer.count for layer in manifest.linear_layers}
+    body = {(hidden, hidden): 2, (hidden, kv_width): 2, (hidden, inner): 2, (inner, hidden): 1}
+    assert shapes == {(*shape, False): layers * count for shape, count in body.items()} | {
+        (hidden, vocabulary, True): 1
+    }
 
 
 @pytest.mark.parametrize("architecture", sorted(SMALL_SHAPES))
@@ -45,6 +50,9 @@ def test_what_the_loaded_model_and_its_cache_really_hold(architecture: str, tmp_
         cache = model(torch.ones(1, positions, dtype=torch.long), use_cache=True).past_key_values
     cached = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
     assert manifest.kv_bytes_per_token * positions == cached
+    products = [2 * layer.inputs * layer.outputs * layer.count for layer in manifest.linear_layers]
+    assert sum(products) == manifest.flops_per_token
+    assert [layer.outputs for layer in manifest.linear_layers if layer.head] == [manifest.vocab_size]
     tied = model.config.tie_word_embeddings
     assert (manifest.read_bytes_per_token == manifest.weight_bytes) == (tied and architecture != "gpt2")
 
@@ -87,6 +95,7 @@ def test_of_experts_only_those_taken_count(tmp_path: Path, monkeypatch: pytest.M
     experts = 8 * 3 * 16 * 32
     table = 300 * 16
     assert manifest.parameters - manifest.read_bytes_per_token // 4 == experts * 6 // 8 + table - 16
+    assert manifest.linear_layers == (), "a router chooses their products"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ NONE = "No floor: the ceilings of this device were not measured."
 
 
 def note(inputs: FigureInputs, drawn: Sequence[palette.Entry]) -> str:
-    """The floors of TTFT and token gap, and the share of them that each approach reaches, over all prompt lengths."""
+    """The floors of TTFT and request mean ITL, and floor / median of each approach, over all prompt lengths."""
     names = [entry.name for entry in drawn]
     table = pd.read_csv(inputs.summary).set_index("approach").reindex(columns=list(COLUMNS), index=names)
     floors = table[list(COLUMNS[:2])].dropna()
@@ -27,8 +27,8 @@ def note(inputs: FigureInputs, drawn: Sequence[palette.Entry]) -> str:
     ]
     ttft_ms, itl_ms = floors.iloc[0]
     return (
-        f"Floor of this device, mean over prompt lengths: {ttft_ms:.3g} ms TTFT, {itl_ms:.3g} ms a gap; "
-        f"share reached: {', '.join(shares)}."
+        f"Floor of this device (one run), mean over prompt lengths: {ttft_ms:.3g} ms TTFT, {itl_ms:.3g} ms ITL; "
+        f"floor / median: {', '.join(shares)}."
     )
 
 

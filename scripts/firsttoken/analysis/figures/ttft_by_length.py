@@ -26,7 +26,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     floor = data.groupby("prompt_length")["floor_ttft_ms"].first().dropna()
     if not floor.empty:
         axes.plot(floor.index, floor.to_numpy(), color=style.FLOOR_COLOUR, linestyle=(0, (1, 1)), linewidth=1.4)
-        ends.append((float(floor.iloc[-1]), "floor of this device", style.FLOOR_COLOUR))
+        ends.append((float(floor.iloc[-1]), "floor of this device (one run)", style.FLOOR_COLOUR))
     axes.set(xlabel="Prompt length, tokens", ylabel="Mean TTFT, ms (lower is better)", title=TITLE)
     axes.set_xticks(sorted(data["prompt_length"].unique()))
     axes.set_ylim(bottom=0)

@@ -74,8 +74,8 @@ def test_every_figure_of_latencies_names_the_floor_and_its_share(
     name: str, studies: dict[str, StudyFiles], tmp_path: Path
 ) -> None:
     words, _ = drawn(name, studies["embedded"], tmp_path)
-    assert "Floor of this device, mean over prompt lengths: 1.03 ms TTFT, 0.5 ms a gap" in words
-    assert "share reached: baseline 30 % and 20 %, cuda_graph (emulated) 30 % and 20 %" in words
+    assert "Floor of this device (one run), mean over prompt lengths: 1.03 ms TTFT, 0.5 ms ITL" in words
+    assert "floor / median: baseline 30 % and 20 %, cuda_graph (emulated) 30 % and 20 %" in words
     summary = pd.read_csv(studies["embedded"].summary)
     summary[["floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor"]] = None
     summary.to_csv(tmp_path / "summary.csv", index=False)
