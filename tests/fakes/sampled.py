@@ -30,7 +30,8 @@ def transformers_probabilities(logits: Any, ids: Sequence[int], sampling: Sampli
         processors.append(TopKLogitsWarper(sampling.top_k))
     if sampling.top_p < 1:
         processors.append(TopPLogitsWarper(sampling.top_p))
-    return torch.softmax(processors(torch.tensor([list(ids)], device=logits.device), logits), -1)
+    input_ids: Any = torch.tensor([list(ids)], device=logits.device)
+    return torch.softmax(processors(input_ids, logits), -1)
 
 
 def seen_tokens(ids: Iterable[int], vocab: int) -> Any:

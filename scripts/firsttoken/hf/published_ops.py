@@ -49,7 +49,7 @@ class PublishedOps(NativeOps):
         if self.sampling.method == "greedy":
             token = torch.argmax(logits[0]).view(1)
         else:
-            scores = self._processors(self._ids, logits.float())
+            scores = self._processors(self._ids, logits.float())  # type: ignore[arg-type]  # declares LongTensor
             token = torch.multinomial(torch.softmax(scores, dim=-1)[0], 1, generator=self.generator)
         self._ids = torch.cat([self._ids, token[None]], dim=1)
         self.state.token.fill_(token.item())
