@@ -23,9 +23,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Sampling(Record, frozen=True, kw_only=True):
-    """How the next token is chosen. `greedy` ignores the other fields; top_k 0 and top_p 1 mean "off"."""
+    """How the next token is chosen. `greedy` ignores the other fields; repetition_penalty 1, top_k 0 and top_p 1 mean
+    "off". They apply in this order."""
 
     method: Literal["greedy", "sample"] = "greedy"
+    repetition_penalty: float = 1.0
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0

@@ -53,6 +53,7 @@ class GenerateApproach(Approach):
             sampling = plan.sampling
             choice = {
                 "do_sample": True,
+                "repetition_penalty": sampling.repetition_penalty,
                 "temperature": sampling.temperature,
                 "top_k": sampling.top_k,
                 "top_p": sampling.top_p,

@@ -45,7 +45,7 @@ class Approach(ABC):
     title: ClassVar[str]
     processes: ClassVar[int] = 1
     graphs: ClassVar[bool] = False  # replays CUDA graphs: on a CPU it is `emulated`
-    dynamic_operations: ClassVar[Literal["native", "jit", "captured", "engine", "none"]] = "native"
+    dynamic_operations: ClassVar[Literal["native", "published", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
     needs_engine: ClassVar[bool] = False  # external/<environment>/engine.py prepares one for the study beforehand

@@ -15,7 +15,7 @@ from firsttoken.compiled.tiles import FEW_ROWS, FILLED_INSIDE
 from firsttoken.engine.base import EngineSpec
 from firsttoken.engine.buckets import bucket_for_position, kv_buckets
 from firsttoken.engine.compilation import compile_fixed, use_compile_cache
-from firsttoken.engine.sampling import choose_token_on_device
+from firsttoken.engine.sampling import choose_token_on_device, mark_prompt
 from firsttoken.engine.state import StepState
 from firsttoken.hf.eager_decode import teacher_forced_logits
 from firsttoken.hf.kv_cache import aligned
@@ -75,8 +75,8 @@ class DecoderSteps:
 
         sampling = self.plan.sampling
 
-        def finish(logits: Any, token: Any, position: Any, vocab_index: Any, noise_state: Any) -> Any:
-            token.copy_(choose_token_on_device(logits, sampling, noise_state, vocab_index))
+        def finish(logits: Any, token: Any, position: Any, vocab_index: Any, noise_state: Any, seen: Any) -> Any:
+            token.copy_(choose_token_on_device(logits, sampling, noise_state, vocab_index, seen))
             position.add_(1)
             return token
 
@@ -107,6 +107,7 @@ class DecoderSteps:
             state.upload(padded_length)
             self.decoder.prefill(ids, state.last, cache, state.logits)
             state.position.copy_(state.last)
+            mark_prompt(state.seen, state.request, state.index, self.plan.sampling)
             self._finish(*_finish_arguments(state))
 
         return step
@@ -174,4 +175,4 @@ def check_lengths(prompt_lengths: Sequence[int], max_context: int, buckets: Sequ
 
 
 def _finish_arguments(state: StepState) -> tuple[torch.Tensor, ...]:
-    return state.logits, state.token, state.position, state.vocab_index, state.noise_state
+    return state.logits, state.token, state.position, state.vocab_index, state.noise_state, state.seen

@@ -10,7 +10,7 @@ from firsttoken.plan import Plan, Record
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 Forward = Literal["eager", "graph", "compiled", "null"]
-DynamicOperations = Literal["native", "jit", "captured", "none"]
+DynamicOperations = Literal["native", "published", "jit", "captured", "none"]
 
 
 class EngineSpec(Record, frozen=True, kw_only=True):

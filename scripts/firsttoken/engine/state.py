@@ -20,6 +20,7 @@ class StepState:
         self.position = torch.zeros(1, dtype=torch.int64, device=device)  # of `token`, where its keys and values go
         self.logits = torch.zeros(1, vocab_size, dtype=dtype, device=device)
         self.vocab_index = torch.arange(vocab_size, device=device)
+        self.seen = torch.zeros(1, vocab_size, dtype=torch.bool, device=device)  # tokens that a penalty applies to
         self.noise_state = rng.new_state(seed, device)
         # [index of the last prompt token, ids..., stale ids...]: one transfer brings a prompt to the device
         self.staging = torch.zeros(1 + capacity, dtype=torch.int64, pin_memory=on_device)

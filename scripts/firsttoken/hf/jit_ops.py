@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from firsttoken.engine.compilation import compile_fixed
-from firsttoken.engine.sampling import choose_token_on_device
+from firsttoken.engine.sampling import choose_token_on_device, mark_prompt
 from firsttoken.hf.native_ops import HfState, show_positions
 from firsttoken.plan import Sampling
 
@@ -21,16 +21,20 @@ class JitOps:
         compile_call = _trace if backend == "torchscript" else compile_fixed
         windows, hidden = state.windows, state.hidden
 
-        def begin(request: Any, input_ids: Any, position: Any, rows: Any, index: Any) -> Any:
-            """Zero padding behind the prompt, position and masks of its last token: all from the uploaded tensor."""
+        def begin(request: Any, input_ids: Any, position: Any, rows: Any, index: Any, seen: Any) -> Any:
+            """Zero padding behind the prompt, position and masks of its last token, the tokens seen: all from the
+            uploaded tensor."""
             last = request[:1]
             input_ids.copy_(torch.where(index <= last, request[1:], 0)[None])
             position.copy_(last)
             show_positions(rows, position, index, windows, hidden)
+            mark_prompt(seen, request, index, sampling)
             return position
 
-        def advance(logits: Any, token: Any, position: Any, rows: Any, index: Any, vocab: Any, noise_state: Any) -> Any:
-            token.copy_(choose_token_on_device(logits, sampling, noise_state, vocab))
+        def advance(
+            logits: Any, token: Any, position: Any, rows: Any, index: Any, vocab: Any, noise_state: Any, seen: Any
+        ) -> Any:
+            token.copy_(choose_token_on_device(logits, sampling, noise_state, vocab, seen))
             position.add_(1)
             show_positions(rows, position, index, windows, hidden)
             return token
@@ -59,12 +63,13 @@ class JitOps:
 
 
 def _begin_arguments(state: HfState) -> tuple[Any, ...]:
-    return state.request, state.input_ids, state.position, state.rows, state.index
+    return state.request, state.input_ids, state.position, state.rows, state.index, state.seen
 
 
 def _advance_arguments(state: HfState) -> tuple[Any, ...]:
     return (
         state.logits, state.token, state.position, state.rows, state.index, state.vocab_index, state.noise_state,
+        state.seen,
     )  # fmt: skip
 
 

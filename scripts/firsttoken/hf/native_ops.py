@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from firsttoken.engine.sampling import choose_token
+from firsttoken.engine.sampling import choose_token, mark_prompt
 from firsttoken.engine.state import StepState
 from firsttoken.hf.masks import MaskPlan
 from firsttoken.plan import Sampling
@@ -62,14 +62,19 @@ class NativeOps:
         state.input_ids.zero_()
         state.input_ids[:, :length].copy_(state.request[1 : 1 + length])
         state.position.fill_(length - 1)
+        mark_prompt(state.seen, state.request, state.index, self.sampling)
         show_positions(state.rows, state.position, state.index, state.windows, state.hidden)
 
-    def advance(self) -> None:
-        state = self.state
-        noise = None
+    def choose(self) -> None:
+        """`state.token` becomes the next token."""
+        state, noise = self.state, None
         if self.sampling.method != "greedy":
             noise = self.noise.exponential_(generator=self.generator)
-        state.token.copy_(choose_token(state.logits, self.sampling, noise))
+        state.token.copy_(choose_token(state.logits, self.sampling, noise, state.seen))
+
+    def advance(self) -> None:
+        self.choose()
+        state = self.state
         state.position.add_(1)
         for row, window in zip(state.rows, state.windows, strict=True):
             row.index_fill_(3, state.position, 0.0)

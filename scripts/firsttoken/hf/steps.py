@@ -47,7 +47,7 @@ class HfSteps:
         use_ready_masks(model)
         self.model: Any = model
         self.plan, self._facts = plan, facts
-        self._jit = spec.dynamic_operations != "native"
+        self._operations = spec.dynamic_operations
         self.capacity = aligned(plan.max_context)
         self.masks = MaskPlan(model.config, model.dtype, device, self.capacity)
         self.storage = allocate_storage(model, self.capacity, self.masks.prefill(1))
@@ -57,13 +57,17 @@ class HfSteps:
         self.advance: Step | None = None
 
     def compile(self) -> None:
-        """The JIT operations; native ones have nothing to compile."""
-        if self._jit:
+        """The JIT operations; the others have nothing to compile."""
+        if self._operations == "native":
+            self.ops = NativeOps(self.state, self.plan.sampling, self.plan.seed)
+        elif self._operations == "published":
+            from firsttoken.hf.published_ops import PublishedOps
+
+            self.ops = PublishedOps(self.state, self.plan.sampling, self.plan.seed)
+        else:
             from firsttoken.hf.jit_ops import JitOps
 
             self.ops = JitOps(self.state, self.plan.sampling, self.plan.jit_backend)
-        else:
-            self.ops = NativeOps(self.state, self.plan.sampling, self.plan.seed)
         self.advance = self.ops.advance
 
     def begin(self, prompt_ids: Sequence[int], padded_length: int) -> None:

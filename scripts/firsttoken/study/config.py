@@ -82,7 +82,7 @@ def schema_problem(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str 
         "enum": f"must be one of {', '.join(map(str, error.validator_value))}" if error.validator == "enum" else "",
         "minItems": "must name at least one",
         "pattern": f"must match {error.validator_value}",
-        "oneOf": "must be `greedy` or a mapping with temperature, top_k, top_p in their ranges",
+        "oneOf": "must be `greedy` or a mapping with repetition_penalty, temperature, top_k, top_p in their ranges",
     }.get(str(error.validator), error.message)
     meaning = error.schema.get("description", "") if error.validator == "pattern" else ""
     return f"{what}; {wanted}{f' ({meaning})' if meaning else ''}"

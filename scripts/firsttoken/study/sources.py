@@ -23,6 +23,7 @@ CHOSEN: dict[str, set[str | int]] = {
     "compiled/steps.py": {"compiled"},
     "engine/null.py": {"null"},
     "hf/jit_ops.py": {"jit", "captured"},
+    "hf/published_ops.py": {"published"},
 }
 
 

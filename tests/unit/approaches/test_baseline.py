@@ -78,6 +78,20 @@ def test_sampling_differs_between_requests_and_repeats_with_the_seed(model_dir: 
     assert runs[0][0] != runs[0][1]
 
 
+def test_generate_draws_from_what_the_filters_leave(model_dir: Path) -> None:
+    """The distribution that our own forms of the dynamic operations are held to (tests/unit/hf/test_native_ops.py).
+    Seen to fail without the penalty in the generation config."""
+    from fakes.sampled import FULL, assert_drawn_from, transformers_probabilities
+    from firsttoken.hf.eager_decode import teacher_forced_logits
+    from firsttoken.hf.load import load_model
+
+    with approach_class("baseline")() as approach:
+        approach.load(model_dir, plan(sampling=FULL, new_tokens=1))
+        drawn = [tokens(approach, 11, 1)[0] for _ in range(600)]
+    logits = teacher_forced_logits(load_model(model_dir, "float32", "cpu"), prompt_ids(11), [0])
+    assert_drawn_from(drawn, transformers_probabilities(logits, prompt_ids(11), FULL))
+
+
 def test_logits_are_those_that_chose_the_tokens(model_dir: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 

@@ -55,6 +55,22 @@ def test_all_four_give_the_same_tokens(model_dir: Path) -> None:
     assert told == [told[0]] * 4
 
 
+def test_the_published_operations_give_the_same_greedy_tokens(model_dir: Path) -> None:
+    plan = make_spec(model_dir, threads=1, prompt_lengths=(9,)).plan
+    told: list[list[int]] = []
+    for name in ("cuda_graph_1p", "cuda_graph_published_ops"):
+        kind = approach_class(name)
+        with kind() as approach:
+            approach.load(model_dir, plan)
+            sink = OneByOne()
+            approach.generate(prompt_ids(9), 12, sink)
+            assert approach.facts() == Facts(attention="sdpa", ahead=0)
+            assert all((row.sampling_ns or 0) > 0 for row in approach.timings())
+            told.append(sink.tokens)
+    assert (kind.processes, kind.graphs, kind.control) == (1, True, True)
+    assert len(told[0]) == 12 and told[0] == told[1]
+
+
 def test_what_cannot_be_served_is_unsupported_and_the_approach_can_be_closed(model_dir: Path) -> None:
     approach = approach_class("eager_loop")()
     with pytest.raises(Unsupported, match="max_position_embeddings is 128"):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from fakes.engines import make_spec, run_request
-from firsttoken.plan import GraphOptions
+from fakes.sampled import FULL
+from firsttoken.plan import GraphOptions, Sampling
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
 torch = pytest.importorskip("torch")
@@ -34,10 +35,10 @@ def make_engine(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ma
     monkeypatch.setattr(jit_ops, "compile_fixed", lambda function, arguments: function)
     engines: list[Any] = []
 
-    def make(**plan: Any) -> Any:
+    def make(sampling: Sampling = Sampling(), **graphs: Any) -> Any:  # noqa: B008
         spec = make_spec(
             model_dir, "compiled", "captured", ahead=2, prompt_lengths=(4, 12), new_tokens=8, max_context=40,
-            graphs=GraphOptions(kv_buckets=(16,), **plan),
+            graphs=GraphOptions(kv_buckets=(16,), **graphs), sampling=sampling,
         )  # fmt: skip
         engines.append(LoopEngine(spec, TapeBackend(), load_compiled_steps))
         return engines[-1]
@@ -71,6 +72,18 @@ def test_captured_steps_queued_ahead_give_the_same_tokens(make_engine: MakeEngin
     assert [row.pool_hit for row in engine.timings()][:2] == [True, None]
     assert engine.facts().ahead == 2
     assert engine.facts().kernels.startswith("Hugging Face's forward, not compiled: ")
+
+
+def test_a_captured_penalty_remembers_its_own_request_alone(make_engine: MakeEngine) -> None:
+    """Seen to fail with a mask that is not cleared in the captured prefill, and with padding that counts as seen."""
+    engine = make_engine(sampling=FULL, prefill_buckets=(16,))
+    padding_unseen = []
+    for length in (12, 4, 9):
+        prompt = prompt_ids(length, seed=1)
+        tokens = run_request(engine, prompt, 8)
+        padding_unseen.append(0 not in {*prompt, *tokens})
+        assert torch.nonzero(engine.steps.state.seen[0]).flatten().tolist() == sorted({*prompt, *tokens})
+    assert any(padding_unseen)
 
 
 def test_what_runs_beyond_a_cancellation_is_never_seen(make_engine: MakeEngine) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fakes.engines import GRAPHS, MAX_CONTEXT, SAMPLED, make_spec, make_tape_engine, run_request, whole_sequence_logits
+from fakes.sampled import FULL
 from firsttoken.plan import GraphOptions
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
@@ -156,10 +157,32 @@ def test_sampled_replays_differ_and_a_seed_brings_them_back(make_engine: MakeEng
     assert run_request(engine, prompt_ids(5), 20) == first
 
 
+@pytest.mark.parametrize("operations", ["native", "published"])
+def test_a_penalty_remembers_its_own_request_alone(model_dirs: dict[str, Path], operations: Any) -> None:
+    """With padded prompts, and a step queued ahead where the operations allow it. Seen to fail with a mask that
+    `begin` does not clear, and with padding that counts as seen."""
+    graphs = GraphOptions(kv_buckets=(16, 24), prefill_buckets=(16,))
+    spec = make_spec(model_dirs["llama_gqa"], operations=operations, sampling=FULL, graphs=graphs)
+    engine = make_tape_engine(spec)
+    try:
+        padding_unseen = []
+        for length in (13, 5, 9):
+            prompt = prompt_ids(length, seed=1)
+            tokens = run_request(engine, prompt, 8)
+            padding_unseen.append(0 not in {*prompt, *tokens})
+            if operations == "native":
+                assert torch.nonzero(engine.steps.state.seen[0]).flatten().tolist() == sorted({*prompt, *tokens})
+            else:
+                assert engine.steps.ops._ids.tolist() == [[*prompt, *tokens]]
+        assert any(padding_unseen)
+    finally:
+        engine.close()
+
+
 def test_captures_and_warm_ups_advance_nothing(make_engine: MakeEngine) -> None:
     """Trap 8. Seen to fail with warm-ups on the live buffers, and without the new seed after the warm-up."""
-    engine = make_engine(sampling=SAMPLED, prompt_lengths=(5,))
-    longer_warm_up = make_engine(sampling=SAMPLED, prompt_lengths=(5, 9, 12))
+    engine = make_engine(sampling=FULL, prompt_lengths=(5,))
+    longer_warm_up = make_engine(sampling=FULL, prompt_lengths=(5, 9, 12))
     assert run_request(engine, prompt_ids(5), 12) == run_request(longer_warm_up, prompt_ids(5), 12)
     watched = [
         *engine.steps.storage.keys,
@@ -167,6 +190,7 @@ def test_captures_and_warm_ups_advance_nothing(make_engine: MakeEngine) -> None:
         *engine.steps.state.rows,
         engine.steps.state.position,
         engine.steps.state.token,
+        engine.steps.state.seen,
     ]
     watched.append(engine.steps.state.logits)
     before = [tensor.clone() for tensor in watched]

@@ -171,8 +171,9 @@ def test_another_environment_is_one_line(tmp_path: Path, llm: Any, monkeypatch: 
 def test_sampling_is_asked_for_as_the_plan_says() -> None:
     greedy = trtllm_settings.sampling_arguments(trtllm.plan(), 3)
     assert (greedy["top_k"], greedy["max_tokens"], greedy["ignore_eos"]) == (1, 3, True)
-    chosen = Sampling(method="sample", temperature=0.7, top_k=0, top_p=0.9)
+    chosen = Sampling(method="sample", repetition_penalty=1.1, temperature=0.7, top_k=0, top_p=0.9)
     sampled = trtllm_settings.sampling_arguments(trtllm.plan(sampling=chosen, seed=5), 3)
+    assert sampled["repetition_penalty"] == 1.1
     assert (sampled["temperature"], sampled["top_k"], sampled["top_p"], sampled["seed"]) == (0.7, 0, 0.9, 5)
 
 

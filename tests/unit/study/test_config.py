@@ -66,6 +66,7 @@ WRONG = [
     ({"workload.prompt_lengths": [10, 50, 10]}, ["workload.prompt_lengths", "10", "twice"]),
     ({"workload.repeats": 0}, ["workload.repeats", "found 0", "at least 1"]),
     ({"workload.sampling": {"temperature": 0}}, ["workload.sampling", "temperature"]),
+    ({"workload.sampling": {"repetition_penalty": 0}}, ["workload.sampling", "repetition_penalty"]),
     ({"model.dtype": "float16"}, ["model.dtype", "'float16'", "CUDA"]),
     ({"model.dtype": "int4"}, ["model.dtype", "'int4'", "float32"]),
     ({"study": "a/b"}, ["study", "'a/b'"]),
@@ -113,11 +114,11 @@ def test_keys_of_another_source_do_not_change_the_model() -> None:
 
 
 def test_the_plan_makes_the_round_trip_through_params() -> None:
-    plan = msgspec.convert(check({"workload.sampling": {"temperature": 0.8, "top_p": 0.9}}).plan("cache"), Plan)
+    plan = msgspec.convert(check({"workload.sampling": {"repetition_penalty": 1.1, "top_p": 0.9}}).plan("cache"), Plan)
     assert isinstance(plan, Plan)
     assert plan.max_context == 104
     assert plan.sampling.method == "sample"
-    assert plan.sampling.top_p == 0.9
+    assert (plan.sampling.repetition_penalty, plan.sampling.top_p, plan.sampling.temperature) == (1.1, 0.9, 1.0)
     assert plan.compile_cache_dir == "cache"
 
 

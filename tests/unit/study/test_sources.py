@@ -74,7 +74,10 @@ print("LOADED", *(sys.modules[name].__file__ for name in names), sep="\n")
 """
 
 
-@pytest.mark.parametrize("name", ["eager_loop", "jit_only", "cuda_graph", "jit_cuda", "compiled_graph", "null_2p"])
+@pytest.mark.parametrize(
+    "name",
+    ["eager_loop", "jit_only", "cuda_graph", "cuda_graph_published_ops", "jit_cuda", "compiled_graph", "null_2p"],
+)
 def test_what_an_approachs_engine_loads_is_among_its_sources(name: str, tmp_path: Path) -> None:
     kind: Any = approach_class(name)
     model = save_tiny_model("llama_gqa", tmp_path / "model")

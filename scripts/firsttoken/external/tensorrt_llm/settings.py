@@ -149,8 +149,13 @@ def sampling_arguments(plan: Plan, max_new_tokens: int) -> dict[str, Any]:
     sampling = plan.sampling
     if sampling.method == "greedy":
         return arguments | {"top_k": 1}
-    chosen = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
-    return arguments | chosen | {"seed": plan.seed}
+    return arguments | {
+        "repetition_penalty": sampling.repetition_penalty,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "seed": plan.seed,
+    }
 
 
 def installed_versions() -> dict[str, str]:
