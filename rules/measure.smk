@@ -1,6 +1,7 @@
 """The measurements: the config as run, the machine, its ceilings, a fresh process for each approach and repeat, the experiments.
 
-Needs: the model, its check, prompts and reference of model.smk; for TensorRT-LLM a CUDA device and its environment.
+Needs: config files and locks; the model, its check, prompts and reference of model.smk; for TensorRT-LLM a CUDA device
+and its environment.
 Makes: results/{study}/config.yaml, environment.json, ceilings.json, engine/, raw/{approach}/{repeat}.*, experiments/*.csv.
 Every rule that measures asks for gpu=1 and takes the device's lock, so that no two of them share the device.
 """

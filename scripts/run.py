@@ -161,8 +161,7 @@ def combine(studies: list[str], rest: list[str]) -> int:
         name = f"{name[:80]}+{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     folder = f"results/combine/{name}"
     write_text(ROOT / folder / "studies.txt", "\n".join(studies) + "\n")
-    rules = ["--allowed-rules", "combine_studies"]
-    status = run([*SNAKEMAKE[:3], f"{folder}/combined.html", *SNAKEMAKE[3:], *rules, *rest])
+    status = run([*SNAKEMAKE, "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"])
     if status == 0:
         print((ROOT / folder / "combined.txt").read_text(encoding="utf-8"))
         print(f"Combination: {folder}/combined.html")

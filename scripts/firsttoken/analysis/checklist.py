@@ -158,19 +158,13 @@ def _comparison(study: StudyFiles) -> RuleCheck:
 
 
 def _purpose(study: StudyFiles) -> RuleCheck:
-    cells = study.cells
-    with_p99 = int(cells["ttft_p99_ms"].notna().sum())
-    bare = _without_interval(cells) + _without_interval(study.shown)
-    text = f"mean, median, P90, P95 and P99; {with_p99} of {len(cells)} cells have a P99 of TTFT"
+    with_p99 = int(study.cells["ttft_p99_ms"].notna().sum())
+    p99 = pd.concat([study.cells, study.shown])[["ttft_p99_ms", "ttft_p99_low_ms", "ttft_p99_high_ms"]]
+    bare = int(p99.dropna(subset="ttft_p99_ms").isna().any(axis=1).sum())
+    text = f"mean, median, P90, P95 and P99; {with_p99} of {len(study.cells)} cells have a P99 of TTFT"
     if bare:
-        return "no", f"{text}; shown without an interval: {bare}"
-    return _all_or_some(with_p99, len(cells)), f"{text}, each with an interval" if with_p99 else text
-
-
-def _without_interval(table: pd.DataFrame) -> int:
-    """How many P99s of TTFT stand there without one."""
-    bounds = table[["ttft_p99_low_ms", "ttft_p99_high_ms"]]
-    return int((table["ttft_p99_ms"].notna() & bounds.isna().any(axis=1)).sum())
+        return "no", f"{text}; P99s without an interval, here and in the summary: {bare}"
+    return _all_or_some(with_p99, len(study.cells)), text
 
 
 def _setup(study: StudyFiles) -> RuleCheck:
@@ -212,7 +206,7 @@ def _timing(study: StudyFiles) -> RuleCheck:
     shares = prices_us[timed] / smallest_us[timed]
     compared = ", ".join(f"{share:.2%}" for share in shares) or "no share"
     text = (
-        f"{text}; the instrument takes {prices_us[0]:.3g} us for a first token and {prices_us[1]:.3g} us for a later one, "
+        f"{text}; the instrument takes {prices_us[0]:.3g} us for a first token, {prices_us[1]:.3g} us for a later one, "
         f"{compared} of the smallest mean of a cell"
     )
     # A price of zero was not measured; one that is not a number is under no bound.
@@ -235,7 +229,7 @@ def _bounds(study: StudyFiles) -> RuleCheck:
 def _plots(study: StudyFiles) -> RuleCheck:
     present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
     requests = int(study.cells["n_requests"].sum())
-    text = f"figures that show every sample: {', '.join(present) or 'none'}; they show {requests} requests"
+    text = f"figures that show every sample: {', '.join(present) or 'none'}; requests with latencies: {requests}"
     return _all_or_some(len(present) if requests else 0, len(_DISTRIBUTION_FIGURES)), text
 
 

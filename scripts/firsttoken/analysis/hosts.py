@@ -163,11 +163,12 @@ def in_words(studies: Sequence[FinishedStudy]) -> list[str]:
             "Intervals are 95 % over hosts, Student's t over logarithms of per-host values; its factor is "
             f"{_t(n):.1f} for {n} hosts (2.0 for many)."
         )
-    lines += [
-        "Values are geometric means over hosts; the spread is the standard deviation of the logarithms, in which the "
-        "variation between the processes of a host is included.",
-        "P99 is per host and never pooled over hosts.",
-    ]
+    if n > 1:
+        lines.append(
+            "Values are geometric means over hosts; the spread is the standard deviation of the logarithms, in which "
+            "the variation between the processes of a host is included."
+        )
+    lines.append("P99 is per host and never pooled over hosts.")
     for field in _MAY_DIFFER:
         found: dict[str, list[str]] = {}
         for study in studies:

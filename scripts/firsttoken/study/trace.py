@@ -38,7 +38,7 @@ def write_trace(snakemake: Any, target: Path, started_at: float) -> None:
     script = Path(sys.modules["__main__"].__file__ or "").resolve()  # Snakemake sets it to the rule's own script
     project = script.parent.parent
     # The rules give a job its inputs, params and environment.
-    workflow = [script, project / "Snakefile", *project.glob("rules/*.smk")]
+    workflow = [script, project / "Snakefile", *sorted(project.glob("rules/*.smk"))]
     code = [*sources, *(_relative(path) for path in workflow if path.is_file())]
     write_json(
         target,
