@@ -69,7 +69,7 @@ def checked_study():
             {name: availability(name, study) for name in study.config["approaches"]}
         )
         study.check_compared(finished_studies(Path("results")))
-        read_publications(claim_files(study))  # found wrong now, not after the measurements
+        read_publications(claim_files(study))  # a wrong file ends here
         return study
     except ValueError as error:
         sys.exit(f"firsttoken: {error}")
@@ -77,7 +77,9 @@ def checked_study():
 
 def claim_files(study):
     """The publications whose claims are judged."""
-    return study.config["claims"] or sorted(map(str, Path("config/claims").glob("*.yaml")))
+    return study.config["claims"] or sorted(
+        map(str, Path("config/claims").glob("*.yaml"))
+    )
 
 
 def availability(name, study):

@@ -134,9 +134,8 @@ def _claims(rows: Sequence[Row]) -> str:
     counts = Counter({row["id"]: row["verdict"] for row in rows}.values())
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     broken = len({row["id"] for row in rows if row["verdict_from_source"] == "contradicts its own source"})
-    source = f" Figures of the own source contradict a reading of {broken}." if broken else ""
-    sources = len({row["publication"] for row in rows})
-    return f"**Published claims.** {counts.total()} claims of {sources} publications: {escape(verdicts)}.{source}"
+    source = f" The figures of the source itself contradict {broken}." if broken else ""
+    return f"**Published claims.** {counts.total()} were judged: {escape(verdicts)}.{source}"
 
 
 def _machine(environment: Environment) -> str:

@@ -137,7 +137,7 @@ def _columns(data: pd.DataFrame) -> list[Column]:
     names = [str(name) for name in data.columns]
     taken: set[str] = set()
     columns = []
-    for place, name in enumerate(names):
+    for name in names:
         if name in taken:
             continue
         stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
