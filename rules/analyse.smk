@@ -1,6 +1,6 @@
 """What the samples mean: pooled samples, equality, tables, verdicts, figures, comparison; and the gates.
 
-Needs: the raw files, ceilings.json and environment.json of measure.smk, reference.safetensors, config/published.yaml.
+Needs: the raw files, ceilings.json and environment.json of measure.smk, reference.safetensors, config/claims/*.yaml.
 Makes: results/{study}/samples.parquet, records.parquet, tables/*.csv, figures/*, gates/*, results/compare/{a}_vs_{b}/.
 """
 
@@ -18,7 +18,7 @@ STUDY_FILES = {  # what is no table, by the names of the parameters that take it
     "answer": f"{RESULTS}/tables/answer.txt",
     "manifest": MODEL_MANIFEST,
     "bounds": "config/equality_bounds.csv",
-    "published": STUDY.config["claims"]["file"],
+    "published": CLAIM_FILES,
 }
 WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
     "equivalence.csv": (

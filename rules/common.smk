@@ -14,6 +14,7 @@ import yaml
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
+from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_class, approach_names
 from firsttoken.hardware import visible_gpu
 from firsttoken.inputs.checks import (
@@ -73,9 +74,17 @@ def checked_study():
             {name: availability(name, study) for name in study.config["approaches"]}
         )
         study.check_compared(finished_studies(Path("results")))
+        read_publications(claim_files(study))  # a wrong file ends here
         return study
-    except ConfigError as error:
+    except ValueError as error:
         sys.exit(f"firsttoken: {error}")
+
+
+def claim_files(study):
+    """The publications whose claims are judged."""
+    return study.config["claims"] or sorted(
+        map(str, Path("config/claims").glob("*.yaml"))
+    )
 
 
 def availability(name, study):
@@ -90,6 +99,7 @@ RESULTS = f"results/{STUDY.name}"
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]
+CLAIM_FILES = claim_files(STUDY)
 MODEL_DIR = f"results/models/{STUDY.model_id}"
 MODEL_MANIFEST = f"{MODEL_DIR}.json"
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]

@@ -89,7 +89,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     gpu = environment["gpu"]["name"] if environment["gpu"] else ""
     config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
-    config["compare"] = []  # the other study need not be here
+    config |= {"compare": [], "claims": []}  # the other study need not be here; claims are judged as of today
     report = (report or folder / "report.html").absolute()
     with tempfile.TemporaryDirectory(prefix="firsttoken-report-") as mirror:
         for name in ("Snakefile", "rules", "scripts", "config", "report", "envs", "profiles"):

@@ -10,7 +10,11 @@ from firsttoken.study.job import job, snakemake
 
 if __name__ == "__main__":
     with job(snakemake):
-        inputs = {name: Path(path) for name, path in snakemake.input.items() if name != "sources"}
+        inputs = {
+            name: [*map(Path, found)] if isinstance(found, list) else Path(found)
+            for name, found in snakemake.input.items()
+            if name != "sources"
+        }
         out = Path(snakemake.output[0])
         module, function = snakemake.params.function.split(".py:")
         write = getattr(import_module(f"firsttoken.{module.replace('/', '.')}"), function)

@@ -253,24 +253,32 @@ def _summary(latency: pd.DataFrame, statuses: dict[str, str], repeats: int) -> p
 
 
 def _claims() -> pd.DataFrame:
-    derived, folder = "follows from its source", "explanation folder, key insight"
+    """A row a reading: the first claim has two."""
+    derived, broken, insight = "follows from its source", "contradicts its own source", "key insight"
+    first = ("speedup", "jit_cuda is 4.48 times as fast", f"{insight} 1", 4.48, "not shown here")
     rows = [
+        (*first, "mean TTFT", "refuted", 1.9, broken),
+        (*first, "P99 <of> TTFT", "reproduced", 4.7, broken),
+        ("graphs", "Graphs alone are slower", f"{insight} 2", 4.35, "refuted", "mean TTFT", "refuted", 0.5, derived),
         (
-            "speedup",
-            "jit_cuda is 4.48 times as fast",
-            f"{folder} 1",
-            4.48,
-            1.9,
-            "refuted",
-            "contradicts its own source",
+            "less",
+            "66.0 % lower",
+            "abstract",
+            2.94,
+            "not testable here",
+            "mean TTFT",
+            "not testable here",
+            None,
+            derived,
         ),
-        ("graphs", "Graphs alone are slower", f"{folder} 2", 4.35, None, "not testable here", derived),
-        ("abstract", "66.0 % lower than TensorRT-LLM", "abstract", 0.66, None, "not testable here", derived),
     ]
-    columns = ["id", "claim", "source", "published_value", "measured_value", "verdict", "verdict_from_source"]
-    table = pd.DataFrame(rows, columns=columns)
+    columns = ["id", "claim", "source", "published_value", "verdict", "reading", "reading_verdict", "measured_value"]
+    table = pd.DataFrame(rows, columns=[*columns, "verdict_from_source"])
     low, high = table["measured_value"] * 0.9, table["measured_value"] * 1.1
-    return table.assign(low=low, high=high, sentence="One sentence about it.")
+    return table.assign(
+        measured_value_low=low, measured_value_high=high, sentence="One sentence about it.", publication="A paper",
+        claimed_for="its conditions", other_conditions="GPU X (source: Y)",
+    )  # fmt: skip
 
 
 def _misses(rng: np.random.Generator) -> pd.DataFrame:

@@ -105,7 +105,7 @@ def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> No
 
 
 def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
-    project.append("config/published.yaml", "\n# edited\n")
+    project.append("config/claims/gpt-fast.yaml", "\n# edited\n")
     assert project.dry_run() == Jobs(rules=BEHIND_CLAIMS, runs=set())
 
 

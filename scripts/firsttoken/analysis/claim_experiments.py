@@ -1,77 +1,60 @@
-"""Claims that need an experiment of their own: bounded memory, lengths not captured beforehand, several clients.
+"""Readings of claims that need an experiment: memory of the pool, lengths not captured beforehand, several clients.
 
-Each experiment is one run without repeats, so that these figures have no interval; the sentence says so.
+An experiment without repeats gives a figure without interval; the reading's file then says between which limits that
+figure decides nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from firsttoken.analysis.published import Claim
-from firsttoken.analysis.statistics import NOTHING, Estimate
-from firsttoken.experiment_tables import read_experiment
-
-_GROWS_BYTES = 2**20  # an unbounded pool that grows by less has not been put to the test
+from firsttoken.analysis.claim_files import Clients, PoolMemory, PoolMisses
+from firsttoken.analysis.claim_readings import NOT_TESTABLE, ONE_RUN, Finding, against, exact
+from firsttoken.analysis.statistics import MIN_PROCESSES, paired_ratio
 
 
-@dataclass(frozen=True)
-class ClaimVerdict:
-    """A verdict on measured data, the figure behind it, and why, without a full stop."""
-
-    verdict: str
-    estimate: Estimate
-    why: str
-
-
-def read_experiments(**paths: Path | str | None) -> dict[str, pd.DataFrame]:
-    """The tables of the study's experiments by name, without those that were not run."""
-    return {name: read_experiment(path, name) for name, path in paths.items() if path is not None}
-
-
-def judge_experiment(claim: Claim, experiments: Mapping[str, pd.DataFrame]) -> ClaimVerdict:
-    """The verdict on a claim of a kind in `EXPERIMENTS`."""
-    needed, verdict_on = EXPERIMENTS[claim.kind]
-    if needed not in experiments or experiments[needed].empty:
-        return ClaimVerdict("not testable here", NOTHING, f"the experiment {needed} was not run in this study")
-    return verdict_on(claim, experiments[needed])
+def judge_experiment(reading: PoolMemory | PoolMisses | Clients, experiments: Mapping[str, pd.DataFrame]) -> Finding:
+    """The verdict on a reading whose kind is the name of the experiment that it needs."""
+    name = str(type(reading).__struct_config__.tag)
+    if name not in experiments or experiments[name].empty:
+        return Finding(NOT_TESTABLE, f"the experiment {name} was not run in this study")
+    match reading:
+        case PoolMemory():
+            return _pool_memory(reading, experiments[name])
+        case PoolMisses():
+            return _pool_misses(reading, experiments[name])
+        case Clients():
+            return _clients(reading, experiments[name])
 
 
-def _exact(value: float) -> Estimate:
-    return Estimate(value, np.nan, np.nan, 1)
-
-
-def _bounded_memory(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
+def _pool_memory(reading: PoolMemory, frame: pd.DataFrame) -> Finding:
     """Growth of the rolling pool in the second half of the prompt lengths, as a share of the unbounded pool's.
 
     By the driver's figure for the whole device, where there is one: it alone has all of a graph's memory.
     """
     columns = ("device_used_bytes", "graph_bytes", "device_reserved_bytes")
     column = next((name for name in columns if frame[name].notna().all()), columns[-1])
-    growth = {}
+    growth_mib = {}
     for mode in ("rolling", "unbounded"):
         steps = frame[frame["mode"] == mode].sort_values("step")[column].dropna().to_numpy(np.float64)
-        if len(steps) < 4:
-            few = f"the {mode} pool has {len(steps)} steps, 4 are needed"
-            return ClaimVerdict("not testable here", NOTHING, few)
-        growth[mode] = steps[-1] - steps[len(steps) // 2]
-    if growth["unbounded"] < _GROWS_BYTES:
-        why = f"even the unbounded pool grew by only {growth['unbounded'] / 2**20:.2f} MiB: nothing to prevent"
-        return ClaimVerdict("inconclusive", NOTHING, why)
-    share = growth["rolling"] / growth["unbounded"]
-    why = (
-        f"in the second half of the prompt lengths the rolling pool grew by {growth['rolling'] / 2**20:.1f} MiB, the "
-        f"unbounded one by {growth['unbounded'] / 2**20:.1f} MiB (one run each, no interval)"
+        if len(steps) < reading.least_steps:
+            few = f"the {mode} pool has {len(steps)} steps, {reading.least_steps} are needed"
+            return Finding(NOT_TESTABLE, few)
+        growth_mib[mode] = (steps[-1] - steps[len(steps) // 2]) / 2**20
+    if growth_mib["unbounded"] < reading.least_growth_mib:
+        why = f"even the unbounded pool grew by only {growth_mib['unbounded']:.2f} MiB: nothing to prevent"
+        return Finding("inconclusive", why)
+    what = (
+        f"in the second half of the prompt lengths the rolling pool grew by {growth_mib['rolling']:.1f} MiB, the "
+        f"unbounded one by {growth_mib['unbounded']:.1f} MiB: a share of"
     )
-    verdict = "reproduced" if share <= claim.tolerance else "refuted" if share > 0.5 else "inconclusive"
-    return ClaimVerdict(verdict, _exact(float(share)), why)
+    return against(reading, exact(growth_mib["rolling"] / growth_mib["unbounded"]), what)
 
 
-def _uncaptured(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
+def _pool_misses(reading: PoolMisses, frame: pd.DataFrame) -> Finding:
     """Whether lengths that were not captured beforehand are served, captured, and then as fast as those that were."""
     served = frame.dropna(subset=["ttft_ms"])
     missed = set(served.loc[served["kind"] == "miss", "prompt_length"])
@@ -79,49 +62,30 @@ def _uncaptured(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
     lost = sorted(set(frame["prompt_length"]) - (missed & hit))
     if lost:
         why = f"prompt lengths {', '.join(map(str, lost))} were not served and captured"
-        return ClaimVerdict("refuted", _exact(float(len(lost))), why)
-    miss, after, beforehand = (_mean_ttft_ms(served, kind) for kind in ("miss", "after_capture", "beforehand"))
-    ratio = after / beforehand
-    why = (
-        f"all {len(missed)} uncaptured prompt lengths up to {max(missed)} tokens were served, first in {miss:.3g} ms, "
-        f"once captured in {after:.3g} ms, {beforehand:.3g} ms where captured beforehand (no interval); the KV cache "
-        "still bounds them"
+        return Finding("refuted", why, exact(len(lost)))
+    medians = served.groupby(["kind", "prompt_length"])["ttft_ms"].median().groupby("kind").mean()
+    what = (
+        f"all {len(missed)} uncaptured prompt lengths up to {max(missed)} tokens were served, first in "
+        f"{medians['miss']:.3g} ms, once captured in {medians['after_capture']:.3g} ms, {medians['beforehand']:.3g} ms "
+        "where captured beforehand: a ratio of"
     )
-    verdict = "reproduced" if ratio <= 1 + claim.tolerance else "inconclusive"
-    return ClaimVerdict(verdict, _exact(ratio), why)
+    return against(reading, exact(medians["after_capture"] / medians["beforehand"]), what)
 
 
-def _mean_ttft_ms(frame: pd.DataFrame, kind: str) -> float:
-    """Mean over prompt lengths of the median over requests."""
-    return float(frame[frame["kind"] == kind].groupby("prompt_length")["ttft_ms"].median().mean())
-
-
-def _scales(claim: Claim, frame: pd.DataFrame) -> ClaimVerdict:
-    """Requests a second with the most clients over those with one, each client waiting for its own answer."""
-    two = frame[frame["form"] == "two_processes"]
-    counts = sorted(two["clients"].unique())
-    if len(counts) < 2:
-        return ClaimVerdict("not testable here", NOTHING, "the experiment ipc has only one number of clients")
-    one, many = int(counts[0]), int(counts[-1])
-    rate = many / one * _request_us(two, one) / _request_us(two, many)
-    low, _ = claim.limits
-    why = (
-        f"{many} clients got {rate:.2f} times the requests a second of {one} from one generator that computes nothing "
-        "(no interval)"
-    )
-    verdict = "reproduced" if rate > low * 1.5 else "refuted" if rate <= low * 1.1 else "inconclusive"
-    return ClaimVerdict(verdict, _exact(rate), why)
-
-
-def _request_us(frame: pd.DataFrame, clients: int) -> float:
-    """Mean time of a request: its first token and its gaps."""
-    rows = frame[frame["clients"] == clients]
-    first, gap = rows[rows["metric"] == "first_token"], rows[rows["metric"] == "token_gap"]
-    return float((first["n"] * first["mean_us"]).sum() + (gap["n"] * gap["mean_us"]).sum()) / float(first["n"].sum())
-
-
-EXPERIMENTS: dict[str, tuple[str, Callable[[Claim, pd.DataFrame], ClaimVerdict]]] = {  # by kind of claim
-    "bounded_memory": ("pool_memory", _bounded_memory),
-    "uncaptured": ("pool_misses", _uncaptured),
-    "scales": ("ipc", _scales),
-}
+def _clients(reading: Clients, frame: pd.DataFrame) -> Finding:
+    """One load over another, by rounds: the interval is over rounds where there are enough of them."""
+    frame = frame.assign(requests_per_s=frame["requests"] / frame["duration_s"])
+    loads = []
+    for arrangement, clients in reading.operands:
+        rows = frame[(frame["arrangement"] == arrangement) & (frame["clients"] == clients)]
+        figures = rows.set_index("round")[reading.metric].dropna()
+        if figures.empty:
+            reasons = "; ".join(sorted(set(rows["reason"]) - {""})) or "it was not run"
+            return Finding(NOT_TESTABLE, f"{arrangement} with {clients} clients has no figures ({reasons})")
+        loads.append(figures)
+    logs = np.log(pd.concat(loads, axis=1, join="inner").to_numpy(np.float64))
+    ratio = paired_ratio(logs[:, 0], logs[:, 1])
+    if len(logs) < MIN_PROCESSES:
+        ratio = exact(ratio.value, ONE_RUN if len(logs) == 1 else f"{len(logs)} rounds")
+    (first, m), (second, n) = reading.operands
+    return against(reading, ratio, f"{reading.metric} of {first} with {m} clients / {second} with {n} is")

@@ -13,7 +13,8 @@ from firsttoken.csv_tables import Columns, count, each, flag, maybe_count, numbe
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
 STATUSES = ("measured", "emulated", "unavailable", "failed")
 VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "different", "not checked")
-VERDICTS_CLAIM = ("reproduced", "refuted", "inconclusive", "not testable here")
+VERDICTS_READING = ("reproduced", "refuted", "inconclusive", "not testable here")
+VERDICTS_CLAIM = (*VERDICTS_READING, "depends on the reading", "not shown here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
 Row = dict[str, object]
@@ -117,12 +118,15 @@ TABLES: dict[str, Columns] = {
         **each(number(), "slope_min", "slope_max"),
         "reason": text(),
     },
-    "claims": {
-        **each(text(), "id", "claim", "source"),
-        **each(number(), "published_value", "measured_value", "low", "high"),
+    "claims": {  # a row a reading; the verdict is that of the claim, from all its readings
+        "claim": text(),
         "verdict": text(*VERDICTS_CLAIM),
+        "published_value": number(),
+        **each(text(), "claimed_for", "other_conditions", "reading"),
+        "reading_verdict": text(*VERDICTS_READING),
+        **each(number(), "measured_value", "measured_value_low", "measured_value_high"),
         "verdict_from_source": text(*VERDICTS_SOURCE),
-        "sentence": text(),
+        **each(text(), "sentence", "publication", "source", "url", "id"),
     },
     "effects": {
         **each(text(), "effect", "what"),

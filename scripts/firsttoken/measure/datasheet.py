@@ -26,8 +26,8 @@ def datasheet_peak(devices: Path | str, gpu: Gpu | None, dtype: str) -> Datashee
     row = rows.iloc[0]
     tflops = row[f"{dtype}_tflops"]
     return DatasheetPeak(
-        read_bandwidth_bytes_per_s=1e9 * row["bandwidth_gb_per_s"],
-        matrix_flops_per_s=None if pd.isna(tflops) else 1e12 * tflops,
+        read_bandwidth_bytes_per_s=1e9 * float(row["bandwidth_gb_per_s"]),
+        matrix_flops_per_s=None if pd.isna(tflops) else 1e12 * float(tflops),
         document=row["document"],
         url=row["url"],
     )

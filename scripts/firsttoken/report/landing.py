@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ def write_landing(
         ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, [_host(machine), *documents.read_answer(answer)])),
         _list_table(rows),
         *_reasons(rows),
-        _claims(pd.read_csv(claims)),
+        _claims(read_rows(claims)),
         f"**Machine.** {escape(_machine(machine))}",
         f"**Model.** {escape(_model(read_json(manifest, ModelManifest), dtype))}",
         f"**Method.** {escape(_method(workload))}",
@@ -131,17 +132,15 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
 
 
-def _claims(claims: pd.DataFrame) -> str:
-    if claims.empty:
+def _claims(rows: Sequence[Row]) -> str:
+    """How many claims got which verdict; a claim has a row for each of its readings."""
+    if not rows:
         return ""
-    counts = claims["verdict"].value_counts()
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    broken = int((claims["verdict_from_source"] == "contradicts its own source").sum())
-    several = (
-        "contradict the figures of their own source" if broken > 1 else "contradicts the figures of its own source"
-    )
-    source = f" {broken} {several}." if broken else ""
-    return f"**Published claims.** {len(claims)} claims were tested: {escape(verdicts)}.{source}"
+    counts = Counter({row["id"]: row["verdict"] for row in rows}.values())
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    broken = len({row["id"] for row in rows if row["verdict_from_source"] == "contradicts its own source"})
+    source = f" The figures of the source itself contradict {broken}." if broken else ""
+    return f"**Published claims.** {counts.total()} were judged: {escape(verdicts)}.{source}"
 
 
 def _machine(environment: Environment) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from html import escape
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 
 from firsttoken.report import diagram, documents
 from firsttoken.report.documents import PageInputs, Template
-from firsttoken.report.table_page import Row, html_table, pick, read_rows
+from firsttoken.report.table_page import Row, badge, html_table, pick, read_rows
 
 RESULTS = (
     "approach",
@@ -37,11 +38,12 @@ def overview_context(inputs: PageInputs, slots: documents.Slots) -> dict[str, An
     summary = pd.read_csv(inputs.summary_csv)
     claims = read_rows(inputs.claims_csv)
     insights = [row for row in claims if "key insight" in str(row["source"])]
+    several = len({row["id"] for row in claims} - {row["id"] for row in insights})
     return {
         "answer": lambda: slots.put(_answer(inputs.answer_txt)),
         "results": lambda: slots.put(html_table(pick(summary, RESULTS), "results")),
         "insights": lambda: slots.put(_insights(insights)),
-        "other_claims": len(claims) - len(insights),
+        "other_claims": several,
         "architectures": lambda: slots.put(_architectures(pages, summary)),
         "cards": lambda: slots.put(_cards(pages)),
     }
@@ -77,22 +79,29 @@ def _cards(pages: Sequence[Template]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _insights(claims: Sequence[Row]) -> str:
+def _insights(rows: Sequence[Row]) -> str:
+    """Each claim with its verdict, its readings, and the other conditions under which it was measured here."""
+    claims = [list(group) for _, group in groupby(rows, key=lambda row: row["id"])]
     if not claims:
         return "<p>No key insight was tested in this study.</p>"
+    return f'<ul class="insights">{"".join(map(_claim, claims))}</ul>'
+
+
+def _claim(readings: Sequence[Row]) -> str:
+    first = readings[0]
+    # The source's own number, since one of its insights may hold several claims.
+    found = re.search(r"key insight (\d+)", str(first["source"]))
+    number = f"Insight {found[1]}" if found else "Insight"
+    other = first["other_conditions"]
+    conditions = f"<p>Measured here with other conditions: {escape(other)}.</p>" if isinstance(other, str) else ""
     items = "".join(
-        f'<li><p><span class="number">{escape(_number(row))}</span> '
-        f'<span class="badge {str(row["verdict"]).replace(" ", "-")}">{escape(str(row["verdict"]))}</span> '
-        f"<strong>{escape(str(row['claim']))}</strong></p><p>{escape(str(row['sentence']))}{_own_source(row)}</p></li>"
-        for row in claims
+        f"<li><em>{escape(str(row['reading']))}</em>: {escape(str(row['sentence']))}{_own_source(row)}</li>"
+        for row in readings
     )
-    return f'<ul class="insights">{items}</ul>'
-
-
-def _number(row: Row) -> str:
-    """`Insight 2`: the source's own number, since one of its insights may hold several claims."""
-    found = re.search(r"key insight (\d+)", str(row["source"]))
-    return f"Insight {found[1]}" if found else "Insight"
+    return (
+        f'<li><p><span class="number">{number}</span> {badge(str(first["verdict"]))} '
+        f"<strong>{escape(str(first['claim']))}</strong></p><ul>{items}</ul>{conditions}</li>"
+    )
 
 
 def _own_source(row: Row) -> str:

@@ -20,9 +20,9 @@ from firsttoken.report import documents, formatting
 from firsttoken.results import Environment
 
 Row = Mapping[str, Any]
-BADGES = ("verdict", "verdict_from_source", "equivalence", "met")
+BADGES = ("verdict", "reading_verdict", "verdict_from_source", "equivalence", "met")
 FRONT = ("verdict",)  # right after the first column
-LAST = ("sentence", "source", "id", "reason", "host")
+LAST = ("sentence", "other_conditions", "publication", "source", "url", "id", "reason", "host")
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
 LONG, VERY_LONG = 39, 150  # characters; a longer cell, the UUID of a GPU for one, gets a minimum width
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
@@ -163,12 +163,11 @@ def _columns(data: pd.DataFrame) -> list[Column]:
     names = [str(name) for name in data.columns]
     taken: set[str] = set()
     columns = []
-    for place, name in enumerate(names):
+    for name in names:
         if name in taken:
             continue
         stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
-        follow = names[place + 1 : place + 3] == ["low", "high"]
-        interval = ("low", "high") if follow else (f"{stem}_low{unit}", f"{stem}_high{unit}")
+        interval = (f"{stem}_low{unit}", f"{stem}_high{unit}")
         within = (f"{stem}_within{unit}", f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
         groups = [group if set(group) <= set(names) else () for group in (interval, within, (f"{stem}_note",))]
         columns.append(Column(name, *groups))
@@ -203,7 +202,7 @@ def _cell(row: Row, column: Column) -> tuple[str, str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         text = escape(formatting.text(value))
         if column.name in BADGES:
-            return "", f'<span class="badge {text.replace(" ", "-")}">{text}</span>' if text else ""
+            return "", badge(text) if text else ""
         size = "words long" if len(text) > VERY_LONG else "words" if len(text) > LONG else ""
         return f' class="{size}"' if size else "", text
     if column.name == "prompt_length" and not value > 0:  # a row about all lengths has 0 there, or nothing
@@ -217,6 +216,11 @@ def _cell(row: Row, column: Column) -> tuple[str, str]:
         under.append(f"within these processes {formatting.number(pooled)} ({found})" if found else "")
     extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
     return f' class="number" data-value="{value!r}"', _shown(value, column.name) + extra
+
+
+def badge(word: str) -> str:
+    """A verdict as a badge; `word` is escaped."""
+    return f'<span class="badge {word.replace(" ", "-")}">{word}</span>'
 
 
 def _shown(value: float, name: str) -> str:

@@ -8,16 +8,16 @@ import pytest
 from firsttoken.analysis.schemas import TABLES, read_table, write_table
 
 ROW = {
-    "id": "x",
     "claim": "None of these is null, NA or nan.",
-    "source": "",
-    "published_value": 4.48,
-    "measured_value": float("nan"),
-    "low": float("nan"),
-    "high": float("nan"),
     "verdict": "refuted",
+    "published_value": 4.48,
+    **dict.fromkeys(["claimed_for", "other_conditions", "reading"], ""),
+    "reading_verdict": "refuted",
+    **dict.fromkeys(["measured_value", "measured_value_low", "measured_value_high"], float("nan")),
     "verdict_from_source": "its source gives no figure",
     "sentence": 'Refuted: a comma, a "quote".',
+    **dict.fromkeys(["publication", "source", "url"], ""),
+    "id": "x",
 }
 
 

@@ -119,9 +119,12 @@ def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_p
     results = html[html.index('data-name="results"') : html.index("Key insights")]
     assert results.count('<span class="badge emulated">emulated</span>') == 2
     insights = html[html.index("Key insights") : html.index("<h2>Architectures")]
-    assert insights.count("<li>") == 2
-    assert insights.count("It contradicts its own source.") == 1
-    assert "Insight 1" in insights
+    assert insights.count('<span class="number">Insight') == 2 and "Insight 1" in insights
+    assert insights.count("<li><em>") == 3 and "<em>P99 &lt;of&gt; TTFT</em>: One sentence" in insights
+    assert '<span class="badge not-shown-here">not shown here</span>' in insights
+    assert insights.count("It contradicts its own source.") == 2
+    assert insights.count("Measured here with other conditions: GPU X (source: Y).") == 2
+    assert "page of claims</a>: 1." in insights
     assert 'href="../pages/claims.html"' in insights
     for control in ("eager_loop", "cuda_graph_1p", "static_compile", "tensorrt_llm_nograph", "null_2p"):
         assert f"<strong>{control}</strong>" in html

@@ -34,7 +34,8 @@ def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
     assert "<strong>tensorrt_llm</strong> unavailable: the reason why tensorrt_llm is unavailable" in html
     assert "(host)" in html and "1 thread for" not in html
     assert "random weights" in html
-    assert "1 contradicts the figures of its own source" in html
+    assert "3 were judged: 1 not shown here, 1 refuted, 1 not testable here." in html
+    assert "The figures of the source itself contradict 1." in html
     assert "--------" not in html, "the terminal's table does not belong here"
 
 

@@ -107,7 +107,7 @@ def test_the_verdict_stands_beside_what_it_is_about_and_ids_stand_last(tmp_path:
     render_table(study.claims, tmp_path / "c.html", "Claims", assets=ASSETS)
     html = (tmp_path / "c.html").read_text()
     headings = re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)</button>', html)
-    assert headings[:2] == ["Claim", "Verdict"] and headings[-3:] == ["Sentence", "Source", "Id"]
+    assert headings[:2] == ["Claim", "Verdict"] and headings[-3:] == ["Publication", "Source", "Id"]
 
 
 def test_a_row_about_all_lengths_says_so() -> None:
