@@ -134,6 +134,8 @@ def test_the_report_needs_neither_weights_nor_snakemakes_own_memory(project: Pro
     assert result.returncode == 0, result.stderr[-3000:]
     assert (project.folder / "results/moved/report.html").stat().st_size > 1_000_000
     assert "baseline" in result.stdout
+    digest = sha256_file(project.folder / "results/moved/provenance.json")
+    assert result.stdout.endswith(f"SHA-256 of provenance.json: {digest}\n")
 
 
 def test_two_processes_are_too_few_to_compare_and_the_evidence_stays(project: Project) -> None:

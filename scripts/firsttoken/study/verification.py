@@ -85,7 +85,10 @@ def verify(provenance_file: Path, root: Path) -> Verdict:
         earlier=tuple(lines["earlier"]),
         not_shipped=tuple(lines["not_shipped"]),
         not_checked=tuple(lines["not_checked"]),
-        notes=tuple(_notes(recorded, folder, home)),
+        notes=(
+            *_notes(recorded, folder, home),
+            *([f"earlier versions cannot be checked: {problem}"] if problem else []),
+        ),
     )
 
 

@@ -215,6 +215,7 @@ def test_without_git_only_what_differs_from_disk_fails(study: Path) -> None:
     assert verdict.not_checked == ("script scripts/module.py: not here, and no git history of this project to look in",)
     (study / "scripts/first.py").write_text("y = 2\n")
     assert found(study) == ("script scripts/first.py: its bytes have changed",)
+    assert verdict.notes[-1] == "earlier versions cannot be checked: no git history of this project to look in"
 
 
 def test_code_that_is_in_no_commit_and_not_on_disk_is_missing(study: Path) -> None:
