@@ -18,7 +18,7 @@ from firsttoken.results import Environment, Gpu
 from fixtures_samples import Known, Study
 
 CLAIMS = Path(__file__).parents[2] / "config" / "claims"
-HYBRID = CLAIMS / "hybrid-jit-cuda-graph.yaml"
+HYBRID = CLAIMS / "arxiv-2604.23467.yaml"
 LENGTHS = (10, 500)  # prompt lengths that these tests give HYBRID in the place of its ten
 THEIR_GPU = Gpu(name="NVIDIA H100 NVL", uuid="GPU-1", memory_bytes=int(93.1 * 2**30), compute_capability="9.0")
 

@@ -57,6 +57,8 @@ CASES = [
     ("study: 'a/b'", "'a/b'"),
     ("device: cuda", "no CUDA device"),
     ("on_unavailable: fail", "tensorrt_llm cannot run here"),
+    ("claims: [none.yaml]", "none.yaml: No such file"),
+    ("claims: [config/config.yaml]", "config/config.yaml: Object"),
 ]
 
 

@@ -80,8 +80,8 @@ def verdict_on(claim: Claim, findings: Sequence[Finding], differences: Sequence[
     verdicts = {finding.verdict for finding in findings} - {NOT_TESTABLE}
     if not verdicts:
         return NOT_TESTABLE
-    verdict = verdicts.pop() if len(verdicts) == 1 else "depends on the reading"
-    seen = verdict == "reproduced" and claim.claimed_for == "some conditions"
+    verdict = next(iter(verdicts)) if len(verdicts) == 1 else "depends on the reading"
+    seen = "reproduced" in verdicts and claim.claimed_for == "some conditions"
     return verdict if seen or claim.claimed_for == "all conditions" or not differences else "not shown here"
 
 

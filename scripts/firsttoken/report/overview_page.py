@@ -80,11 +80,13 @@ def _cards(pages: Sequence[Template]) -> str:
 
 
 def _insights(rows: Sequence[Row]) -> str:
-    """Each claim with its verdict, its readings, and the other conditions under which it was measured here."""
+    """What differs from the conditions of the source; then each claim with its verdict and its readings."""
     claims = [list(group) for _, group in groupby(rows, key=lambda row: row["id"])]
     if not claims:
         return "<p>No key insight was tested in this study.</p>"
-    return f'<ul class="insights">{"".join(map(_claim, claims))}</ul>'
+    other = rows[0]["other_conditions"]
+    conditions = f"<p>Other conditions than the source's: {escape(other)}.</p>" if isinstance(other, str) else ""
+    return f'{conditions}<ul class="insights">{"".join(map(_claim, claims))}</ul>'
 
 
 def _claim(readings: Sequence[Row]) -> str:
@@ -92,15 +94,13 @@ def _claim(readings: Sequence[Row]) -> str:
     # The source's own number, since one of its insights may hold several claims.
     found = re.search(r"key insight (\d+)", str(first["source"]))
     number = f"Insight {found[1]}" if found else "Insight"
-    other = first["other_conditions"]
-    conditions = f"<p>Measured here with other conditions: {escape(other)}.</p>" if isinstance(other, str) else ""
     items = "".join(
         f"<li><em>{escape(str(row['reading']))}</em>: {escape(str(row['sentence']))}{_own_source(row)}</li>"
         for row in readings
     )
     return (
         f'<li><p><span class="number">{number}</span> {badge(str(first["verdict"]))} '
-        f"<strong>{escape(str(first['claim']))}</strong></p><ul>{items}</ul>{conditions}</li>"
+        f"<strong>{escape(str(first['claim']))}</strong></p><ul>{items}</ul></li>"
     )
 
 

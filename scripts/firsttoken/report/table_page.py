@@ -62,6 +62,8 @@ TITLES = {
     "static": "Forward pass (static work)",
     "dynamic": "Padding, positions, sampling (dynamic work)",
     "process_layout": "Processes",
+    "reading_verdict": "What the figures here say",
+    "verdict_from_source": "The source's own figures",
 }
 
 

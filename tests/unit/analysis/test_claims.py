@@ -154,6 +154,11 @@ def test_readings_that_disagree_are_all_listed(as_claimed: Study, tmp_path: Path
     found = readings(as_claimed, path)
     assert found["verdict"].tolist() == ["depends on the reading"] * 2 + ["reproduced"] * 2 + ["not testable here"]
     assert found.loc["both", "reading_verdict"].tolist() == ["reproduced", "refuted"]
+    some = {"id": "some", "claimed_for": "some conditions", "readings": [one, nine]}
+    elsewhere = judged(
+        as_claimed, invented(tmp_path, some, some | {"id": "its", "claimed_for": "its conditions"}), dtype="float32"
+    )
+    assert elsewhere == {"some": "depends on the reading", "its": "not shown here"}, "seen by one of two readings"
     assert "vllm is not in this study" in found.loc["none", "sentence"]
 
 

@@ -123,7 +123,7 @@ def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_p
     assert insights.count("<li><em>") == 3 and "<em>P99 &lt;of&gt; TTFT</em>: One sentence" in insights
     assert '<span class="badge not-shown-here">not shown here</span>' in insights
     assert insights.count("It contradicts its own source.") == 2
-    assert insights.count("Measured here with other conditions: GPU X (source: Y).") == 2
+    assert insights.count("Other conditions than the source's: GPU X (source: Y).") == 1
     assert "page of claims</a>: 1." in insights
     assert 'href="../pages/claims.html"' in insights
     for control in ("eager_loop", "cuda_graph_1p", "static_compile", "tensorrt_llm_nograph", "null_2p"):
