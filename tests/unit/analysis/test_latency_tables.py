@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
 
+from firsttoken import files
 from firsttoken.analysis.schemas import read_table
-from firsttoken.results import TelemetrySummary
+from firsttoken.results import Ceilings, TelemetrySummary
 from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study
 
 APPROACHES = {
@@ -129,6 +131,17 @@ def test_floor_and_share(by_length: pd.DataFrame, summary: pd.DataFrame) -> None
     assert row["ttft_share_of_floor"] == pytest.approx(4.0 / medians["ttft_median_ms"].mean())
     assert row["itl_share_of_floor"] == pytest.approx(3.0 / medians["itl_request_mean_median_ms"].mean())
     assert np.isnan(summary.loc["tensorrt_llm", "ttft_share_of_floor"])
+
+
+def test_a_study_without_library_times_has_an_empty_column(tmp_path: Path) -> None:
+    """As those that were measured before there were any."""
+    study = make_study(tmp_path, {"baseline": Known()}, requests=2)
+    path = study.root / "ceilings.json"
+    found = files.read_json(path, Ceilings)
+    floors = tuple(msgspec.structs.replace(floor, library_ttft_ms=None) for floor in found.floors)
+    files.write_json(path, msgspec.structs.replace(found, floors=floors))
+    table = read_table(analyse(study).table("summary"), "summary")
+    assert table["library_ttft_ms"].isna().all() and (table["floor_ttft_ms"] == 4.0).all()
 
 
 def test_the_instrument_has_a_table_of_its_own(study: Study) -> None:
