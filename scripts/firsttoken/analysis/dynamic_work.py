@@ -41,13 +41,12 @@ def write_dynamic_work(samples: Path | str, summary: Path | str, records: Path |
     told = [name for name in statuses if operations[name] != "captured"]
     tokens = _tokens(samples, told)
     processes = ProcessTable(_process_values(tokens))
-    counts = tokens.groupby(["approach", "metric"], observed=True)["prompt_length"].value_counts()
     rows: list[Row] = []
     for name, status in statuses.items():
         for metric in ("first", "next"):
             row: Row = {"approach": name, "status": status, "dynamic_operations": operations[name], "token": metric}
-            own = counts.get((name, metric), pd.Series(dtype=int))
-            lengths = sorted(map(int, own.index))
+            own = tokens.loc[(tokens["approach"] == name) & (tokens["metric"] == metric), "prompt_length"]
+            lengths = sorted(map(int, own.unique()))
             if not lengths:
                 reason = CAPTURED if operations[name] == "captured" else NOT_TOLD
                 rows.append(
@@ -55,7 +54,7 @@ def write_dynamic_work(samples: Path | str, summary: Path | str, records: Path |
                 )
             for length in [0, *lengths] if lengths else []:
                 chosen = [length] if length else lengths
-                values: Row = {"prompt_length": length, "n_tokens": int(own[chosen].sum())}
+                values: Row = {"prompt_length": length, "n_tokens": int(own.isin(chosen).sum())}
                 rows.append(row | values | _estimates(processes, name, metric, chosen))
     write_table(pd.DataFrame(rows, columns=list(TABLES["dynamic_work"])), "dynamic_work", out_csv)
 
