@@ -12,6 +12,7 @@ GATES = {  # gate -> what it reads, by the names of its parameters
 
 STUDY_FILES = {  # what is no table, by the names of the parameters that take it
     "positions": table("equality_positions"),
+    "samples": f"{RESULTS}/samples.parquet",
     "records": f"{RESULTS}/records.parquet",
     "environment": f"{RESULTS}/environment.json",
     "ceilings": f"{RESULTS}/ceilings.json",
@@ -28,6 +29,10 @@ WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
     "effects.csv": (
         "analysis/effects.py:estimate_effects",
         "summary process_statistics records",
+    ),
+    "dynamic_work.csv": (
+        "analysis/dynamic_work.py:write_dynamic_work",
+        "samples summary records",
     ),
     "claims.csv": (
         "analysis/claims.py:judge_claims",

@@ -36,6 +36,7 @@ TABLES = {  # table -> its category and title in the report
         "Claims",
         "Effects of graphs, JIT, late reading and the second process",
     ),
+    "dynamic_work": ("Latency", "Time of the dynamic operations"),
     "claims": ("Claims", "Published claims, judged"),
     "equivalence": ("Claims", "Equality with the reference"),
     "environment": ("Environment", "Machine and packages"),

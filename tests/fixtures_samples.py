@@ -58,6 +58,7 @@ class Known:
     reason: str = ""
     wrong_by: float = 0.0  # >0: its third token is one that the reference's logits put about this far below
     tainted: float = 0.0  # share of requests
+    dynamic_us: float | None = None  # of the dynamic operations of a later token; the first token's take ten times that
     logit_error: float | None = 3e-7  # in turn added to and taken from the logits of the vocabulary
     record: Mapping[str, object] = field(default_factory=dict)
 
@@ -281,6 +282,9 @@ def _samples(
         "latency_ns": latency.astype(np.int64),
         "tainted": np.repeat(rng.random(n) < known.tainted, NEW_TOKENS),
     }
+    if known.dynamic_us is not None:
+        first = np.tile(np.arange(NEW_TOKENS) == 0, n)
+        columns["sampling_ns"] = (known.dynamic_us * np.where(first, 1e4, 1e3) * process).astype(np.int64)
     return pd.DataFrame(columns).reindex(columns=SAMPLES_SCHEMA.names)
 
 

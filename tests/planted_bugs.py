@@ -77,6 +77,11 @@ BUGS = (
         "tests/gpu/test_compiled_graph.py", "sampled",
     ),
     Bug(
+        "a penalty on the tokens of earlier requests", PACKAGE + "engine/sampling.py",
+        "        seen.zero_()\n", "",
+        SAMPLING, "own_request",
+    ),
+    Bug(
         "trap 8: warm-ups on live buffers", GRAPH,
         "                    warm_up()\n", "                    live()\n",
         MEMORY, "changes_nothing",

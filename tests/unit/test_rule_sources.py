@@ -27,6 +27,7 @@ EXPERIMENTS = {
 WRITTEN = {
     "equivalence.csv": "analysis/equivalence.py",
     "effects.csv": "analysis/effects.py",
+    "dynamic_work.csv": "analysis/dynamic_work.py",
     "claims.csv": "analysis/claims.py",
     "checklist.csv": "analysis/checklist.py",
     "answer.txt": "analysis/answer.py",

@@ -138,6 +138,20 @@ TABLES: dict[str, Columns] = {
         "n_repeats": count(),
         **each(text(), "method", "reason"),
     },
+    "dynamic_work": {
+        "approach": text(),
+        "status": text(*STATUSES),
+        "dynamic_operations": text(),
+        "token": text("first", "next"),
+        "prompt_length": count(),  # 0: mean over prompt lengths
+        **each(count(), "n_processes", "n_tokens"),
+        **_with_interval("mean_us", "median_us"),  # of the dynamic operations of a token
+        "latency_ms": number(0),  # mean, of the same tokens
+        **_with_interval("share"),  # of the latency
+        "native_twin": text(),  # differs in its dynamic operations alone
+        **each(number(), "saved_us", "saved_us_low", "saved_us_high"),  # the twin's mean_us minus this one's
+        "reason": text(),
+    },
     "comparison": {
         "approach": text(),
         "status": text(),  # of both studies, where they differ

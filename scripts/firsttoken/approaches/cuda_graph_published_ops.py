@@ -12,7 +12,7 @@ class CudaGraphPublishedOps(EngineApproach):
     """Graphs alone as the published study has them, so that its "CUDA graphs alone struggle" can be tested."""
 
     name = "cuda_graph_published_ops"
-    title = "CUDA graphs, one process, dynamic operations modelled on the published code"
+    title = "CUDA graphs, operations modelled on the published code"
     forward = "graph"
     dynamic_operations = "published"
     graphs = True

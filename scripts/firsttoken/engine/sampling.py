@@ -1,7 +1,7 @@
 """The choice of the next token from the logits.
 
 Repetition penalty, temperature, top-k, top-p, one draw: what `generate()` does, in its order. Every form of the dynamic
-operations runs these functions: operator by operator, or compiled.
+operations but `hf.published_ops` runs these functions: operator by operator, or compiled.
 """
 
 from __future__ import annotations
