@@ -28,6 +28,7 @@ RESULTS = (
     "source_lines",
     "processes",
     "ready_s",
+    "doubts",
 )
 
 
