@@ -3,8 +3,8 @@
     python benchmarks/intervals.py       writes the tables of docs/intervals.md (make intervals)
 
 Every entry of the tables is STUDIES simulated studies (CELLS for doubts), seeded, through the code that analyses real
-ones. A study has an approach of the regime and a second one that is benign, for ratios. A request is log-normal in every regime, alone or
-mixed, so that the value of the whole population is known exactly.
+ones. A study has an approach of the regime and a second one that is benign, for ratios. A request is log-normal in every
+regime, alone or mixed, so that the value of the whole population is known exactly.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from firsttoken.analysis.requests import Requests, process_statistics  # noqa: E
 from firsttoken.analysis.statistics import Estimate, Floats  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "intervals.md"
-STUDIES, CELLS = 500, 2000
+STUDIES, CELLS = 1000, 2000
 PROCESSES = (5, 10, 20)
 REQUESTS = 75  # of each length in a process, as in the GPU study that ships
 TYPICAL_MS = {10: 10.0, 500: 20.0}  # by prompt length

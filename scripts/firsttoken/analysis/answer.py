@@ -60,7 +60,8 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     ratios = {name: processes.ratio(name, best, "ttft", "mean", processes.lengths, confidence) for name in names[1:]}
     return [
         _who(contenders.iloc[0], names, ratios, about) + _in_doubt(lengths, (best, "ttft")),
-        _how_surely(contenders.iloc[0], names, ratios, lengths) + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
+        _how_surely(contenders.iloc[0], names, ratios, lengths)
+        + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
         _meaning(table, contenders, about) + _in_doubt(lengths, *_others_in_meaning(contenders)),
     ]
 

@@ -46,4 +46,3 @@ def instrument_table(statistics: pd.DataFrame, records: Sequence[RunRecord]) -> 
         frame["over_one_process_first_token_us"] = over["first_token_us"]
         frame["over_one_process_gap_us"] = over["token_gap_us"]
     return frame
-

@@ -83,7 +83,7 @@ def between_margins(
 
 
 def widened(estimate: Estimate, below: float, above: float) -> Estimate:
-    """The interval with margins on the log added in quadrature; one without width is that of an approach over itself."""
+    """The interval with margins on the log added in quadrature; one without width (an approach over itself) stays."""
     if np.isnan(estimate.low) or estimate.low == estimate.high:
         return estimate
     low = np.hypot(np.log(estimate.value / estimate.low), below)

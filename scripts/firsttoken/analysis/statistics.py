@@ -64,6 +64,8 @@ def difference_interval(values: Floats, confidence: float = CONFIDENCE) -> Estim
     centre = float(np.mean(values))
     if n < MIN_PROCESSES:
         return Estimate(centre, np.nan, np.nan, n, TOO_FEW_PROCESSES)
+    if np.ptp(values) == 0:  # an approach over itself; rounding of the mean would give it a width
+        return Estimate(centre, centre, centre, n)
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2) * np.std(values, ddof=1) / np.sqrt(n))
     return Estimate(centre, centre - half, centre + half, n)
 

@@ -27,7 +27,9 @@ def table_of(**approaches: np.ndarray) -> ProcessTable:
     groups = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     empty = {name: np.empty(0) for name in ("itl_token_gap", "itl_request_mean")}
     nowhere = {name: np.empty(0, np.int64) for name in empty}
-    return ProcessTable(process_statistics(Requests(cells, {"ttft": np.concatenate(parts)} | empty, {"ttft": groups} | nowhere)))
+    return ProcessTable(
+        process_statistics(Requests(cells, {"ttft": np.concatenate(parts)} | empty, {"ttft": groups} | nowhere))
+    )
 
 
 def test_the_p99_of_a_cell_is_that_of_all_its_requests() -> None:
@@ -68,7 +70,9 @@ def test_quantiles_are_ordered_and_inside_the_sample(values: list[float]) -> Non
 @pytest.mark.parametrize("probability", QUANTILES.values())
 def test_the_harrell_davis_quantile_is_scipys(n: int, probability: float) -> None:
     values = np.sort(np.random.default_rng(n).standard_normal(n))
-    assert q._harrell_davis(values, probability) == pytest.approx(float(hdquantiles(values, [probability])[0]), abs=1e-9)
+    assert q._harrell_davis(values, probability) == pytest.approx(
+        float(hdquantiles(values, [probability])[0]), abs=1e-9
+    )
 
 
 def test_tokens_that_arrive_together_leave_the_tail_its_interval() -> None:
