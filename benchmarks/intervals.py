@@ -3,8 +3,8 @@
     python benchmarks/intervals.py       writes the tables of docs/intervals.md (make intervals)
 
 Every entry of the tables is STUDIES simulated studies (CELLS for doubts), seeded, through the code that analyses real
-ones. A study has an approach of the regime and a second one that is benign, for ratios. A request is log-normal in every
-regime, alone or mixed, so that the value of the whole population is known exactly.
+ones. A study has an approach of the regime and a second one that is benign, for ratios. A request is log-normal in
+every regime, alone or mixed, so that the value of the whole population is known exactly.
 """
 
 from __future__ import annotations
