@@ -29,7 +29,7 @@ from firsttoken.analysis.requests import Requests, process_statistics  # noqa: E
 from firsttoken.analysis.statistics import Estimate, Floats  # noqa: E402
 
 DOCUMENT = ROOT / "docs" / "intervals.md"
-STUDIES, CELLS = 1000, 2000
+STUDIES, CELLS = 1000, 5000
 PROCESSES = (5, 10, 20)
 REQUESTS = 75  # of each length in a process, as in the GPU study that ships
 TYPICAL_MS = {10: 10.0, 500: 20.0}  # by prompt length
