@@ -55,7 +55,8 @@ class Regime:
         lengths = np.log(list(TYPICAL_MS.values())) + LENGTH_SD * rng.standard_normal(shape[:2])
         requests = self.request_sd * _correlated(rng, shape, self.request_correlation)
         requests += np.log(self.stalls[1]) * (rng.random(shape) < self.stalls[0])
-        return np.exp(level[:, None, None] + lengths[..., None] + requests)
+        latencies: Floats = np.exp(level[:, None, None] + lengths[..., None] + requests)
+        return latencies
 
     def mean(self) -> float:
         """Of all requests of all processes, over the typical latency."""

@@ -6,14 +6,19 @@ population, and of those whose order statistics have an upper bound. The regimes
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
-from intervals import REGIMES
 from scipy import special, stats
 
-from firsttoken.analysis.quantiles import between_margins, pseudo_values, widened
-from firsttoken.analysis.statistics import QUANTILES, Floats, t_interval
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+from benchmarks.intervals import REGIMES  # noqa: E402
+from firsttoken.analysis.quantiles import between_margins, pseudo_values, widened  # noqa: E402
+from firsttoken.analysis.statistics import QUANTILES, Floats, t_interval  # noqa: E402
 
 STUDIES, RESAMPLES, P = 200, 400, 0.99
 TRIED = ("benign", "process sd 15 %", "AR(0.9) within processes")

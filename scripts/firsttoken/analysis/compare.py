@@ -137,7 +137,7 @@ class Cell(NamedTuple):
 
 
 def _cells(a: Side, b: Side, reasons: list[str]) -> list[Cell]:
-    statuses, processes = [a.statuses, b.statuses], [a.processes, b.processes]
+    statuses, processes = [a.statuses, b.statuses], (a.processes, b.processes)
     cells = []
     for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
         status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
@@ -148,7 +148,9 @@ def _cells(a: Side, b: Side, reasons: list[str]) -> list[Cell]:
     return cells
 
 
-def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], processes: list[ProcessTable]) -> str:
+def _unpaired(
+    approach: str, length: int, statuses: list[dict[str, str]], processes: tuple[ProcessTable, ProcessTable]
+) -> str:
     """Why one approach at one length cannot be compared, or ""."""
     for side, status, table in zip("ab", statuses, processes, strict=True):
         if approach not in status:

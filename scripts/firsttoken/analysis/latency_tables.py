@@ -70,7 +70,7 @@ def latency_by_length(
             row: Row = {"approach": result.name, "title": result.records[0].title, "status": result.status}
             row |= {"prompt_length": length} | _counts(result, requests, length)
             key = keys.index((result.name, length)) if (result.name, length) in keys else -1
-            cells = np.flatnonzero(codes == key) if result.shows_latency else []
+            cells = np.flatnonzero(codes == key).tolist() if result.shows_latency else []
             row["n_gaps"] = sum(len(by_process["itl_token_gap"][cell]) for cell in cells)
             for metric in METRICS:
                 for statistic in STATISTICS:
