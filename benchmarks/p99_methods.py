@@ -17,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 from benchmarks.intervals import REGIMES  # noqa: E402
+
 from firsttoken.analysis.quantiles import between_margins, pseudo_values, widened  # noqa: E402
 from firsttoken.analysis.statistics import QUANTILES, Floats, t_interval  # noqa: E402
 

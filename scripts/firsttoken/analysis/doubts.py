@@ -1,8 +1,8 @@
 """Signs in the data of a cell (an approach, prompt length and metric) that its intervals may not hold.
 
-Intervals assume processes that differ by chance alone, and requests whose average 75 of them show. `docs/intervals.md`
-has the coverage where that is not so, and how often each sign is seen. Together the signs are false in under 1 % of
-cells. With five processes most disturbances show no sign.
+Intervals assume that processes differ by chance alone, and that a study's requests show all that requests do.
+`docs/intervals.md` has the coverage where that is not so, and how often each sign is seen. Together the signs are false
+in under 1 % of cells. With five processes most disturbances show no sign.
 """
 
 from __future__ import annotations
