@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship test lint gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run summary report verify compare combine ship test lint intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ lint: $(VENV)/.installed  ## style, types, imports, workflow lint
 	PYTHONPATH=scripts $(VENV)/bin/lint-imports --no-cache --no-logo
 	$(PY) -m snakefmt --check Snakefile rules
 	$(PY) -m snakemake --lint
+
+intervals: $(VENV)/.installed  ## simulated coverage of the intervals, into docs/intervals.md
+	$(PY) benchmarks/intervals.py
 
 gpu-check: $(VENV)/.installed  ## everything that needs a GPU: traps, equality, a short study
 	$(PY) scripts/gpu_check.py

@@ -5,6 +5,7 @@ Only approaches that were measured can win: no emulated, failed or unavailable o
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
+from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import CONFIDENCE, Estimate
@@ -57,10 +59,25 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     best = names[0]
     ratios = {name: processes.ratio(name, best, "ttft", "mean", processes.lengths, confidence) for name in names[1:]}
     return [
-        _who(contenders.iloc[0], names, ratios, about),
-        _how_surely(contenders.iloc[0], names, ratios, lengths),
-        _meaning(table, contenders, about),
+        _who(contenders.iloc[0], names, ratios, about) + _in_doubt(lengths, (best, "ttft")),
+        _how_surely(contenders.iloc[0], names, ratios, lengths)
+        + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
+        _meaning(table, contenders, about) + _in_doubt(lengths, *_others_in_meaning(contenders)),
     ]
+
+
+def _in_doubt(lengths: pd.DataFrame, *numbers: tuple[str, str]) -> str:
+    """`In doubt: ...` for the numbers (approach, metric) that a sentence uses, or nothing."""
+    every = sorted(int(length) for length in lengths["prompt_length"].unique())
+    found = [sign for approach, metric in numbers for sign in doubts(lengths, approach, metric, every)]
+    return f" In doubt: {'; '.join(found)}." if found else ""
+
+
+def _others_in_meaning(contenders: pd.DataFrame) -> list[tuple[str, str]]:
+    """Numbers (approach, metric) of the third sentence that the first two do not use: the baseline, the lowest ITL."""
+    itl_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
+    base = [("baseline", "ttft")] if "baseline" in list(contenders["approach"])[2:] else []
+    return base + ([(str(itl_ms.idxmin()), "itl_request_mean")] if len(itl_ms) else [])
 
 
 def setting(environment: Environment, manifest: ModelManifest) -> Setting:
@@ -157,7 +174,7 @@ def summary_table_text(summary: Path | str) -> str:
         memory = f"{device:.2f}" if not np.isnan(device) else f"{host:.2f} host" if not np.isnan(host) else "-"
         rows.append(
             [
-                f"{row['approach']} (control)" if row["control"] else str(row["approach"]),
+                f"{row['approach']}{' (control)' if row['control'] else ''}{' ?' if row['doubts'] else ''}",
                 str(row["status"]),
                 _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
                 _cell(row["ttft_p99_ms"]),
@@ -171,6 +188,9 @@ def summary_table_text(summary: Path | str) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     reasons = [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
+    for row in table.to_dict("records"):
+        if row["doubts"]:
+            reasons += textwrap.wrap(f"? {row['approach']} in doubt: {row['doubts']}", 120, subsequent_indent="  ")
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"
 
 

@@ -16,9 +16,9 @@ import pandas as pd
 
 from firsttoken import files
 from firsttoken.analysis.finished_study import read_study
-from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.processes import ProcessTable, independent_ratio
 from firsttoken.analysis.schemas import TABLES, with_interval, write_table
-from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate, Floats, welch_ratio
+from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
 from firsttoken.plan import Record
 from firsttoken.pooled_runs import RAN
 
@@ -102,36 +102,40 @@ def _read_side(folder: Path, bounds: Path | str) -> Side:
 
 
 class Cell(NamedTuple):
-    """One statistic of one approach at one prompt length in both studies: a logarithm a process; `why` not compared."""
+    """One statistic of one approach at one prompt length in both studies, a and b; `why` not compared."""
 
     approach: str
     status: str  # in both, or one and the other
     prompt_length: int
     metric: str
     statistic: str
-    a: Floats
-    b: Floats
+    a: ProcessTable
+    b: ProcessTable
     why: str
 
     def ratio(self, confidence: float = CONFIDENCE) -> Estimate:
         """b over a."""
-        return NOTHING if self.why else welch_ratio(self.b, self.a, confidence)
+        if self.why:
+            return NOTHING
+        lengths = [self.prompt_length]
+        return independent_ratio(self.b, self.a, self.approach, self.metric, self.statistic, lengths, confidence)
 
 
 def _cells(a: Side, b: Side, reasons: list[str]) -> list[Cell]:
-    statuses, processes = [a.statuses, b.statuses], [a.processes, b.processes]
+    statuses, processes = [a.statuses, b.statuses], (a.processes, b.processes)
     cells = []
     for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
         status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
         for length in sorted({*processes[0].lengths, *processes[1].lengths}):
             why = "; ".join(reasons) or _unpaired(approach, length, statuses, processes)
             for metric, statistic in _MEASURES:
-                logs = [table.logs(approach, metric, statistic, [length]) for table in processes]
-                cells.append(Cell(approach, status, length, metric, statistic, logs[0], logs[1], why))
+                cells.append(Cell(approach, status, length, metric, statistic, *processes, why))
     return cells
 
 
-def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], processes: list[ProcessTable]) -> str:
+def _unpaired(
+    approach: str, length: int, statuses: list[dict[str, str]], processes: tuple[ProcessTable, ProcessTable]
+) -> str:
     """Why one approach at one length cannot be compared, or ""."""
     for side, status, table in zip("ab", statuses, processes, strict=True):
         if approach not in status:
@@ -147,6 +151,7 @@ def _unpaired(approach: str, length: int, statuses: list[dict[str, str]], proces
 
 def _row(cell: Cell) -> dict[str, Any]:
     ratio, why = cell.ratio(), cell.why
+    a, b = (table.logs(cell.approach, cell.metric, cell.statistic, [cell.prompt_length]) for table in (cell.a, cell.b))
     if why:
         verdict = "not comparable"
     elif np.isnan(ratio.low):
@@ -155,11 +160,11 @@ def _row(cell: Cell) -> dict[str, Any]:
         verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference shown"
     return {
         **{name: getattr(cell, name) for name in ("approach", "status", "prompt_length", "metric", "statistic")},
-        "a_ms": float(np.exp(cell.a.mean())) if len(cell.a) else np.nan,
-        "b_ms": float(np.exp(cell.b.mean())) if len(cell.b) else np.nan,
+        "a_ms": float(np.exp(a.mean())) if len(a) else np.nan,
+        "b_ms": float(np.exp(b.mean())) if len(b) else np.nan,
         **with_interval("ratio", ratio),
-        "n_a": len(cell.a),
-        "n_b": len(cell.b),
+        "n_a": len(a),
+        "n_b": len(b),
         "verdict": verdict,
         "reason": why,
     }

@@ -11,18 +11,12 @@ import pandas as pd
 from firsttoken import files
 from firsttoken.analysis.approach_results import GIB, ApproachResult, approach_results, shown_statistics
 from firsttoken.analysis.complexity import source_lines
+from firsttoken.analysis.doubts import cell_doubts, summary_doubts
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
 from firsttoken.analysis.schemas import FLOORS, METRICS, Row, read_table, with_interval, write_table
-from firsttoken.analysis.statistics import (
-    ALL_TAINTED,
-    NOTHING,
-    QUANTILES,
-    STATISTICS,
-    Estimate,
-    order_statistic_interval,
-)
+from firsttoken.analysis.statistics import ALL_TAINTED, NOTHING, STATISTICS, Estimate, t_interval
 from firsttoken.pooled_runs import INSTRUMENT, RAN, read_records
 from firsttoken.results import Ceilings, Floor
 
@@ -55,7 +49,8 @@ def summarise_latency(
     lines = {name: source_lines(paths) for name, paths in source_files_by_approach.items()}
     write_table(processes, "process_statistics", out_process_statistics)
     write_table(by_length, "latency_by_length", out_latency_by_length)
-    write_table(summary(results, requests, table, floors, lines, controls), "summary", out_summary)
+    whole = summary(results, requests, table, floors, lines, controls, by_length)
+    write_table(whole, "summary", out_summary)
     write_table(instrument_table(statistics[instrument], all_records), "instrument", out_instrument)
 
 
@@ -66,34 +61,28 @@ def latency_by_length(
     lengths = sorted(
         {int(length) for length in requests.cells["prompt_length"]} | {floor.prompt_length for floor in floors}
     )
-    pooled = {metric: _pooled(requests, metric) for metric in METRICS}
+    codes, keys = over_repeats(requests.cells)
+    by_process = {metric: requests.by_process(metric) for metric in METRICS}
     rows = []
     for result in results:
         for length in lengths:
             row: Row = {"approach": result.name, "title": result.records[0].title, "status": result.status}
             row |= {"prompt_length": length} | _counts(result, requests, length)
-            row["n_gaps"] = len(pooled["itl_token_gap"].get((result.name, length), ())) if result.shows_latency else 0
+            key = keys.index((result.name, length)) if (result.name, length) in keys else -1
+            cells = np.flatnonzero(codes == key).tolist() if result.shows_latency else []
+            row["n_gaps"] = sum(len(by_process["itl_token_gap"][cell]) for cell in cells)
             for metric in METRICS:
-                values = pooled[metric].get((result.name, length), np.empty(0))
                 for statistic in STATISTICS:
                     estimate = table.estimate(result.name, metric, statistic, [length])
-                    row |= _statistic(estimate, values, metric, statistic)
+                    row |= with_interval(f"{metric}_{statistic}", estimate, "_ms")
                     row[f"{metric}_{statistic}_note"] = _note(row, estimate)
+                repeats = [int(requests.cells["repeat"].iloc[cell]) for cell in cells]
+                row[f"{metric}_doubts"] = cell_doubts([by_process[metric][cell] for cell in cells], repeats)
             here = [floor for floor in floors if floor.prompt_length == length]
             row |= _floor(here, row["ttft_median_ms"], row["itl_request_mean_median_ms"])
             row |= with_interval("speedup_ttft", table.ratio(BASELINE, result.name, "ttft", "mean", [length]))
             rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _pooled(requests: Requests, metric: str) -> dict[tuple[str, int], np.ndarray]:
-    """Sorted values of all processes by approach and prompt length."""
-    codes, keys = over_repeats(requests.cells)
-    group = codes[requests.groups[metric]] if len(codes) else np.empty(0, np.int64)
-    order = np.lexsort((requests.values[metric], group))
-    bounds = np.searchsorted(group[order], np.arange(len(keys) + 1))
-    values = requests.values[metric][order]
-    return {key: values[bounds[place] : bounds[place + 1]] for place, key in enumerate(keys)}
 
 
 def _counts(result: ApproachResult, requests: Requests, length: int | None) -> Row:
@@ -106,13 +95,6 @@ def _counts(result: ApproachResult, requests: Requests, length: int | None) -> R
         "n_requests": int(cells["requests"].sum()) if result.shows_latency else 0,
         "n_tainted": int(cells["tainted"].sum()),
     }
-
-
-def _statistic(estimate: Estimate, ordered: np.ndarray, metric: str, statistic: str) -> Row:
-    stem = f"{metric}_{statistic}"
-    carried = statistic in QUANTILES and not np.isnan(estimate.value)
-    within = order_statistic_interval(ordered, QUANTILES[statistic]) if carried else NOTHING
-    return with_interval(stem, estimate, "_ms") | with_interval(f"{stem}_within", within, "_ms")
 
 
 def _note(row: Row, estimate: Estimate) -> str:
@@ -139,6 +121,7 @@ def summary(
     floors: Sequence[Floor],
     lines: Mapping[str, int],
     controls: Sequence[str],
+    by_length: pd.DataFrame,
 ) -> pd.DataFrame:
     """A row an approach: means over prompt lengths of the per-length values, and what the approach costs."""
     rows = []
@@ -167,25 +150,27 @@ def summary(
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)
         row |= {"source_lines": lines.get(result.name, pd.NA), "equivalence": result.equivalence}
+        row["doubts"] = summary_doubts(by_length, result.name)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def _cost(result: ApproachResult) -> Row:
-    """Medians over the processes that ran; NaN where nothing was measured."""
+    """Means over the processes that ran, with their intervals; NaN where nothing was measured."""
     ran = result.records if result.shows_latency else []
-    memory: Row = {
-        f"{name}_gib": _median([getattr(record.memory, f"{name}_bytes") for record in ran]) / GIB
-        for name in ("device_over_idle", "device_allocated", "device_reserved", "host_peak")
-    }
-    return memory | {
-        "ready_s": _median([record.ready_s for record in ran]),
-        "cold_ttft_ms": _median([record.cold_ttft_ms for record in ran]),
-        "energy_j_per_token": _median([record.telemetry.energy_j_per_token for record in ran]),
-    }
+    row: Row = {}
+    for name in ("device_over_idle", "device_allocated", "device_reserved", "host_peak"):
+        row |= _over_processes(name, "_gib", [getattr(record.memory, f"{name}_bytes") for record in ran], GIB)
+    row |= _over_processes("ready", "_s", [record.ready_s for record in ran])
+    row |= _over_processes("cold_ttft", "_ms", [record.cold_ttft_ms for record in ran])
+    return row | _over_processes("energy_j_per_token", "", [record.telemetry.energy_j_per_token for record in ran])
 
 
-def _median(values: Sequence[float | None]) -> float:
-    """Of the values that were recorded; NaN where there is none."""
-    known = [value for value in values if value is not None]
-    return float(np.median(known)) if known else np.nan
+def _over_processes(name: str, unit: str, values: Sequence[float | None], divisor: float = 1.0) -> Row:
+    """The geometric mean of the values that were recorded, with its t interval; of one that is zero the plain mean."""
+    known = np.array([value for value in values if value is not None], np.float64) / divisor
+    if not len(known):
+        return with_interval(name, NOTHING, unit)
+    with np.errstate(divide="ignore"):
+        estimate = t_interval(np.log(known))
+    return with_interval(name, estimate if (known > 0).all() else estimate._replace(value=known.mean()), unit)

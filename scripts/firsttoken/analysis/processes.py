@@ -11,16 +11,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from firsttoken.analysis.quantiles import between_margins, widened
 from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import (
     CONFIDENCE,
     N_TOO_SMALL,
     NOTHING,
+    QUANTILES,
     Estimate,
     Floats,
     mean_over_lengths,
     paired_ratio,
     t_interval,
+    welch_ratio,
 )
 
 
@@ -46,7 +49,7 @@ class ProcessTable:
         return cls(read_table(path, "process_statistics"))
 
     def values(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Values:
-        """Empty where the approach or a length is missing. Memory has the one length 0."""
+        """Empty where the approach or a length is missing. Memory has the one length 0. Quantiles are pseudo-values."""
         wanted = [0] if metric == "memory" else list(lengths)
         rows = self._rows.get((approach, metric, statistic), np.empty(0, np.int64))
         repeats = np.unique(self._repeats[rows])
@@ -63,9 +66,11 @@ class ProcessTable:
         return mean_over_lengths(values) if len(values) else np.empty(0)
 
     def estimate(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Estimate:
-        """The mean over `lengths` with its t interval over processes."""
+        """The mean over `lengths` with its t interval over processes, for a quantile with the margins of its spread."""
         logs = self.logs(approach, metric, statistic, lengths)
-        return t_interval(logs) if len(logs) else NOTHING._replace(note=N_TOO_SMALL)
+        if not len(logs):
+            return NOTHING._replace(note=N_TOO_SMALL)
+        return widened(t_interval(logs), *self._margins(approach, metric, statistic, lengths, CONFIDENCE))
 
     def ratio(
         self,
@@ -80,7 +85,40 @@ class ProcessTable:
         a, b = paired([self.values(name, metric, statistic, lengths) for name in (numerator, denominator)])
         if not len(a):
             return NOTHING._replace(note=N_TOO_SMALL)
-        return paired_ratio(mean_over_lengths(a), mean_over_lengths(b), confidence)
+        plain = paired_ratio(mean_over_lengths(a), mean_over_lengths(b), confidence)
+        margins = [self._margins(name, metric, statistic, lengths, confidence) for name in (numerator, denominator)]
+        return widened(plain, *_of_ratio(*margins))
+
+    def _margins(
+        self, approach: str, metric: str, statistic: str, lengths: Sequence[int], confidence: float
+    ) -> tuple[float, float]:
+        """How far below and above a quantile may lie for what is unknown of how processes differ; else zero."""
+        logs = self.logs(approach, metric, statistic, lengths)
+        if statistic not in QUANTILES or not len(logs):
+            return 0.0, 0.0
+        means = self.logs(approach, metric, "mean", lengths)
+        return between_margins(float(np.mean(logs)), means, QUANTILES[statistic], confidence)
+
+
+def independent_ratio(
+    numerator: ProcessTable,
+    denominator: ProcessTable,
+    approach: str,
+    metric: str,
+    statistic: str,
+    lengths: Sequence[int],
+    confidence: float = CONFIDENCE,
+) -> Estimate:
+    """One approach in two studies, which ran at different times: Welch's interval, with the same margins."""
+    cell = (approach, metric, statistic, lengths)
+    plain = welch_ratio(numerator.logs(*cell), denominator.logs(*cell), confidence)
+    return widened(plain, *_of_ratio(*(table._margins(*cell, confidence) for table in (numerator, denominator))))
+
+
+def _of_ratio(numerator: tuple[float, float], denominator: tuple[float, float]) -> tuple[float, float]:
+    """Margins (below, above) of a ratio from those of its parts: it is low where its denominator is high."""
+    (below, above), (under, over) = numerator, denominator
+    return float(np.hypot(below, over)), float(np.hypot(above, under))
 
 
 def paired(several: Sequence[Values]) -> list[Floats]:

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from firsttoken.analysis.quantiles import pseudo_values
 from firsttoken.analysis.schemas import METRICS
-from firsttoken.analysis.statistics import QUANTILES, STATISTICS, Floats, grouped_statistics, smallest_pooled_n
+from firsttoken.analysis.statistics import STATISTICS, Floats
 from firsttoken.pooled_runs import read_samples
 
 _KEYS = ["approach", "repeat", "prompt_length"]
-_COLUMNS = [*_KEYS, "request", "token_index", "latency_ns", "tainted"]
+_COLUMNS = [*_KEYS, "request", "order", "token_index", "latency_ns", "tainted"]
 
 
 class Requests(NamedTuple):
@@ -23,10 +24,16 @@ class Requests(NamedTuple):
     values: dict[str, Floats]
     groups: dict[str, np.ndarray]
 
+    def by_process(self, metric: str) -> list[Floats]:
+        """The values of each row of `cells`, in the order in which they were measured."""
+        groups = self.groups[metric]
+        ends = np.cumsum(np.bincount(groups, minlength=len(self.cells)))
+        return np.split(self.values[metric][np.argsort(groups, kind="stable")], ends)[:-1]
+
 
 def read_requests(samples: Path | str) -> Requests:
     """Split pooled samples into the three metrics; a request with a tainted token is left out whole, and counted."""
-    frame = read_samples(samples, _COLUMNS)
+    frame = read_samples(samples, _COLUMNS).sort_values("order", kind="stable", ignore_index=True)
     by_cell = frame.groupby(_KEYS, sort=True, observed=True)
     cell = by_cell.ngroup().to_numpy(np.int64)
     cells = by_cell.size().index.to_frame(index=False)
@@ -61,16 +68,20 @@ def over_repeats(cells: pd.DataFrame) -> tuple[np.ndarray, list[tuple[str, int]]
 def process_statistics(requests: Requests) -> pd.DataFrame:
     """The table process_statistics: one row a process, prompt length, metric and statistic.
 
-    A quantile is NaN where the processes together hold too few samples for it, or its own process does.
+    A quantile has pseudo-values (`quantiles.py`), NaN where the processes together hold too few samples for it.
     """
+    codes, keys = over_repeats(requests.cells)
     parts = []
-    over_processes, _ = over_repeats(requests.cells)
     for metric in METRICS:
-        values, counts = grouped_statistics(requests.values[metric], requests.groups[metric], len(requests.cells))
-        pooled = np.bincount(over_processes, weights=counts)[over_processes] if len(counts) else counts
+        processes = requests.by_process(metric)
+        counts = np.array([len(process) for process in processes], np.int64)
+        values = np.full((len(processes), len(STATISTICS)), np.nan)
+        for key in range(len(keys)):
+            rows = np.flatnonzero((codes == key) & (counts > 0))
+            if len(rows):
+                values[rows, 0] = [processes[row].mean() for row in rows]
+                values[rows, 1:] = pseudo_values([processes[row] for row in rows])
         for column, statistic in enumerate(STATISTICS):
-            if statistic in QUANTILES:
-                values[pooled < smallest_pooled_n(QUANTILES[statistic]), column] = np.nan
             part = requests.cells[_KEYS].copy()
             part["metric"], part["statistic"] = metric, statistic
             part["value"], part["n"] = values[:, column], counts

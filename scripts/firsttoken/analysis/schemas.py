@@ -17,29 +17,37 @@ VERDICTS_READING = ("reproduced", "refuted", "inconclusive", "not testable here"
 VERDICTS_CLAIM = (*VERDICTS_READING, "depends on the reading", "not shown here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
+UNITS = ("_ms", "_us", "_s", "_gib")
 Row = dict[str, object]
 FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor", "library_ttft_ms")
+
+
+def bounds_of(name: str) -> tuple[str, str]:
+    """The columns with the interval of column `name`; its unit stays at the end."""
+    unit = next((unit for unit in UNITS if name.endswith(unit)), "")
+    stem = name.removesuffix(unit)
+    return f"{stem}_low{unit}", f"{stem}_high{unit}"
 
 
 def _with_interval(*names: str) -> Columns:
     """`ttft_mean_ms` -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms; a name without unit gets plain suffixes."""
     columns: Columns = {}
     for name in names:
-        stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
-        columns |= each(number(0), name, f"{stem}_low{unit}", f"{stem}_high{unit}")
+        columns |= each(number(0), name, *bounds_of(name))
     return columns
 
 
-def _noted(name: str, *more: str) -> Columns:
-    """Columns with intervals, of `name` and of more, and a note why there is no value or no interval."""
-    return _with_interval(f"{name}_ms", *more) | {f"{name}_note": text()}
+def _noted(name: str) -> Columns:
+    """A value with its interval, and a note why one of them is missing."""
+    return _with_interval(f"{name}_ms") | {f"{name}_note": text()}
 
 
 def _latency_by_length() -> Columns:
     columns = each(text(), "approach", "title") | {"status": text(*STATUSES)}
     columns |= each(count(), "prompt_length", "n_processes", "n_requests", "n_gaps", "n_tainted")
     for stem in (f"{metric}_{statistic}" for metric in METRICS for statistic in STATISTICS):
-        columns |= _noted(stem, f"{stem}_within_ms")  # within: of the pooled samples of these processes
+        columns |= _noted(stem)
+    columns |= each(text(), *(f"{metric}_doubts" for metric in METRICS))  # signs that the intervals may not hold
     return columns | each(number(0), *FLOORS) | _with_interval("speedup_ttft")
 
 
@@ -50,10 +58,10 @@ def _summary() -> Columns:
         columns |= _noted(name)
     columns |= each(number(0), *FLOORS) | _with_interval("speedup_ttft", "speedup_itl")
     memory = ("device_over_idle_gib", "device_allocated_gib", "device_reserved_gib", "host_peak_gib")
-    columns |= each(number(0), *memory) | {"source_lines": maybe_count()}
-    columns |= each(number(0), "ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
-    columns |= {"taint_reasons": text(), "energy_j_per_token": number(0)}
-    return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE)}
+    columns |= _with_interval(*memory) | {"source_lines": maybe_count()}
+    columns |= _with_interval("ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
+    columns |= {"taint_reasons": text()} | _with_interval("energy_j_per_token")
+    return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE), "doubts": text()}
 
 
 def _combined() -> Columns:
@@ -67,7 +75,8 @@ def _combined() -> Columns:
 TABLES: dict[str, Columns] = {
     "latency_by_length": _latency_by_length(),
     "summary": _summary(),
-    # One number a process: what every interval, claim, effect and comparison is computed from.
+    # One number a process: what every interval, claim, effect and comparison is computed from. Those of a quantile are
+    # pseudo-values, whose geometric mean over processes is the quantile of all requests together.
     "process_statistics": {
         "approach": text(),
         "repeat": count(),
@@ -81,7 +90,7 @@ TABLES: dict[str, Columns] = {
         "approach": text(),
         "status": text(*STATUSES),
         **each(count(), "n_processes", "n_tokens"),
-        **each(number(0), "first_token_us", "token_gap_us", "token_gap_p99_us"),
+        **_with_interval("first_token_us", "token_gap_us", "token_gap_p99_us"),
         **each(number(), "over_one_process_first_token_us", "over_one_process_gap_us"),
     },
     # A row a position of the reference's texts, from which the verdicts of `equivalence` are made.

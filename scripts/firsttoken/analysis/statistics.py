@@ -2,7 +2,8 @@
 
 The process is the unit: a number with an interval here always comes from one statistic per process. Latencies are
 positive and skewed, so that intervals are taken on the logarithm. The value shown is the geometric mean over processes
-(what the interval is about); ratios of shown values are therefore exactly the ratios with the intervals.
+(what the interval is about); ratios of shown values are therefore exactly the ratios with the intervals. For quantiles
+the statistics of the processes are pseudo-values, whose geometric mean is the pooled quantile (`quantiles.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Floats = NDArray[np.float64]
 
@@ -48,43 +49,6 @@ def smallest_n(probability: float) -> int:
     return int(max(above, below, 1))
 
 
-def smallest_pooled_n(probability: float, confidence: float = CONFIDENCE) -> int:
-    """Pooled samples for a finite order-statistic interval (Conover 1999): P99 368, P95 72, P90 36, median 6."""
-    return int(np.floor(np.log((1 - confidence) / 2) / np.log(max(probability, 1 - probability)))) + 1
-
-
-def grouped_statistics(values: Floats, groups: NDArray[np.int64], n_groups: int) -> tuple[Floats, NDArray[np.int64]]:
-    """Mean and quantiles of each group.
-
-    values, groups: [n]; returns statistics [n_groups, len(STATISTICS)], NaN where the group has under `smallest_n`
-    samples, and counts [n_groups]. Quantiles are median-unbiased (Hyndman and Fan 1996, definition 8), since a process
-    holds few samples and the usual interpolation puts its P99 too low.
-    """
-    counts = np.bincount(groups, minlength=n_groups).astype(np.int64)
-    result = np.full((n_groups, len(STATISTICS)), np.nan)
-    smallest = {probability: smallest_n(probability) for probability in QUANTILES.values()}
-    parts = np.split(values[np.argsort(groups, kind="stable")], np.cumsum(counts))[:-1]
-    for row, part in zip(result, parts, strict=True):
-        if len(part):
-            row[0] = part.mean()
-            enough = [probability for probability, least in smallest.items() if len(part) >= least]
-            row[1 : 1 + len(enough)] = np.quantile(part, enough, method="median_unbiased")
-    return result, counts
-
-
-def order_statistic_interval(values: Floats, probability: float, confidence: float = CONFIDENCE) -> Estimate:
-    """A median-unbiased quantile with its distribution-free interval, NaN where a bound would lie outside the sample.
-
-    Valid within the processes that ran. A finite interval of P99 needs n >= 368.
-    """
-    n = len(values)
-    if n < smallest_n(probability):
-        return NOTHING._replace(n=n, note=N_TOO_SMALL)
-    interval = stats.quantile_test(values, p=probability).confidence_interval(confidence)
-    value = np.quantile(values, probability, method="median_unbiased")
-    return Estimate(float(value), float(interval.low), float(interval.high), n)
-
-
 def t_interval(logs: Floats, confidence: float = CONFIDENCE) -> Estimate:
     """exp of Student's t interval over logarithms, one a process (Student 1908; logs: Hoefler and Belli 2015)."""
     if len(logs) and not np.all(np.isfinite(logs)):
@@ -100,10 +64,10 @@ def difference_interval(values: Floats, confidence: float = CONFIDENCE) -> Estim
     centre = float(np.mean(values))
     if n < MIN_PROCESSES:
         return Estimate(centre, np.nan, np.nan, n, TOO_FEW_PROCESSES)
-    if np.ptp(values) == 0:  # an approach over itself; scipy has no interval without spread
+    if np.ptp(values) == 0:  # an approach over itself; rounding of the mean would give it a width
         return Estimate(centre, centre, centre, n)
-    interval = stats.ttest_1samp(values, 0).confidence_interval(confidence)
-    return Estimate(centre, float(interval.low), float(interval.high), n)
+    half = float(special.stdtrit(n - 1, (1 + confidence) / 2) * np.std(values, ddof=1) / np.sqrt(n))
+    return Estimate(centre, centre - half, centre + half, n)
 
 
 def _exp(estimate: Estimate) -> Estimate:

@@ -37,6 +37,9 @@ BY_LENGTH = (
     "floor_itl_ms",
     "itl_share_of_floor",
     "speedup_ttft",
+    "ttft_doubts",
+    "itl_request_mean_doubts",
+    "itl_token_gap_doubts",
 )
 
 
@@ -106,9 +109,10 @@ def _facts(row: Row, records: Sequence[RunRecord]) -> str:
         "ITL floor, one run": _floor(row, "itl"),
         "Best library for the products of a prefill, one run": f"{formatting.number(row['library_ttft_ms'])} ms",
         "Speedup over baseline (TTFT)": formatting.with_interval(row, "speedup_ttft"),
-        "Ready after": f"{formatting.number(row['ready_s'])} s",
-        "Host memory, peak": f"{formatting.number(row['host_peak_gib'])} GiB",
-        "Device memory over idle": f"{formatting.number(row['device_over_idle_gib'])} GiB",
+        "Ready after": f"{formatting.with_interval(row, 'ready', '_s')} s",
+        "Host memory, peak": f"{formatting.with_interval(row, 'host_peak', '_gib')} GiB",
+        "Device memory over idle": f"{formatting.with_interval(row, 'device_over_idle', '_gib')} GiB",
+        "In doubt": formatting.text(row["doubts"]),
         "Source lines": formatting.count(row["source_lines"]),
         "Equality with the reference": str(row["equivalence"]),
         "Kernels": _same_in_all(record.kernels for record in records),

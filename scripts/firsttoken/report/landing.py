@@ -50,6 +50,7 @@ def write_landing(
         ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, [_host(machine), *documents.read_answer(answer)])),
         _list_table(rows),
         *_reasons(rows),
+        *_doubts(rows),
         _claims(read_rows(claims)),
         f"**Machine.** {escape(_machine(machine))}",
         f"**Model.** {escape(_model(read_json(manifest, ModelManifest), dtype))}",
@@ -95,11 +96,12 @@ def _list_table(rows: Sequence[Row]) -> str:
 
 def _row(row: Row) -> list[str]:
     status = str(row["status"])
-    what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}"
+    doubted = " (in doubt)" if _doubt(row) else ""
+    what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}{doubted}"
     if status not in documents.SHOWN:
         return [what, status, *[formatting.NO_VALUE] * (len(COLUMNS) - 2)]
     on_device = pd.notna(row["device_over_idle_gib"])
-    memory: float = row["device_over_idle_gib"] if on_device else row["host_peak_gib"]
+    memory = formatting.with_interval(row, "device_over_idle" if on_device else "host_peak", "_gib")
     return [
         what,
         status,
@@ -109,8 +111,8 @@ def _row(row: Row) -> list[str]:
         _latency(row, "itl_request_mean"),
         formatting.percent(row["itl_share_of_floor"]),
         _unbroken(formatting.with_interval(row, "speedup_ttft")),
-        f"{formatting.number(memory)}{'' if on_device else ' (host)'}",
-        formatting.number(row["ready_s"]),
+        f"{_unbroken(memory)}{'' if on_device else ' (host)'}",
+        _unbroken(formatting.with_interval(row, "ready", "_s")),
     ]
 
 
@@ -130,6 +132,15 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     """A line for every approach that has no figures: its reason, which is too long for the table."""
     without = [row for row in rows if row["status"] not in documents.SHOWN and isinstance(row.get("reason"), str)]
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
+
+
+def _doubts(rows: Sequence[Row]) -> list[str]:
+    """A line for every approach with a sign in its data that its intervals may not hold."""
+    return [f"**{escape(str(row['approach']))}** in doubt: {escape(_doubt(row))}." for row in rows if _doubt(row)]
+
+
+def _doubt(row: Row) -> str:
+    return formatting.text(row.get("doubts"))
 
 
 def _claims(rows: Sequence[Row]) -> str:

@@ -29,6 +29,7 @@ RESULTS = (
     "source_lines",
     "processes",
     "ready_s",
+    "doubts",
 )
 
 

@@ -59,6 +59,10 @@ TITLES = {
     "n_a": "Processes of a",
     "n_b": "Processes of b",
     "energy_j_per_token": "Energy, J per token",
+    "ttft_doubts": "TTFT in doubt",
+    "itl_token_gap_doubts": "Token gap in doubt",
+    "itl_request_mean_doubts": "ITL in doubt",
+    "doubts": "In doubt",
     "static": "Forward pass (static work)",
     "dynamic": "Padding, positions, sampling (dynamic work)",
     "process_layout": "Processes",
@@ -69,17 +73,16 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the page: a value with, where the table has them, its interval, its note and its pooled form."""
+    """One column of the page: a value with, where the table has them, its interval and its note."""
 
     name: str
     interval: tuple[str, ...] = ()  # low, high
-    within: tuple[str, ...] = ()  # of the pooled samples: value, low, high
     note: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """All columns of the table that this one's cells show."""
-        return [self.name, *self.interval, *self.within, *self.note]
+        return [self.name, *self.interval, *self.note]
 
 
 def read_rows(csv: Path) -> list[dict[str, Any]]:
@@ -168,10 +171,10 @@ def _columns(data: pd.DataFrame) -> list[Column]:
     for name in names:
         if name in taken:
             continue
-        stem, unit = (name.removesuffix("_ms"), "_ms") if name.endswith("_ms") else (name, "")
+        unit = next((unit for unit in UNITS if name.endswith(unit)), "")
+        stem = name.removesuffix(unit)
         interval = (f"{stem}_low{unit}", f"{stem}_high{unit}")
-        within = (f"{stem}_within{unit}", f"{stem}_within_low{unit}", f"{stem}_within_high{unit}")
-        groups = [group if set(group) <= set(names) else () for group in (interval, within, (f"{stem}_note",))]
+        groups = [group if set(group) <= set(names) else () for group in (interval, (f"{stem}_note",))]
         columns.append(Column(name, *groups))
         taken |= set(columns[-1].names)
     return columns
@@ -212,10 +215,6 @@ def _cell(row: Row, column: Column) -> tuple[str, str]:
     under = [formatting.interval(*(row[name] for name in column.interval))] if column.interval else []
     if not any(under):
         under = [formatting.text(row[name]) for name in column.note]
-    if column.within:
-        pooled, low, high = (row[name] for name in column.within)
-        found = formatting.interval(low, high)
-        under.append(f"within these processes {formatting.number(pooled)} ({found})" if found else "")
     extra = "".join(f" <small>{escape(line)}</small>" for line in under if line)
     return f' class="number" data-value="{value!r}"', _shown(value, column.name) + extra
 

@@ -4,13 +4,14 @@ import re
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from firsttoken import files
 from firsttoken.analysis.answer import NO_GPU, Setting, answer, sentences, summary_table_text, write_answer
 from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.schemas import read_table
+from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.plan import ModelManifest
 from fixtures_samples import Known, Study, analyse, make_study
 
@@ -84,6 +85,29 @@ def test_without_a_gpu_that_comes_first(tmp_path: Path) -> None:
 def test_a_control_cannot_win(tmp_path: Path) -> None:
     who, *_ = made(tmp_path, {"baseline": Known(28.0), "jit_only": Known(20.0), "eager_loop": Known(5.0)})
     assert who.startswith("jit_only had")
+
+
+def test_a_sentence_says_that_its_number_is_in_doubt(every_approach: Study) -> None:
+    summary, lengths, processes = (read_table(every_approach.table(name), name) for name in TABLES)
+    about = Setting("a model", "a machine", True)
+    assert not any("In doubt" in text for text in sentences(summary, lengths, ProcessTable(processes), about))
+    for name, place in (("jit_cuda", 0), ("jit_only", 1), ("baseline", 2)):
+        doubted = lengths.assign(ttft_doubts=np.where(lengths["approach"] == name, "drift over the repeats", ""))
+        found = sentences(summary, doubted, ProcessTable(processes), about)
+        expected = f" In doubt: {name} at 10 tokens: drift over the repeats; {name} at 100 tokens: drift"
+        assert [expected in text for text in found] == [each == place for each in range(3)], name
+    doubted = lengths.assign(itl_request_mean_doubts=np.where(lengths["approach"] == "baseline", "drift", ""))
+    assert sum("In doubt" in text for text in sentences(summary, doubted, ProcessTable(processes), about)) == 1
+
+
+def test_the_terminal_table_marks_what_is_in_doubt(every_approach: Study, tmp_path: Path) -> None:
+    summary = read_table(every_approach.table("summary"), "summary")
+    summary["doubts"] = np.where(summary["approach"] == "jit_only", "TTFT at 10 tokens: drift. " * 8, "")
+    write_table(summary, "summary", tmp_path / "summary.csv")
+    lines = summary_table_text(tmp_path / "summary.csv").splitlines()
+    assert [line.split()[:2] for line in lines if " ? " in line] == [["jit_only", "?"]]
+    assert "? jit_only in doubt: TTFT at 10 tokens: drift." in "\n".join(lines)
+    assert all(len(line) <= 120 for line in lines)
 
 
 @pytest.fixture(scope="module")

@@ -5,11 +5,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from firsttoken import files
 from firsttoken.analysis.schemas import read_table
-from firsttoken.results import Ceilings, TelemetrySummary
+from firsttoken.results import Ceilings, MemoryRecord, RunRecord, TelemetrySummary
+from firsttoken.sample_schema import SAMPLES_SCHEMA
 from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study
 
 APPROACHES = {
@@ -52,11 +56,18 @@ def test_known_latencies_lie_in_their_intervals(by_length: pd.DataFrame) -> None
         assert row["ttft_median_low_ms"] < median < row["ttft_median_high_ms"], cell
         for statistic in ("median", "p90", "p95", "p99"):
             stem = f"ttft_{statistic}"
-            for low, value, high in (("low", "", "high"), ("within_low", "within_", "within_high")):
-                assert row[f"{stem}_{low}_ms"] <= row[f"{stem}_{value}ms"] <= row[f"{stem}_{high}_ms"]
+            assert row[f"{stem}_low_ms"] <= row[f"{stem}_ms"] <= row[f"{stem}_high_ms"]
         assert row["ttft_p99_low_ms"] < median * np.exp(2.326 * 0.05) < row["ttft_p99_high_ms"]
         assert row["itl_token_gap_median_low_ms"] < 5.0 < row["itl_token_gap_median_high_ms"]
-        assert np.isnan(row["ttft_mean_within_low_ms"]), "order statistics say nothing about a mean"
+
+
+def test_the_p99_of_a_cell_is_that_of_all_its_requests(study: Study, by_length: pd.DataFrame) -> None:
+    samples = pd.read_parquet(study.samples)
+    first = samples[(samples["token_index"] == 0) & (samples["approach"] == "jit_cuda")]
+    for length in (10, 100):
+        values_ms = first[first["prompt_length"] == length]["latency_ns"] / 1e6
+        expected = np.quantile(values_ms, 0.99, method="median_unbiased")
+        assert by_length.loc[("jit_cuda", length), "ttft_p99_ms"] == pytest.approx(expected)
 
 
 def test_speedup_is_the_ratio_of_the_shown_values(summary: pd.DataFrame, by_length: pd.DataFrame) -> None:
@@ -115,9 +126,45 @@ def test_why_samples_are_tainted_is_said_and_all_of_them_leave_no_figure(tmp_pat
 
 def test_costs(summary: pd.DataFrame) -> None:
     row = summary.loc["jit_cuda"]
-    assert (row["device_over_idle_gib"], row["host_peak_gib"], row["processes"]) == (14.0, 14.0, 2)
-    assert (row["ready_s"], row["cold_ttft_ms"], row["energy_j_per_token"]) == (3.0, 4000.0, 1.5)
+    assert (row["device_over_idle_gib"], row["host_peak_gib"], row["processes"]) == pytest.approx((14.0, 14.0, 2))
+    assert (row["ready_s"], row["cold_ttft_ms"], row["energy_j_per_token"]) == pytest.approx((3.0, 4000.0, 1.5))
     assert summary.loc["baseline", "source_lines"] > 100 and pd.isna(row["source_lines"])
+
+
+def test_costs_that_differ_between_processes_have_an_interval(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"baseline": Known()}, requests=10)
+    ready_s = [10.0, 11.0, 12.0, 13.0, 20.0]
+    for path, seconds in zip(study.record_files, ready_s, strict=True):
+        files.write_json(path, msgspec.structs.replace(files.read_json(path, RunRecord), ready_s=seconds))
+    row = read_table(analyse(study).table("summary"), "summary").iloc[0]
+    assert row["ready_s"] == pytest.approx(stats.gmean(ready_s))
+    expected = np.exp(stats.t.interval(0.95, 4, np.log(ready_s).mean(), stats.sem(np.log(ready_s))))
+    assert (row["ready_low_s"], row["ready_high_s"]) == pytest.approx(tuple(expected))
+    for name, unit in (("cold_ttft", "_ms"), ("host_peak", "_gib"), ("energy_j_per_token", "")):
+        assert row[f"{name}_low{unit}"] == row[f"{name}{unit}"] == row[f"{name}_high{unit}"], "equal in all processes"
+
+
+def test_memory_of_zero_is_shown_as_it_is(tmp_path: Path) -> None:
+    memory = MemoryRecord(device_over_idle_bytes=2**30, device_reserved_bytes=0)
+    study = analyse(make_study(tmp_path, {"baseline": Known(record={"memory": memory})}, requests=10))
+    row = read_table(study.table("summary"), "summary").iloc[0]
+    assert row["device_reserved_gib"] == 0 and np.isnan(row["device_reserved_low_gib"])
+
+
+def test_a_slow_process_puts_the_numbers_in_doubt(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"baseline": Known(), "jit_only": Known()}, requests=40, repeats=10)
+    path = study.root / "raw" / "jit_only" / "4.parquet"
+    frame = pd.read_parquet(path)
+    slow = (frame["token_index"] == 0) & (frame["prompt_length"] == 10)
+    frame.loc[slow, "latency_ns"] *= 2
+    pq.write_table(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), path)
+    analyse(study)
+    cells = read_table(study.table("latency_by_length"), "latency_by_length").set_index(["approach", "prompt_length"])
+    found = cells["ttft_doubts"].to_dict()
+    assert found.pop(("jit_only", 10)).startswith("process 4 is apart (+")
+    assert set(found.values()) == {""} and (cells["itl_request_mean_doubts"] == "").all()
+    summary = read_table(study.table("summary"), "summary").set_index("approach")["doubts"]
+    assert summary["jit_only"].startswith("TTFT at 10 tokens: process 4 is apart") and summary["baseline"] == ""
 
 
 def test_floor_and_share(by_length: pd.DataFrame, summary: pd.DataFrame) -> None:

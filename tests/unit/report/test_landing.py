@@ -45,6 +45,12 @@ def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
     assert "This machine, these minutes: one host (NVIDIA H200), measured on 2026-" in html
 
 
+def test_what_is_in_doubt_is_marked_in_its_row_and_explained_below(tmp_path: Path) -> None:
+    html = landing(tmp_path, dict(ON_A_GPU))
+    assert html.count("(in doubt)") == 1 and "Baseline (in doubt)" in html
+    assert "<strong>baseline</strong> in doubt: TTFT at 10 tokens: drift over the repeats." in html
+
+
 def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:
     html = landing(tmp_path, EMBEDDED | {"jit_only": "failed"})
     row = html[html.index("<p><strong>jit_only</strong>") :]

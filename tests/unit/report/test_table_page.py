@@ -33,9 +33,6 @@ def test_interval_and_note_share_the_cell_of_their_value() -> None:
             "ttft_mean_ms": [4.25, 5.0],
             "ttft_mean_low_ms": [4.0, None],
             "ttft_mean_high_ms": [4.5, None],
-            "ttft_mean_within_ms": [4.27, 5.0],
-            "ttft_mean_within_low_ms": [4.2, 4.9],
-            "ttft_mean_within_high_ms": [4.3, 5.1],
             "ttft_mean_note": ["", "too few processes"],
         }
     )
@@ -44,7 +41,6 @@ def test_interval_and_note_share_the_cell_of_their_value() -> None:
     assert "TTFT mean, ms" in html
     assert '<td class="number" data-value="4.25">4.25 <small>4.00 to 4.50</small>' in html
     assert "<small>too few processes</small>" in html
-    assert "within these processes 4.27 (4.20 to 4.30)" in html
 
 
 def test_the_status_stands_in_the_first_cell_of_its_row(tmp_path: Path) -> None:

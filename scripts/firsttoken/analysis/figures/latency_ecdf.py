@@ -9,12 +9,12 @@ from matplotlib.lines import Line2D
 
 from firsttoken.analysis.figures import floors, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.quantiles import smallest_pooled_n
 
 TITLE = "Distribution of TTFT and of token gaps"
 # Curves are drawn through these shares of the samples: every point of a million would only make the file large.
 SHARES = np.unique(np.concatenate([np.linspace(0, 1, 201), np.linspace(0.95, 1, 101), np.linspace(0.99, 1, 41)]))
 P99 = 0.99
-LEAST_FOR_P99 = 100  # fewer samples have no 99th percentile short of their largest
 
 
 def draw(inputs: FigureInputs) -> Drawing:
@@ -42,7 +42,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     handles = [Line2D([], [], label=entry.label, **palette.line_style(entry.look, entry.emulated)) for entry in drawn]
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(drawn), 6), fontsize=8.5, handlelength=3)
     tainted = f"{n_tainted:,} tainted samples are left out." if n_tainted else ""
-    marked = "Markers on the dotted line: P99 (drawn from 100 samples on)."
+    marked = f"Markers on the dotted line: P99 (of {smallest_pooled_n(P99)} samples or more)."
     medians = curves[(curves["panel"] == panels[0]) & np.isclose(curves["share"], 0.5)].set_index("approach")
     values = style.list_values(medians["latency_ms"], inputs.shown, " ms")
     return Drawing(
@@ -68,7 +68,7 @@ def _curves(samples: pd.DataFrame) -> pd.DataFrame:
                 "approach": name,
                 "n": len(rows),
                 "share": SHARES,
-                "latency_ms": np.quantile(rows["latency_ns"].to_numpy() / 1e6, SHARES),
+                "latency_ms": np.quantile(rows["latency_ns"].to_numpy() / 1e6, SHARES, method="median_unbiased"),
             }
         )
         for panel, part in panels.items()
@@ -84,6 +84,6 @@ def _draw(axes: Axes, rows: pd.DataFrame, entry: palette.Entry) -> None:
     keywords = palette.line_style(entry.look, entry.emulated)
     marker = {key: keywords.pop(key) for key in ("marker", "markerfacecolor", "markeredgecolor", "markersize")}
     axes.plot(rows["latency_ms"], rows["share"], **keywords)
-    if rows["n"].iloc[0] >= LEAST_FOR_P99:
+    if rows["n"].iloc[0] >= smallest_pooled_n(P99):
         at_p99 = float(np.interp(P99, rows["share"], rows["latency_ms"]))
         axes.plot([at_p99], [P99], linestyle="none", color=entry.look.colour, zorder=5, **marker)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures import floors, in_doubt, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "Time to first token by prompt length"
@@ -38,7 +38,9 @@ def draw(inputs: FigureInputs) -> Drawing:
         figure,
         data,
         f"Line chart of mean TTFT over prompt length. At {longest} prompt tokens: {values}.",
-        palette.note(inputs.entries, drawn, _interval_note(data), floors.note(inputs, drawn)),
+        palette.note(
+            inputs.entries, drawn, _interval_note(data), in_doubt.note(inputs, drawn), floors.note(inputs, drawn)
+        ),
     )
 
 
