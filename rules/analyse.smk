@@ -36,7 +36,7 @@ WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
     ),
     "claims.csv": (
         "analysis/claims.py:judge_claims",
-        "published summary process_statistics environment manifest",
+        "published summary latency_by_length process_statistics environment manifest",
     ),
     "checklist.csv": (
         "analysis/checklist.py:write_checklist",

@@ -1,4 +1,4 @@
-"""Is this GPU check slower than the committed one? `make gpu-check` compares with results/reference/gpu-check.
+"""Is this GPU check slower than the committed one? `make gpu-check` compares with results/reference/gpu-check*.
 
 Compared are the median TTFT at each prompt length and the median time a token, by approach, on the same GPU model only.
 Slower is what exceeds the baseline by more than TOLERANCE. Another process, another hour or another card can differ by
@@ -7,6 +7,7 @@ as much, so a line here is a reason to measure again and no verdict.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,13 @@ TOLERANCE = 0.02  # repeats of the same code on one card differed by up to 1.2 %
 METRICS = {"ttft": "TTFT", "itl_request_mean": "time a token"}
 
 
-def compare_with_baseline(study: Path, baseline: Path) -> list[str]:
-    """The lines that `make gpu-check` prints; both are folders of studies."""
-    gpus = [read_json(folder / "environment.json", Environment).gpu for folder in (study, baseline)]
-    found, known = (gpu.name if gpu else "no GPU" for gpu in gpus)
-    if found != known:
-        return [f"baseline: {baseline} was measured on {known}, this is {found}: nothing is compared"]
+def compare_with_baseline(study: Path, baselines: Sequence[Path]) -> list[str]:
+    """The lines that `make gpu-check` prints; all are folders of studies."""
+    found = gpu_name(study)
+    baseline = next((folder for folder in baselines if gpu_name(folder) == found), None)
+    if baseline is None:
+        known = ", ".join(map(gpu_name, baselines)) or "none"
+        return [f"baseline: nothing is compared, since none was measured on {found}; there are: {known}"]
     now, then = medians_ms(study), medians_ms(baseline)
     lines, slower = [], 0
     for what, then_ms in then.items():
@@ -37,6 +39,11 @@ def compare_with_baseline(study: Path, baseline: Path) -> list[str]:
         lines.append(f"baseline: {what}: {now[what]:.3f} ms, baseline {then_ms:.3f} ms ({change:+.1%}): {verdict}")
     compared = len(then.keys() & now.keys())
     return [*lines, f"baseline: {slower} of {compared} figures are slower than in {baseline} by over {TOLERANCE:.0%}"]
+
+
+def gpu_name(study: Path) -> str:
+    gpu = read_json(study / "environment.json", Environment).gpu
+    return gpu.name if gpu else "no GPU"
 
 
 def medians_ms(study: Path) -> dict[str, float]:

@@ -35,7 +35,7 @@ from gpu_baseline import compare_with_baseline
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "gpu-check"
-BASELINE = Path("results/reference/gpu-check")
+BASELINES = sorted((ROOT / "results" / "reference").glob("gpu-check*"))  # of one GPU model each
 CONFIG = "config/studies/gpu-check.yaml"
 SNAKEMAKE = ("--cores", "1", "--resources", "gpu=1", "--configfile", CONFIG)  # behind the targets
 # Figures, pages and provenance, when nothing is measured any more: many small jobs at once.
@@ -192,7 +192,7 @@ def run_targets(gpu_uuid: str, gpu_name: str) -> int:
     pd.DataFrame([msgspec.to_builtins(row) for row in gaps]).to_csv(RESULTS / "capture_beside.csv", index=False)
     verdicts = [vars(target) | {"verdict": target.verdict} for target in targets]
     pd.DataFrame(verdicts).to_csv(RESULTS / "targets.csv", index=False)
-    for line in compare_with_baseline(RESULTS, ROOT / BASELINE):
+    for line in compare_with_baseline(RESULTS, BASELINES):
         print(line)
     print(f"targets: {time.monotonic() - started:.0f} s", flush=True)
     return 0

@@ -316,3 +316,10 @@ def _tokens(study: Study, name: str, known: Known, repeat: int, lengths: Sequenc
             )
     reason = "" if known.logit_error is not None else "this approach does not offer logits"
     return TokensRecord(approach=name, repeat=repeat, logits_reason=reason, prompts=tuple(prompts))
+
+
+def slow_down(samples: Path, prompt_length: int) -> None:
+    """Double every TTFT at one prompt length in one process."""
+    frame = pd.read_parquet(samples)
+    frame.loc[(frame["token_index"] == 0) & (frame["prompt_length"] == prompt_length), "latency_ns"] *= 2
+    pq.write_table(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), samples)

@@ -57,7 +57,8 @@ def readings(
     files.write_json(study.root / "model.json", model)
     machine = files.read_json(study.root / "environment.json", Environment)
     files.write_json(study.root / "machine.json", replace(machine, gpu=machine.gpu and gpu))
-    tables = study.table("summary"), study.table("process_statistics"), study.root / "machine.json"
+    names = ("summary", "latency_by_length", "process_statistics")
+    tables = *map(study.table, names), study.root / "machine.json"
     if not published:
         hybrid = study.root / "hybrid.yaml"
         hybrid.write_text(re.sub(r"prompt_lengths: .*", f"prompt_lengths: {[*LENGTHS]}", HYBRID.read_text()))

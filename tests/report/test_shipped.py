@@ -19,10 +19,12 @@ from workflow.project import fresh_clone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("results/reference/*/provenance.json"))
+# A report takes a minute and a half: one greedy study with all experiments, one sampled.
+RENDERED = [study for study in SHIPPED if study.name in ("llama2-7b-shape-short", "llama2-7b-shape-sampling-1")]
 
 
 def test_there_is_a_shipped_study() -> None:
-    assert SHIPPED
+    assert len(RENDERED) == 2
 
 
 @pytest.mark.parametrize("study", SHIPPED, ids=lambda study: study.name)
@@ -59,7 +61,7 @@ def fastest(printed: str) -> str:
 
 @pytest.mark.workflow
 @pytest.mark.browser
-@pytest.mark.parametrize("study", SHIPPED, ids=lambda study: study.name)
+@pytest.mark.parametrize("study", RENDERED, ids=lambda study: study.name)
 def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path, tmp_path: Path) -> None:
     from report.browser import chromium, open_page
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import pandas as pd
 
 from firsttoken.analysis.claim_files import Figure, LongestContext, Ordering, Reading
+from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
 from firsttoken.plan import ModelManifest
@@ -44,6 +46,7 @@ class Measured:
 
     processes: ProcessTable
     summary: pd.DataFrame  # by approach
+    by_length: pd.DataFrame  # the table latency_by_length
     manifest: ModelManifest
     experiments: Mapping[str, pd.DataFrame]
 
@@ -57,6 +60,19 @@ class Measured:
                 status, reason = self.summary.loc[name, ["status", "reason"]]
                 reasons.append(f"{name} is {status}" + (f" ({reason})" if reason else ""))
         return reasons
+
+    def doubts(self, reading: Reading) -> str:
+        """Signs that the intervals of the latencies behind a reading may not hold."""
+        names, lengths = [], self.processes.lengths
+        if isinstance(reading, Ordering):
+            names = [name for group in reading.operands for name in group]
+        elif isinstance(reading, Figure):
+            names = list(reading.operands)
+            lengths = lengths if reading.lengths in ([], "largest") else [*map(int, reading.lengths)]
+        metric = METRICS.get(getattr(reading, "metric", ""), ("memory",))[0]
+        if metric == "memory":
+            return ""
+        return ". ".join(chain.from_iterable(doubts(self.by_length, name, metric, lengths) for name in names))
 
     def estimate(
         self, metric: str, names: Sequence[str], lengths: Sequence[int], level: float = CONFIDENCE
@@ -120,7 +136,9 @@ def judge_ordering(reading: Ordering, measured: Measured) -> Finding:
         return Finding("refuted", shown, plain[wrong[0]])
     if missing:
         return Finding(NOT_TESTABLE, "; ".join(missing))
-    worst = min(pairs, key=lambda pair: np.nan_to_num(plain[pair].value, nan=np.inf))
+    if unknown := sorted({ratio.note for ratio in plain.values() if np.isnan(ratio.value)}):
+        return Finding(NOT_TESTABLE, "; ".join(unknown))
+    worst = min(pairs, key=lambda pair: plain[pair].value)
     text = f"the closest pair is {worst[1]} / {worst[0]} at {show(plain[worst])}"
     if all(ratio.low > 1 for ratio in plain.values()):
         return Finding("reproduced", text, plain[worst])
@@ -141,6 +159,8 @@ def against(reading: Reading, estimate: Estimate, what: str) -> Finding:
     above = high if reading.refuted_above is None else reading.refuted_above
     text = f"{what} {show(estimate)}, claimed {_limits_text(low, high)}"
     text += f" ({estimate.note})" if estimate.note else ""
+    if np.isnan(estimate.value):  # e.g. too few requests for a P99: no reading of this study
+        return Finding(NOT_TESTABLE, text, estimate)
     if np.isnan(estimate.low):
         return Finding("inconclusive", text, estimate)
     if low <= estimate.low and estimate.high <= high:

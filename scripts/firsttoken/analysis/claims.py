@@ -41,6 +41,7 @@ from firsttoken.results import Environment
 def judge_claims(
     published: Sequence[Path | str],
     summary: Path | str,
+    latency_by_length: Path | str,
     process_statistics: Path | str,
     environment: Path | str,
     manifest: Path | str,
@@ -53,6 +54,7 @@ def judge_claims(
     measured = Measured(
         processes=ProcessTable.read(process_statistics),
         summary=read_table(summary, "summary").set_index("approach"),
+        by_length=read_table(latency_by_length, "latency_by_length"),
         manifest=files.read_json(manifest, ModelManifest),
         experiments={name: read_experiment(path, name) for name, path in experiments.items()},
     )
@@ -71,6 +73,7 @@ def judge_claims(
                 sentence = f"{finding.verdict[0].upper()}{finding.verdict[1:]}: {why}."
                 one = {"reading": reading.words, "reading_verdict": finding.verdict, "sentence": sentence}
                 figure = with_interval("measured_value", finding.estimate)
+                one |= {"doubts": "" if finding.verdict == NOT_TESTABLE else measured.doubts(reading)}
                 rows.append(row | one | figure | {"verdict_from_source": from_source})
     write_table(pd.DataFrame(rows), "claims", out_csv)
 

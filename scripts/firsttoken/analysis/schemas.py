@@ -135,7 +135,7 @@ TABLES: dict[str, Columns] = {
         "reading_verdict": text(*VERDICTS_READING),
         **each(number(), "measured_value", "measured_value_low", "measured_value_high"),
         "verdict_from_source": text(*VERDICTS_SOURCE),
-        **each(text(), "sentence", "publication", "source", "url", "id"),
+        **each(text(), "sentence", "doubts", "publication", "source", "url", "id"),
     },
     "effects": {
         **each(text(), "effect", "what"),

@@ -22,7 +22,7 @@ from firsttoken.results import Environment
 Row = Mapping[str, Any]
 BADGES = ("verdict", "reading_verdict", "verdict_from_source", "equivalence", "met")
 FRONT = ("verdict",)  # right after the first column
-LAST = ("sentence", "other_conditions", "publication", "source", "url", "id", "reason", "host")
+LAST = ("sentence", "doubts", "other_conditions", "publication", "source", "url", "id", "reason", "host")
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
 LONG, VERY_LONG = 39, 150  # characters; a longer cell, the UUID of a GPU for one, gets a minimum width
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {

@@ -5,16 +5,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
 from firsttoken import files
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Ceilings, MemoryRecord, RunRecord, TelemetrySummary
-from firsttoken.sample_schema import SAMPLES_SCHEMA
-from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study
+from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study, slow_down
 
 APPROACHES = {
     "jit_cuda": Known(7.0, processes=2),
@@ -153,11 +150,7 @@ def test_memory_of_zero_is_shown_as_it_is(tmp_path: Path) -> None:
 
 def test_a_slow_process_puts_the_numbers_in_doubt(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"baseline": Known(), "jit_only": Known()}, requests=40, repeats=10)
-    path = study.root / "raw" / "jit_only" / "4.parquet"
-    frame = pd.read_parquet(path)
-    slow = (frame["token_index"] == 0) & (frame["prompt_length"] == 10)
-    frame.loc[slow, "latency_ns"] *= 2
-    pq.write_table(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), path)
+    slow_down(study.root / "raw" / "jit_only" / "4.parquet", 10)
     analyse(study)
     cells = read_table(study.table("latency_by_length"), "latency_by_length").set_index(["approach", "prompt_length"])
     found = cells["ttft_doubts"].to_dict()
