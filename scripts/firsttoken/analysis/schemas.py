@@ -158,7 +158,7 @@ TABLES: dict[str, Columns] = {
         "latency_ms": number(0),  # mean, of the same tokens
         **_with_interval("share"),  # of the latency
         "native_twin": text(),  # differs in its dynamic operations alone
-        **each(number(), "saved_us", "saved_us_low", "saved_us_high"),  # the twin's mean_us minus this one's
+        **each(number(), "saved_us", "saved_low_us", "saved_high_us"),  # the twin's mean_us minus this one's
         "reason": text(),
     },
     "comparison": {

@@ -46,8 +46,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 def test_known_times_and_shares_are_found(table: pd.DataFrame, token: str, scale: float, latency_ms: float) -> None:
     for length in (0, 10, 100):
         row = table.loc[("cuda_graph_1p", token, length)]
-        for name in ("mean_us", "median_us"):
-            assert row[f"{name}_low"] <= scale * NATIVE_US <= row[f"{name}_high"]
+        for name in ("mean", "median"):
+            assert row[f"{name}_low_us"] <= scale * NATIVE_US <= row[f"{name}_high_us"]
         assert row["latency_ms"] == pytest.approx(latency_ms, rel=0.03)
         assert row["share"] == pytest.approx(scale * NATIVE_US / 1e3 / latency_ms, rel=0.01)
         assert (row["n_processes"], row["reason"]) == (6, "")
@@ -60,7 +60,7 @@ def test_what_the_compiler_saves_is_told_beside_its_native_twin(table: pd.DataFr
     row = table.loc[("jit_cuda_1p", "next", 0)]
     assert row["native_twin"] == "cuda_graph_1p"
     assert row["saved_us"] == pytest.approx(NATIVE_US - JIT_US, rel=0.03)
-    assert row["saved_us_low"] < row["saved_us"] < row["saved_us_high"]
+    assert row["saved_low_us"] < row["saved_us"] < row["saved_high_us"]
     assert np.isnan(table.loc[("jit_only", "next", 0), "saved_us"]), "its twin is not in this study"
     assert table.loc[("jit_only", "next", 0), "native_twin"] == ""
 
@@ -87,7 +87,7 @@ def test_an_emulated_approach_is_marked_and_a_wrong_one_has_no_times(tmp_path: P
     assert set(found["approach"]) == {"baseline", "cuda_graph_1p"}
     rows = found[found["approach"] == "cuda_graph_1p"]
     assert set(rows["status"]) == {"emulated"}
-    assert set(rows["reason"]) == {"too few processes"} and rows["mean_us_low"].isna().all()
+    assert set(rows["reason"]) == {"too few processes"} and rows["mean_low_us"].isna().all()
 
 
 def test_tokens_of_a_tainted_request_do_not_count(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Each gate is seen to pass, to fail with one line that names all offences, and to leave its evidence."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def test_a_floor_that_is_beaten_says_which_is_more_likely_wrong(
     text = refused_floors(analyse(study))
     assert text.count(f"more likely wrong is {suspect}") == 2, "at both prompt lengths"
     if under == 2:
-        assert "median TTFT of jit_only 3." in text and " and jit_cuda 3." in text
+        assert re.search(r"median TTFT of jit_only [23]\.\d+ ms and jit_cuda [23]\.\d+ ms is under", text)
 
 
 def test_a_median_without_a_floor_does_not_pass(tmp_path: Path) -> None:
