@@ -57,13 +57,12 @@ def readings(
     files.write_json(study.root / "model.json", model)
     machine = files.read_json(study.root / "environment.json", Environment)
     files.write_json(study.root / "machine.json", replace(machine, gpu=machine.gpu and gpu))
-    names = ("summary", "latency_by_length", "process_statistics")
-    tables = *map(study.table, names), study.root / "machine.json"
+    tables = study.table("summary"), study.table("latency_by_length"), study.table("process_statistics")
     if not published:
         hybrid = study.root / "hybrid.yaml"
         hybrid.write_text(re.sub(r"prompt_lengths: .*", f"prompt_lengths: {[*LENGTHS]}", HYBRID.read_text()))
         published = (hybrid,)
-    judge_claims(published, *tables, study.root / "model.json", dtype, out, **experiments)
+    judge_claims(published, *tables, study.root / "machine.json", study.root / "model.json", dtype, out, **experiments)
     return read_table(out, "claims").set_index("id")
 
 
