@@ -24,7 +24,7 @@ import msgspec
 import pandas as pd
 import yaml
 
-from firsttoken.analysis.statistics import smallest_n
+from firsttoken.analysis.quantiles import smallest_pooled_n
 from firsttoken.approaches.base import approach_class
 from firsttoken.hardware import device_lock, driver_versions, visible_gpu
 from firsttoken.measure.capture_beside import BURST, ROUNDS, GapRow, measure_capture_beside
@@ -232,7 +232,7 @@ def read_rows(table: str) -> list[dict[str, str]]:
 
 def p99_over_median(row: GapRow) -> float | None:
     """None without captures beside, or for fewer gaps than a P99 takes."""
-    return row.p99_ms / row.median_ms if row.captures and row.gaps >= smallest_n(0.99) else None
+    return row.p99_ms / row.median_ms if row.captures and row.gaps >= smallest_pooled_n(0.99) else None
 
 
 def text(length: int) -> list[int]:

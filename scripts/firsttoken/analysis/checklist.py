@@ -143,7 +143,7 @@ def _normality(study: StudyFiles) -> RuleCheck:
     smallest = min(float(stats.shapiro(part).pvalue) for part in groups)
     text = (
         f"intervals assume normal logarithms of process means: of {len(groups)} Shapiro-Wilk p-values, one a cell, the "
-        f"smallest is {smallest:.2g}; the intervals within processes assume no distribution"
+        f"smallest is {smallest:.2g}"
     )
     # One look a cell (Bonferroni). With few processes the test sees little, so that "yes" would say too much.
     enough = min(len(part) for part in groups) >= 10

@@ -39,16 +39,6 @@ class Estimate(NamedTuple):
 NOTHING = Estimate(np.nan, np.nan, np.nan, 0)
 
 
-def smallest_n(probability: float) -> int:
-    """Samples from which the median-unbiased quantile lies inside the sample: P99 67, P95 13, P90 7.
-
-    Below, the estimator (Hyndman and Fan 1996, definition 8) has no sample beyond it: it would be the maximum.
-    """
-    above = np.ceil((1 + probability) / (3 * (1 - probability)) - 1e-9)  # n p + (p + 1) / 3 <= n
-    below = np.ceil((2 - probability) / (3 * probability) - 1e-9)  # n p + (p + 1) / 3 >= 1
-    return int(max(above, below, 1))
-
-
 def t_interval(logs: Floats, confidence: float = CONFIDENCE) -> Estimate:
     """exp of Student's t interval over logarithms, one a process (Student 1908; logs: Hoefler and Belli 2015)."""
     if len(logs) and not np.all(np.isfinite(logs)):

@@ -17,14 +17,6 @@ from fixtures_samples import NEW_TOKENS, Known, make_study, pool
 POSITIVE = st.floats(1e-3, 1e4)
 
 
-@pytest.mark.parametrize(("probability", "n"), [(0.5, 1), (0.9, 7), (0.95, 13), (0.99, 67)])
-def test_smallest_n_is_where_the_estimator_stays_inside_the_sample(probability: float, n: int) -> None:
-    assert s.smallest_n(probability) == n
-    if n > 1:
-        inside, outside = (np.quantile(np.arange(m), probability, method="median_unbiased") for m in (n, n - 1))
-        assert inside <= n - 1 and outside == n - 2, "with one less it is the largest"
-
-
 def test_processes_of_unequal_number_are_not_paired() -> None:
     with pytest.raises(ValueError, match="pair them by repeat"):
         s.paired_ratio(np.zeros(8), np.zeros(7))
