@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -41,6 +42,8 @@ NEAR_TIE = 2e-6  # nats: less than what the gate allows in float32
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph", "eager_loop"]
 CONTROLS = ["eager_loop", "cuda_graph_1p", "jit_cuda_1p", "static_compile", "tensorrt_llm_nograph"]
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=141 * 2**30, compute_capability="9.0")
+
+Table = Any  # a pandas table: its stubs give every cell all of pandas' scalar types
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import yaml
 from msgspec.structs import replace
 
@@ -15,7 +14,7 @@ from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.schemas import read_table
 from firsttoken.plan import ModelManifest
 from firsttoken.results import Environment, Gpu
-from fixtures_samples import Known, Study
+from fixtures_samples import Known, Study, Table
 
 CLAIMS = Path(__file__).parents[2] / "config" / "claims"
 HYBRID = CLAIMS / "arxiv-2604.23467.yaml"
@@ -51,7 +50,7 @@ def readings(
     dtype: str = "float16",
     gpu: Gpu | None = THEIR_GPU,
     **experiments: Path,
-) -> pd.DataFrame:
+) -> Table:
     """claims.csv of a study: a row a reading, by the claim's id. `gpu` where the study ran on one."""
     out = study.table("claims")
     files.write_json(study.root / "model.json", model)

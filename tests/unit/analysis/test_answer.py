@@ -13,7 +13,7 @@ from firsttoken.analysis.answer import NO_GPU, Setting, answer, sentences, summa
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.plan import ModelManifest
-from fixtures_samples import Known, Study, analyse, make_study
+from fixtures_samples import Known, Study, Table, analyse, make_study
 
 TABLES = ("summary", "latency_by_length", "process_statistics")
 MANIFEST = ModelManifest(
@@ -36,8 +36,13 @@ MANIFEST = ModelManifest(
 
 def answered(study: Study) -> list[str]:
     files.write_json(study.root / "model.json", MANIFEST)
-    tables = (study.table(name) for name in TABLES)
-    return answer(*tables, study.root / "environment.json", study.root / "model.json")
+    return answer(**files_of(study))
+
+
+def files_of(study: Study) -> dict[str, Path]:
+    """The files of a study by the names of the parameters."""
+    machine = {"environment": study.root / "environment.json", "manifest": study.root / "model.json"}
+    return {name: study.table(name) for name in TABLES} | machine
 
 
 def made(root: Path, approaches: dict[str, Known], **options: object) -> list[str]:
@@ -140,7 +145,7 @@ def test_every_combination_of_statuses(every_approach: Study, gpu: bool) -> None
                 assert f"{name} is {status[name]}" in " ".join(found[1:]), found
 
 
-def with_statuses(tables: list[pd.DataFrame], status: dict[str, str]) -> list[pd.DataFrame]:
+def with_statuses(tables: list[Table], status: dict[str, str]) -> list[Table]:
     """The tables as if the approaches had come out like this."""
     gone = [name for name, value in status.items() if value in ("unavailable", "failed")]
     changed = [table.copy() for table in tables]
@@ -170,6 +175,5 @@ def test_the_terminal_table_names_status_and_reason(tmp_path: Path) -> None:
     assert "tensorrt_llm: no engine" in lines and "cuda_graph: no CUDA device" in lines
     assert all(len(line) <= 120 for line in lines) and "nan" not in "".join(lines)
     expected = answered(study)
-    tables = (study.table(name) for name in TABLES)
-    write_answer(*tables, study.root / "environment.json", study.root / "model.json", tmp_path / "answer.txt")
+    write_answer(**files_of(study), out_txt=tmp_path / "answer.txt")
     assert (tmp_path / "answer.txt").read_text().splitlines()[-3:] == expected

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pandas as pd
@@ -12,16 +13,19 @@ from firsttoken import files
 from firsttoken.analysis.checklist import write_checklist
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Ceilings, Environment
-from fixtures_samples import Known, Study, analyse, make_study
+from fixtures_samples import Known, Study, Table, analyse, make_study
 
 NULL = Known(0.005, 0.001, per_token_ms=0.0)
 FIGURES = ("latency_ecdf", "run_order", "memory")
 
 
-def checked(study: Study, figures: tuple[str, ...] = FIGURES) -> pd.DataFrame:
+def checked(study: Study, figures: tuple[str, ...] = FIGURES) -> Table:
     out = study.table("checklist")
-    tables = (study.table(name) for name in ("summary", "latency_by_length", "process_statistics", "instrument"))
-    write_checklist(*tables, study.records, study.root / "environment.json", study.root / "ceilings.json", figures, out)
+    tables: dict[str, Any] = {
+        name: study.table(name) for name in ("summary", "latency_by_length", "process_statistics", "instrument")
+    }
+    others = {name: study.root / f"{name}.json" for name in ("environment", "ceilings")}
+    write_checklist(**tables, **others, records=study.records, figures=figures, out_csv=out)
     return read_table(out, "checklist").set_index("rule")
 
 
@@ -41,7 +45,7 @@ def test_a_good_study_meets_the_rules(good: Study) -> None:
 
 def edit_table(study: Study, name: str, column: str, value: object, approach: str | None = None) -> None:
     """Set a column of a table, in the rows of one approach or in all."""
-    table = pd.read_csv(study.table(name), keep_default_na=False, na_values=[""])  # "null" is an approach
+    table: Table = pd.read_csv(study.table(name), keep_default_na=False, na_values=[""])  # "null" is an approach
     table[column] = table[column].astype(object)
     table.loc[table["approach"].eq(approach) | (approach is None), column] = value
     table.to_csv(study.table(name), index=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,7 @@ from fakes.claim_studies import HYBRID, LLAMA, judged, readings
 from firsttoken.analysis.claim_experiments import judge_experiment
 from firsttoken.analysis.claim_files import Clients, read_publications
 from firsttoken.experiment_tables import write_experiment
-from fixtures_samples import Study
+from fixtures_samples import Study, Table
 
 POOL_ROW = dict.fromkeys(
     ("device_used_bytes", "device_reserved_bytes", "device_allocated_bytes"), pd.NA
@@ -81,13 +82,19 @@ def test_a_bounded_cache_refutes_unlimited_lengths(as_claimed: Study) -> None:
     assert "2048, claimed no limit" in row["sentence"]
 
 
-def clients(per_s: dict[tuple[str, int], float], ttft_ms: float = 80.0, rounds: int = 1) -> pd.DataFrame:
+def clients(per_s: dict[tuple[str, int], float], ttft_ms: float = 80.0, rounds: int = 1) -> Table:
     """Loads of 40 requests a client at so many requests a second; none where it is 0. One client's TTFT is 20 ms."""
     rng = np.random.default_rng(3)
     rows = []
     for (arrangement, n), rate in per_s.items():
         for number in range(rounds):
-            row = {"arrangement": arrangement, "approach": "x", "clients": n, "round": number, "requests": 40 * n}
+            row: dict[str, Any] = {
+                "arrangement": arrangement,
+                "approach": "x",
+                "clients": n,
+                "round": number,
+                "requests": 40 * n,
+            }
             first_ms = (20.0 if n == 1 else ttft_ms) * rng.lognormal(0, 0.02)
             row |= {"ttft_mean_ms": first_ms, "ttft_median_ms": first_ms, "reason": ""}
             row["duration_s"] = row["requests"] / (rate * rng.lognormal(0, 0.02)) if rate else np.nan
@@ -95,7 +102,7 @@ def clients(per_s: dict[tuple[str, int], float], ttft_ms: float = 80.0, rounds: 
     return pd.DataFrame(rows)
 
 
-def of_clients(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
+def of_clients(frame: Table) -> dict[str, tuple[str, str]]:
     """The verdict and the sentence of each reading of the claim about scaling, by the figure that it takes."""
     (claim,) = [claim for claim in read_publications([HYBRID])[0].claims if claim.id == "ipc_scales"]
     names = ("throughput", "ttft", "copies")

@@ -50,9 +50,9 @@ def test_the_published_claims_are_all_there(hybrid: Publication) -> None:
     published = {claim.id: claim.published for claim in hybrid.claims if claim.published is not None}
     rows = hybrid.tables[0].rows
     for name in ("graphs_alone_struggle", "jit_is_crucial"):
-        reading = first[name]
-        assert isinstance(reading, Figure)
-        slow, fast = (float(rows[operand]["ttft_mean"]) for operand in reading.operands)
+        figure = first[name]
+        assert isinstance(figure, Figure)
+        slow, fast = (float(rows[operand]["ttft_mean"]) for operand in figure.operands)
         assert published[name] == pytest.approx(slow / fast, abs=0.006)
     assert published["reduction_66"] == pytest.approx(1 / (1 - 0.66), abs=0.006)
 

@@ -13,7 +13,7 @@ from firsttoken.analysis.compare import Cell, Comparison, _regressions, compare_
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Environment, Gpu, RunRecord
-from fixtures_samples import BOUNDS, H200, Known, Study, analyse, make_study, pool
+from fixtures_samples import BOUNDS, H200, Known, Study, Table, analyse, make_study, pool
 
 FIRST = {"baseline": Known(28.0, per_token_ms=0), "jit_cuda": Known(15.0, per_token_ms=0)}
 
@@ -22,7 +22,7 @@ def made(root: Path, approaches: dict[str, Known], **options: object) -> Study:
     return analyse(make_study(root, approaches, **({"requests": 80} | options)))  # type: ignore[arg-type]
 
 
-def compared(root: Path, a: Study, b: Study, threshold: float = 0.05) -> tuple[pd.DataFrame, Comparison]:
+def compared(root: Path, a: Study, b: Study, threshold: float = 0.05) -> tuple[Table, Comparison]:
     out = root / "comparison.csv", root / "comparison.json"
     compare_studies(a.root, b.root, BOUNDS, threshold, *out)
     return read_table(out[0], "comparison"), files.read_json(out[1], Comparison)
@@ -64,8 +64,8 @@ def test_many_looks_give_no_false_alarm() -> None:
     keys = pd.MultiIndex.from_product([range(looks), range(5)], names=["prompt_length", "repeat"]).to_frame(index=False)
     rows = keys.assign(approach="a", metric="ttft", statistic="mean")
     for _ in range(studies):
-        sides = [ProcessTable(rows.assign(value=np.exp(rng.normal(0, 0.2, len(rows))))) for _ in "ab"]
-        cells = [Cell("a", "measured", look, "ttft", "mean", *sides, "") for look in range(looks)]
+        a, b = (ProcessTable(rows.assign(value=np.exp(rng.normal(0, 0.2, len(rows))))) for _ in "ab")
+        cells = [Cell("a", "measured", look, "ttft", "mean", a, b, "") for look in range(looks)]
         for corrected_for in alarms:
             alarms[corrected_for] += bool(_regressions(cells, corrected_for, 1e-9))
     assert alarms[looks] / studies < 0.1 and alarms[1] / studies > 0.5, alarms
@@ -105,7 +105,7 @@ def other_gpu(study: Study) -> None:
 
 def change_environment(study: Study, **changes: object) -> None:
     path = study.root / "environment.json"
-    files.write_json(path, msgspec.structs.replace(files.read_json(path, Environment), **changes))  # type: ignore[type-var]
+    files.write_json(path, msgspec.structs.replace(files.read_json(path, Environment), **changes))
 
 
 def other_model(study: Study) -> None:
@@ -152,8 +152,8 @@ def test_nothing_in_common_is_not_a_pass(first: Study, tmp_path: Path) -> None:
 
 def test_emulated_figures_carry_the_word(tmp_path: Path) -> None:
     emulated = {"baseline": Known(), "jit_cuda": Known(15.0, status="emulated", reason="no graphs")}
-    studies = [made(tmp_path / name, emulated, requests=5) for name in "ab"]
-    table, _ = compared(tmp_path, *studies)
+    a, b = (made(tmp_path / name, emulated, requests=5) for name in "ab")
+    table, _ = compared(tmp_path, a, b)
     assert table.loc[table["a_ms"].notna(), ["approach", "status"]].drop_duplicates().to_numpy().tolist() == [
         ["baseline", "measured"],
         ["jit_cuda", "emulated"],

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from firsttoken.analysis.dynamic_work import write_dynamic_work
 from firsttoken.analysis.schemas import read_table
-from fixtures_samples import Known, Study, analyse, make_study
+from fixtures_samples import Known, Study, Table, analyse, make_study
 
 NATIVE_US, JIT_US, GAP_MS, TTFT_MS = 200.0, 50.0, 5.0, 20.0
 
@@ -30,20 +29,20 @@ def approaches() -> dict[str, Known]:
     }
 
 
-def dynamic_work(study: Study) -> pd.DataFrame:
+def dynamic_work(study: Study) -> Table:
     out = study.table("dynamic_work")
     write_dynamic_work(study.samples, study.table("summary"), study.records, out)
     return read_table(out, "dynamic_work")
 
 
 @pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     made = make_study(tmp_path_factory.mktemp("dynamic"), approaches(), requests=10, repeats=6)
     return dynamic_work(analyse(made)).set_index(["approach", "token", "prompt_length"])
 
 
 @pytest.mark.parametrize(("token", "scale", "latency_ms"), [("first", 10, TTFT_MS), ("next", 1, GAP_MS)])
-def test_known_times_and_shares_are_found(table: pd.DataFrame, token: str, scale: float, latency_ms: float) -> None:
+def test_known_times_and_shares_are_found(table: Table, token: str, scale: float, latency_ms: float) -> None:
     for length in (0, 10, 100):
         row = table.loc[("cuda_graph_1p", token, length)]
         for name in ("mean", "median"):
@@ -55,7 +54,7 @@ def test_known_times_and_shares_are_found(table: pd.DataFrame, token: str, scale
     assert list(table.loc["cuda_graph_1p"].loc[token, "n_tokens"]) == [2 * tokens, tokens, tokens]
 
 
-def test_what_the_compiler_saves_is_told_beside_its_native_twin(table: pd.DataFrame) -> None:
+def test_what_the_compiler_saves_is_told_beside_its_native_twin(table: Table) -> None:
     """Seen to fail with the difference the other way round."""
     row = table.loc[("jit_cuda_1p", "next", 0)]
     assert row["native_twin"] == "cuda_graph_1p"
@@ -65,7 +64,7 @@ def test_what_the_compiler_saves_is_told_beside_its_native_twin(table: pd.DataFr
     assert table.loc[("jit_only", "next", 0), "native_twin"] == ""
 
 
-def test_what_cannot_be_told_apart_says_so(table: pd.DataFrame) -> None:
+def test_what_cannot_be_told_apart_says_so(table: Table) -> None:
     """Seen to fail with the staging of a captured step's prompt counted as its dynamic operations."""
     for name, reason in (("baseline", "does not tell"), ("compiled_graph", "part of the captured step")):
         rows = table.loc[name]

@@ -14,24 +14,26 @@ from firsttoken.analysis.equality_bounds import GAP_FACTOR, read_limits
 from firsttoken.analysis.equivalence import judge_all
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import PromptTokens, TokenSequence, TokensRecord
-from fixtures_samples import BOUNDS, NEAR_TIE, NEW_TOKENS, VOCABULARY, Known, Study, compare, make_study, pool
+from fixtures_samples import BOUNDS, NEAR_TIE, NEW_TOKENS, VOCABULARY, Known, Study, Table, compare, make_study, pool
 
 Change = Callable[[PromptTokens], PromptTokens]
 NEAR, FAR = VOCABULARY - 2, VOCABULARY - 1  # second and third best token at position 2 of prompt 10/0
 
 
-def verdicts(study: Study, dtype: str = "float32", sampling: str = "greedy") -> pd.DataFrame:
+def verdicts(study: Study, dtype: str = "float32", sampling: str = "greedy") -> Table:
     compare(pool(study), dtype, sampling)
     return read_table(study.table("equivalence"), "equivalence").set_index("approach")
 
 
-def verdict(study: Study, dtype: str = "float32", sampling: str = "greedy") -> pd.Series:
+def verdict(study: Study, dtype: str = "float32", sampling: str = "greedy") -> Table:
     return verdicts(study, dtype, sampling).loc["jit_only"]
 
 
 def made(root: Path, known: Known, change: Change | None = None, repeats: int = 1, **others: Known) -> Study:
     study = make_study(root, {"jit_only": known, **others}, lengths=(10,), requests=2, repeats=repeats)
-    for path in study.raw("*.tokens.json") if change else []:
+    for path in study.raw("*.tokens.json"):
+        if change is None:
+            break
         record = files.read_json(path, TokensRecord)
         files.write_json(path, msgspec.structs.replace(record, prompts=tuple(change(p) for p in record.prompts)))
     return study

@@ -18,7 +18,7 @@ from firsttoken.analysis.hosts import check_combinable, combine_studies, host_es
 from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import t_interval
 from firsttoken.results import Gpu
-from fixtures_samples import BOUNDS, H200, Known, analyse, make_study
+from fixtures_samples import BOUNDS, H200, Known, Table, analyse, make_study
 
 SPEED = {"a": 0.9, "b": 1.0, "c": 1.2}  # of the hosts, by study
 
@@ -49,8 +49,8 @@ def studies(folders: list[Path]) -> list[FinishedStudy]:
 class Combined(NamedTuple):
     """`table` is combined.csv by approach and prompt length."""
 
-    hosts: pd.DataFrame
-    table: pd.DataFrame
+    hosts: Table
+    table: Table
     text: str
 
 
@@ -110,7 +110,7 @@ def test_the_mean_over_prompt_lengths_is_taken_on_each_host(three: Combined) -> 
 
 def test_p99_is_that_of_each_host_and_never_pooled(folders: list[Path], three: Combined) -> None:
     hosts, table, text = three
-    own = read_table(folders[1] / "tables" / "latency_by_length.csv", "latency_by_length")
+    own: Table = read_table(folders[1] / "tables" / "latency_by_length.csv", "latency_by_length")
     own = own[(own["approach"] == "baseline") & (own["prompt_length"] == 10)].iloc[0]
     row = hosts[(hosts["approach"] == "baseline") & (hosts["prompt_length"] == 10) & (hosts["study"] == "b")].iloc[0]
     for column in ("ttft_p99_ms", "ttft_p99_low_ms", "ttft_p99_high_ms"):

@@ -11,7 +11,7 @@ from scipy import stats
 from firsttoken import files
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Ceilings, MemoryRecord, RunRecord, TelemetrySummary
-from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, analyse, make_study, slow_down
+from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, Table, analyse, make_study, slow_down
 
 APPROACHES = {
     "jit_cuda": Known(7.0, processes=2),
@@ -32,21 +32,21 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 
 @pytest.fixture(scope="module")
-def summary(study: Study) -> pd.DataFrame:
+def summary(study: Study) -> Table:
     return read_table(study.table("summary"), "summary").set_index("approach")
 
 
 @pytest.fixture(scope="module")
-def by_length(study: Study) -> pd.DataFrame:
+def by_length(study: Study) -> Table:
     return read_table(study.table("latency_by_length"), "latency_by_length").set_index(["approach", "prompt_length"])
 
 
-def test_rows_are_in_the_given_order_without_the_instrument(summary: pd.DataFrame) -> None:
+def test_rows_are_in_the_given_order_without_the_instrument(summary: Table) -> None:
     assert list(summary.index) == [name for name in ORDER if name in APPROACHES]
     assert summary["control"].to_dict() == {name: name == "eager_loop" for name in summary.index}
 
 
-def test_known_latencies_lie_in_their_intervals(by_length: pd.DataFrame) -> None:
+def test_known_latencies_lie_in_their_intervals(by_length: Table) -> None:
     truth = {("baseline", 10): 28.2, ("baseline", 100): 30.0, ("jit_cuda", 10): 7.2, ("jit_cuda", 100): 9.0}
     for cell, median in truth.items():
         row = by_length.loc[cell]
@@ -58,7 +58,7 @@ def test_known_latencies_lie_in_their_intervals(by_length: pd.DataFrame) -> None
         assert row["itl_token_gap_median_low_ms"] < 5.0 < row["itl_token_gap_median_high_ms"]
 
 
-def test_the_p99_of_a_cell_is_that_of_all_its_requests(study: Study, by_length: pd.DataFrame) -> None:
+def test_the_p99_of_a_cell_is_that_of_all_its_requests(study: Study, by_length: Table) -> None:
     samples = pd.read_parquet(study.samples)
     first = samples[(samples["token_index"] == 0) & (samples["approach"] == "jit_cuda")]
     for length in (10, 100):
@@ -67,7 +67,7 @@ def test_the_p99_of_a_cell_is_that_of_all_its_requests(study: Study, by_length: 
         assert by_length.loc[("jit_cuda", length), "ttft_p99_ms"] == pytest.approx(expected)
 
 
-def test_speedup_is_the_ratio_of_the_shown_values(summary: pd.DataFrame, by_length: pd.DataFrame) -> None:
+def test_speedup_is_the_ratio_of_the_shown_values(summary: Table, by_length: Table) -> None:
     base, fast = by_length.loc[("baseline", 10)], by_length.loc[("jit_cuda", 10)]
     assert fast["speedup_ttft"] == pytest.approx(base["ttft_mean_ms"] / fast["ttft_mean_ms"])
     assert fast["speedup_ttft_low"] < 28.2 / 7.2 < fast["speedup_ttft_high"]
@@ -81,7 +81,7 @@ def test_speedup_is_the_ratio_of_the_shown_values(summary: pd.DataFrame, by_leng
     assert summary.loc["jit_cuda", "speedup_ttft"] == pytest.approx(ratio), "no mean of ratios"
 
 
-def test_a_failed_equality_shows_no_latency(summary: pd.DataFrame, by_length: pd.DataFrame) -> None:
+def test_a_failed_equality_shows_no_latency(summary: Table, by_length: Table) -> None:
     row = summary.loc["jit_only"]
     assert (row["status"], row["equivalence"]) == ("failed", "different")
     assert row["reason"].startswith("computes another function: prompt 10/0, token 2: chose a token")
@@ -93,7 +93,7 @@ def test_a_failed_equality_shows_no_latency(summary: pd.DataFrame, by_length: pd
     assert by_length.loc["jit_only"][numbers].isna().all(axis=None)
 
 
-def test_unavailable_and_emulated_say_so(summary: pd.DataFrame) -> None:
+def test_unavailable_and_emulated_say_so(summary: Table) -> None:
     assert (summary.loc["tensorrt_llm", "status"], summary.loc["tensorrt_llm", "reason"]) == (
         "unavailable",
         "no engine",
@@ -103,7 +103,7 @@ def test_unavailable_and_emulated_say_so(summary: pd.DataFrame) -> None:
     assert not np.isnan(summary.loc["cuda_graph", "ttft_mean_ms"])
 
 
-def test_taint_is_counted_and_left_out(summary: pd.DataFrame) -> None:
+def test_taint_is_counted_and_left_out(summary: Table) -> None:
     row = summary.loc["baseline"]
     assert row["n_tainted"] > 0 and row["n_tainted"] + row["n_requests"] == 6 * 100 * 2
     assert summary.loc["jit_cuda", "n_tainted"] == 0
@@ -116,12 +116,12 @@ def test_why_samples_are_tainted_is_said_and_all_of_them_leave_no_figure(tmp_pat
     row = read_table(study.table("summary"), "summary").set_index("approach").loc["jit_only"]
     assert (row["n_requests"], row["n_tainted"], row["ttft_mean_note"]) == (0, 100, "all requests tainted")
     assert np.isnan(row["ttft_mean_ms"]) and row["taint_reasons"] == "GPU throttled: hardware slowdown"
-    by_length = read_table(study.table("latency_by_length"), "latency_by_length").set_index("approach")
+    by_length: Table = read_table(study.table("latency_by_length"), "latency_by_length").set_index("approach")
     assert (by_length.loc["jit_only", "itl_token_gap_mean_note"] == "all requests tainted").all()
     assert len(pd.read_parquet(study.samples).query("approach == 'jit_only' and tainted")) == 100 * NEW_TOKENS, "kept"
 
 
-def test_costs(summary: pd.DataFrame) -> None:
+def test_costs(summary: Table) -> None:
     row = summary.loc["jit_cuda"]
     assert (row["device_over_idle_gib"], row["host_peak_gib"], row["processes"]) == pytest.approx((14.0, 14.0, 2))
     assert (row["ready_s"], row["cold_ttft_ms"], row["energy_j_per_token"]) == pytest.approx((3.0, 4000.0, 1.5))
@@ -160,7 +160,7 @@ def test_a_slow_process_puts_the_numbers_in_doubt(tmp_path: Path) -> None:
     assert summary["jit_only"].startswith("TTFT at 10 tokens: process 4 is apart") and summary["baseline"] == ""
 
 
-def test_floor_and_share(by_length: pd.DataFrame, summary: pd.DataFrame) -> None:
+def test_floor_and_share(by_length: Table, summary: Table) -> None:
     row = by_length.loc[("jit_cuda", 100)]
     assert row["ttft_share_of_floor"] == pytest.approx(4.0 / row["ttft_median_ms"])
     assert row["itl_share_of_floor"] == pytest.approx(3.0 / row["itl_request_mean_median_ms"])
@@ -185,7 +185,7 @@ def test_a_study_without_library_times_has_an_empty_column(tmp_path: Path) -> No
 
 
 def test_the_instrument_has_a_table_of_its_own(study: Study) -> None:
-    table = read_table(study.table("instrument"), "instrument").set_index("approach")
+    table: Table = read_table(study.table("instrument"), "instrument").set_index("approach")
     assert table.loc["null", "token_gap_us"] == pytest.approx(1.0, rel=0.05)
     assert table.loc["null_2p", "over_one_process_first_token_us"] == pytest.approx(45, rel=0.05)
     assert table.loc["null_2p", "over_one_process_gap_us"] == pytest.approx(29, rel=0.05)

@@ -11,10 +11,10 @@ from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import process_statistics, read_requests
 from firsttoken.pooled_runs import write_pooled
 from firsttoken.sample_schema import SAMPLES_SCHEMA
-from fixtures_samples import Known, make_study, pool
+from fixtures_samples import Known, Table, make_study, pool
 
 
-def plain_samples(frame: pd.DataFrame, metric: str) -> pd.Series:
+def plain_samples(frame: Table, metric: str) -> pd.Series:
     """The definition of a metric, slowly, one request at a time."""
     found = {}
     for key, request in frame.groupby(["approach", "repeat", "prompt_length", "request"]):
@@ -23,7 +23,7 @@ def plain_samples(frame: pd.DataFrame, metric: str) -> pd.Series:
         ms = request.set_index("token_index")["latency_ns"] / 1e6
         gaps = ms.drop(0)
         found[key] = {"ttft": [ms[0]], "itl_token_gap": gaps.tolist(), "itl_request_mean": [gaps.mean()]}[metric]
-    by_cell: dict[tuple, list[float]] = {}
+    by_cell: dict[tuple[object, ...], list[float]] = {}
     for key, values in found.items():
         by_cell.setdefault(key[:3], []).extend(values)
     return pd.Series({key: np.mean(values) for key, values in by_cell.items()})
