@@ -95,7 +95,7 @@ EDITED = {  # an edit of each kind of file -> what verify calls it
     "config/config.yaml": "input",
     "config/config.schema.yaml": "input",
     "config/studies/tiny.yaml": "input",
-    "config/published.yaml": "input",
+    "config/claims/arxiv-2604.23467.yaml": "input",
     "config/equality_bounds.csv": "input",
     "requirements.lock": "input",
     "envs/base.yaml": "input",
