@@ -120,10 +120,10 @@ def coverage_of_p99(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("process_sd", "correlation"), [(0.02, 0.0), (0.15, 0.0), (0.02, 0.9)])
-@pytest.mark.parametrize("processes", [5, 10])
-def test_intervals_of_p99_hold_the_population(process_sd: float, correlation: float, processes: int) -> None:
-    found = coverage_of_p99(process_sd, correlation, processes)
+@pytest.mark.parametrize(("process_sd", "correlation"), [(0.15, 0.0), (0.02, 0.9)])
+def test_intervals_of_p99_hold_the_population(process_sd: float, correlation: float) -> None:
+    """Apart from the simulation that `make intervals` runs; docs/intervals.md has more processes and regimes."""
+    found = coverage_of_p99(process_sd, correlation, processes=5)
     assert min(found) >= 0.87, found  # 90 % with a standard error of 2.4
 
 

@@ -16,6 +16,7 @@ ROW = {
     **dict.fromkeys(["measured_value", "measured_value_low", "measured_value_high"], float("nan")),
     "verdict_from_source": "its source gives no figure",
     "sentence": 'Refuted: a comma, a "quote".',
+    "doubts": "",
     **dict.fromkeys(["publication", "source", "url"], ""),
     "id": "x",
 }
