@@ -69,10 +69,11 @@ class Measured:
         elif isinstance(reading, Figure):
             names = list(reading.operands)
             lengths = lengths if reading.lengths in ([], "largest") else [*map(int, reading.lengths)]
-        metric = METRICS.get(getattr(reading, "metric", ""), ("memory",))[0]
+        metric, statistic = METRICS.get(getattr(reading, "metric", ""), ("memory", ""))
         if metric == "memory":
             return ""
-        return ". ".join(chain.from_iterable(doubts(self.by_length, name, metric, lengths) for name in names))
+        found = (doubts(self.by_length, name, metric, lengths, statistic) for name in names)
+        return "; ".join(chain.from_iterable(found))
 
     def estimate(
         self, metric: str, names: Sequence[str], lengths: Sequence[int], level: float = CONFIDENCE

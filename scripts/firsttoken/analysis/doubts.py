@@ -22,25 +22,41 @@ STALL = 4.0  # times the median of its process
 STALLED = 0.01  # share of the time of all requests that stalls add; less moves no number that is shown
 RARE = 0.05  # share of requests; more of them are how this approach behaves, and enough to know how often they come
 STRONG = 0.5  # correlation of successive requests, at which a third of them would say as much
+CORRELATED = "successive ones correlate"
+SIGNS = {  # in the text of a cell -> in a summary
+    "is apart": "a process apart",
+    "drift over the repeats": "drift over the repeats",
+    "times the median": "rare stalls",
+    CORRELATED: "correlated requests",
+}
 NAMES = {"ttft": "TTFT", "itl_token_gap": "token gap", "itl_request_mean": "ITL"}
 
 
-def doubts(latency_by_length: pd.DataFrame, approach: str, metric: str, lengths: Sequence[int]) -> list[str]:
-    """What was found in the cells behind a number, e.g. "baseline at 10 tokens: process 2 is apart, ..."."""
+def doubts(
+    latency_by_length: pd.DataFrame, approach: str, metric: str, lengths: Sequence[int], statistic: str = "mean"
+) -> list[str]:
+    """What was found in the cells behind a number, e.g. "baseline at 10, 500 tokens: a process apart".
+
+    Correlation within processes is no doubt about a mean, whose interval holds all the same.
+    """
     cells = latency_by_length[latency_by_length["approach"] == approach].set_index("prompt_length")[f"{metric}_doubts"]
-    return [f"{approach} at {length} tokens: {cells[length]}" for length in lengths if cells.get(length)]
+    found = []
+    for sign, words in SIGNS.items():
+        where = [str(length) for length in lengths if sign in (cells.get(length) or "")]
+        if where and not (sign == CORRELATED and statistic == "mean"):
+            found.append(f"{approach} at {', '.join(where)} tokens: {words}")
+    return found
 
 
 def summary_doubts(latency_by_length: pd.DataFrame, approach: str) -> str:
-    """The same for all numbers of an approach in the summary, in one line."""
+    """The signs in all cells of an approach with their metrics, in one line; latency_by_length.csv has the figures."""
     rows = latency_by_length[latency_by_length["approach"] == approach]
-    found = [
-        f"{NAMES[metric]} at {row['prompt_length']} tokens: {row[f'{metric}_doubts']}"
-        for metric in METRICS
-        for row in rows.to_dict("records")
-        if row[f"{metric}_doubts"]
-    ]
-    return ". ".join(found)
+    found = []
+    for sign, words in SIGNS.items():
+        metrics = [NAMES[metric] for metric in METRICS if rows[f"{metric}_doubts"].str.contains(sign).any()]
+        if metrics:
+            found.append(f"{words} ({', '.join(metrics)})")
+    return "; ".join(found)
 
 
 def cell_doubts(processes: Sequence[Floats], repeats: Sequence[int]) -> str:
@@ -107,4 +123,4 @@ def _correlation(processes: Sequence[Floats]) -> str:
         return ""
     n = sum(map(len, processes))
     effective = n * (1 - lag1) / (1 + lag1)
-    return f"successive ones correlate at {lag1:.2g}, so that {n} count as {effective:.0f}"
+    return f"{CORRELATED} at {lag1:.2g}, so that {n} count as {effective:.0f}"

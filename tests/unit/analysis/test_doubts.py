@@ -85,12 +85,15 @@ def test_a_number_is_told_the_doubts_about_its_cells() -> None:
             "approach": ["a", "a", "b"],
             "prompt_length": [10, 500, 10],
             "ttft_doubts": ["drift over the repeats", "", ""],
-            "itl_token_gap_doubts": ["", "", ""],
+            "itl_token_gap_doubts": ["successive ones correlate at 0.8, so that 750 count as 83"] * 2 + [""],
             "itl_request_mean_doubts": ["", "process 2 is apart (+50 %)", ""],
         }
     )
     assert doubts(table, "a", "ttft", [10, 500]) == ["a at 10 tokens: drift over the repeats"]
     assert doubts(table, "a", "ttft", [500]) == doubts(table, "b", "ttft", [10]) == []
     assert doubts(table, "not there", "ttft", [10]) == []
-    expected = "TTFT at 10 tokens: drift over the repeats. ITL at 500 tokens: process 2 is apart (+50 %)"
+    assert doubts(table, "a", "itl_token_gap", [10, 500]) == [], "the interval of a mean holds with correlation"
+    correlated = doubts(table, "a", "itl_token_gap", [10, 500], "p99")
+    assert correlated == ["a at 10, 500 tokens: correlated requests"]
+    expected = "a process apart (ITL); drift over the repeats (TTFT); correlated requests (token gap)"
     assert summary_doubts(table, "a") == expected and summary_doubts(table, "b") == ""

@@ -157,7 +157,7 @@ def test_a_slow_process_puts_the_numbers_in_doubt(tmp_path: Path) -> None:
     assert found.pop(("jit_only", 10)).startswith("process 4 is apart (+")
     assert set(found.values()) == {""} and (cells["itl_request_mean_doubts"] == "").all()
     summary = read_table(study.table("summary"), "summary").set_index("approach")["doubts"]
-    assert summary["jit_only"].startswith("TTFT at 10 tokens: process 4 is apart") and summary["baseline"] == ""
+    assert summary["jit_only"] == "a process apart (TTFT)" and summary["baseline"] == ""
 
 
 def test_floor_and_share(by_length: Table, summary: Table) -> None:
