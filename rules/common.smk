@@ -36,7 +36,7 @@ from firsttoken.study.sources import not_chosen, package_sources
 ROOT = Path(os.path.relpath(workflow.basedir))
 CONFIG_SCHEMA = ROOT / "config" / "config.schema.yaml"
 CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA]))
-# What the environments are installed from. `ancient` where a rule takes them: what counts is the versions in use, which
+# What the environments are installed from. As inputs they are `ancient`: what counts is the versions in use, which
 # the fingerprint has.
 LOCKS = sorted(map(str, [*ROOT.glob("requirements.lock"), *ROOT.glob("envs/*")]))
 INSTRUMENT = ["null", "null_2p"]  # measured in every study: the overhead of the harness
