@@ -187,7 +187,8 @@ def summary_table_text(summary: Path | str) -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    reasons = [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
+    reasons = ["of floor: floor / median, of TTFT and of the gap; floors are from one run"]
+    reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     for row in table.to_dict("records"):
         if row["doubts"]:
             reasons += textwrap.wrap(f"? {row['approach']} in doubt: {row['doubts']}", 120, subsequent_indent="  ")

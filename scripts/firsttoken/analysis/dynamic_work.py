@@ -34,7 +34,7 @@ KEYS = ["approach", "repeat", "prompt_length", "metric"]
 
 def write_dynamic_work(samples: Path | str, summary: Path | str, records: Path | str, out_csv: Path | str) -> None:
     """Write dynamic_work.csv: a row an approach with latencies, kind of token and prompt length (0: the mean over
-    them)."""
+    several)."""
     table = read_table(summary, "summary")
     statuses = {row["approach"]: row["status"] for row in table.to_dict("records") if row["status"] in RAN}
     operations = {name: runs[0].dynamic_operations for name, runs in by_approach(read_records(records)).items()}
@@ -52,7 +52,7 @@ def write_dynamic_work(samples: Path | str, summary: Path | str, records: Path |
                 rows.append(
                     row | {"prompt_length": 0, "n_processes": 0, "n_tokens": 0, "native_twin": "", "reason": reason}
                 )
-            for length in [0, *lengths] if lengths else []:
+            for length in [0, *lengths] if len(lengths) > 1 else lengths:
                 chosen = [length] if length else lengths
                 values: Row = {"prompt_length": length, "n_tokens": int(own.isin(chosen).sum())}
                 rows.append(row | values | _estimates(processes, name, metric, chosen))

@@ -98,12 +98,13 @@ def _facts(study: FinishedStudy) -> dict[tuple[str, str], str]:
 
 
 def _host_rows(study: FinishedStudy) -> list[Row]:
-    """A row an approach and prompt length, and one for the mean over prompt lengths; intervals over processes."""
+    """A row an approach and prompt length, and one for the mean over several; intervals over processes."""
     processes, lengths = study.processes, study.processes.lengths
     by_length = latency_by_length(study.results, study.requests, processes, ())
     rows = []
     for result in study.results:
-        for length, over in [(ALL_LENGTHS, lengths), *((length, [length]) for length in lengths)]:
+        each = [(length, [length]) for length in lengths]
+        for length, over in [(ALL_LENGTHS, lengths), *each] if len(each) > 1 else each:
             ttft, itl = (processes.estimate(result.name, name, "mean", over) for name in ("ttft", "itl_request_mean"))
             row: Row = {"approach": result.name, "status": result.status, "prompt_length": length}
             row |= {"study": study.name, "host": study.host, "n_processes": ttft.n}
@@ -181,9 +182,10 @@ def in_words(studies: Sequence[FinishedStudy]) -> list[str]:
 
 def _terminal_table(combined: pd.DataFrame, hosts: pd.DataFrame) -> str:
     """The means over prompt lengths; P99 of each host, in the order of the studies' names."""
-    hosts = hosts[hosts["prompt_length"] == ALL_LENGTHS]
+    first = hosts["prompt_length"].min()  # ALL_LENGTHS, or the only one
+    hosts = hosts[hosts["prompt_length"] == first]
     p99 = hosts.groupby("approach")["ttft_p99_ms"].agg(lambda values: ", ".join(f"{value:.3g}" for value in values))
-    shown = combined[combined["prompt_length"] == ALL_LENGTHS].assign(p99=combined["approach"].map(p99))
+    shown = combined[combined["prompt_length"] == first].assign(p99=combined["approach"].map(p99))
     shown["p99"] = shown["p99"].str.replace("nan", "-")
     shown, headings = shown[list(_TERMINAL)], list(_TERMINAL.values())
     return shown.to_string(index=False, header=headings, float_format="{:.3g}".format, na_rep="-")

@@ -38,9 +38,8 @@ class ClientsRow(Record, frozen=True, kw_only=True):
     clients: int
     round: int  # from 1
     requests: int
-    duration_s: (
-        float | None
-    )  # from the common start to the last client's end; this and the next two: None with a reason
+    # From the first client's start to the last one's end. This and the next two: None with a reason.
+    duration_s: float | None
     ttft_mean_ms: float | None
     ttft_median_ms: float | None
     reason: str  # why there are no figures

@@ -89,6 +89,12 @@ def test_an_emulated_approach_is_marked_and_a_wrong_one_has_no_times(tmp_path: P
     assert set(rows["reason"]) == {"too few processes"} and rows["mean_low_us"].isna().all()
 
 
+def test_one_prompt_length_has_no_mean_over_several(tmp_path: Path) -> None:
+    """Seen failing: every row stood there twice."""
+    made = make_study(tmp_path, {"cuda_graph_1p": known(NATIVE_US, "native")}, lengths=(10,), requests=5)
+    assert dynamic_work(analyse(made))["prompt_length"].tolist() == [10, 10], "of the first token and of the next ones"
+
+
 def test_tokens_of_a_tainted_request_do_not_count(tmp_path: Path) -> None:
     """Seen to fail with tainted requests counted."""
     made = make_study(tmp_path, {"cuda_graph_1p": known(NATIVE_US, "native", tainted=0.5)}, requests=20, repeats=5)

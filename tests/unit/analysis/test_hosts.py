@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -91,6 +92,15 @@ def test_the_host_is_the_unit(three: Combined) -> None:
         100 * np.std(np.log(list(SPEED.values())), ddof=1), rel=0.1
     )
     assert "its factor is 4.3 for 3 hosts" in text and "3 hosts (NVIDIA H200): a (GPU-a); b (GPU-b)" in text
+
+
+def test_one_prompt_length_has_no_mean_over_several(tmp_path: Path) -> None:
+    """Seen failing: every row stood there twice."""
+    for name in "ab":
+        analyse(make_study(tmp_path / name, {"baseline": Known()}, lengths=(10,), gpu=gpu(name)))
+    hosts, table, text = combined([tmp_path / "a", tmp_path / "b"], tmp_path)
+    assert list(table.index) == [("baseline", 10)] and list(hosts["study"]) == ["a", "b"]
+    assert re.search(r"baseline measured +\d", text), "the terminal shows it"
 
 
 def test_a_host_slower_throughout_changes_latencies_but_no_speedup(three: Combined) -> None:
