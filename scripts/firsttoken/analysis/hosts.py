@@ -182,7 +182,7 @@ def in_words(studies: Sequence[FinishedStudy]) -> list[str]:
 
 def _terminal_table(combined: pd.DataFrame, hosts: pd.DataFrame) -> str:
     """The means over prompt lengths; P99 of each host, in the order of the studies' names."""
-    first = hosts["prompt_length"].min()  # ALL_LENGTHS, or the only one
+    first = int(hosts["prompt_length"].min())  # ALL_LENGTHS, or the only one
     hosts = hosts[hosts["prompt_length"] == first]
     p99 = hosts.groupby("approach")["ttft_p99_ms"].agg(lambda values: ", ".join(f"{value:.3g}" for value in values))
     shown = combined[combined["prompt_length"] == first].assign(p99=combined["approach"].map(p99))
