@@ -180,9 +180,9 @@ def engine_files(wildcards):
 
 
 def reference_file(wildcards):
-    """The reference's texts, for the approaches that give logits for them: those of our own environment."""
-    environment = approach_class(wildcards.approach).environment
-    return f"{RESULTS}/reference.safetensors" if environment == "base" else []
+    """The reference's texts, for the approaches that give logits for them."""
+    gives_logits = approach_class(wildcards.approach).gives_logits
+    return f"{RESULTS}/reference.safetensors" if gives_logits else []
 
 
 def experiment_model(wildcards):

@@ -8,6 +8,7 @@ from firsttoken.plan import Device, FileEntry, Record
 
 Status = Literal["measured", "emulated", "unavailable", "failed"]
 GradMode = Literal["", "no_grad", "inference_mode"]
+Setting = str | int | float | bool
 Bound = Literal["bandwidth", "arithmetic"]  # which ceiling sets a floor
 
 
@@ -45,6 +46,7 @@ class Facts(Record, frozen=True, kw_only=True):
     kernels: str = ""  # what the steps run by, where an approach has a choice, and why
     ahead: int | None = None  # decode steps queued before a token is read; None: not ours to say
     grad_mode: GradMode = ""  # in which the forward runs; "": not in PyTorch, or not recorded
+    settings: dict[str, Setting] = {}  # noqa: RUF012 (what an engine of its own was told; msgspec copies it)
 
 
 class TokenTiming(Record, frozen=True, kw_only=True):
@@ -134,17 +136,17 @@ class Ceilings(Record, frozen=True, kw_only=True):
 
 
 class EngineManifest(Record, frozen=True, kw_only=True):
-    """`results/{study}/engine/tensorrt_llm.json`: what the TensorRT-LLM engine is and how it was made."""
+    """`results/{study}/engine/{environment}.json`: what an engine of its own runs and how it was made."""
 
     status: Status  # measured: it was built; unavailable: this model or plan cannot be built, and why
     reason: str = ""
     architecture: str
     dtype: str
     versions: dict[str, str]
-    gpu: Gpu
-    options: dict[str, str | int | bool]  # as they were asked for
+    gpu: Gpu | None  # that it was made for; None: it runs on any device
+    options: dict[str, Setting]  # as they were asked for
     environment: dict[str, str]  # variables set for build and run
-    build_s: float = 0.0  # conversion, build and first start of the runtime
+    build_s: float = 0.0  # all of it: conversion, build, a first start
     files: tuple[FileEntry, ...] = ()
 
 
@@ -210,6 +212,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     ahead: int | None = None  # decode steps queued before a token is read; None: not known
     grad_mode: GradMode = ""
     kernels: str = ""  # what the steps run by, where an approach has a choice: "triton", or "inductor" and why
+    settings: dict[str, Setting] = {}  # noqa: RUF012 (of an engine of its own, as it was told and as it chose)
     model_hash: str = ""
     code_sha256: str = ""
     fingerprint: str = ""

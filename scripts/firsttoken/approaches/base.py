@@ -48,11 +48,14 @@ class Approach(ABC):
     dynamic_operations: ClassVar[Literal["native", "published", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
+    packages: ClassVar[tuple[str, ...]] = ()  # of that environment, whose versions are recorded and decide on reruns
+    gives_logits: ClassVar[bool] = True  # `save_logits` writes them
     needs_engine: ClassVar[bool] = False  # external/<environment>/engine.py prepares one for the study beforehand
 
     @classmethod
     def availability(cls, device: Device) -> Availability:
-        """Whether this approach can run on `device` here; cheap, imports nothing heavy."""
+        """Whether this approach can run on `device` here; cheap, imports nothing heavy. It is asked in the interpreter
+        of the approach's environment, or, where there is none, in the one that runs Snakemake."""
         if cls.graphs and device == "cpu":
             return Availability(
                 status="emulated", reason="no CUDA device: each graph replay is replaced by the step run eagerly"

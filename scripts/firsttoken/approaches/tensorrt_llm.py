@@ -27,6 +27,8 @@ class TensorRTLLM(Approach):
     graphs = True
     dynamic_operations = "engine"
     environment = "tensorrt_llm"
+    packages = ("tensorrt_llm", "tensorrt")
+    gives_logits = False
     needs_engine = True
 
     _llm: Any = None

@@ -124,6 +124,7 @@ class Run:
             kernels=facts.kernels,
             ahead=facts.ahead,
             grad_mode=facts.grad_mode,
+            settings=facts.settings,
             model_hash=request.model_hash,
             code_sha256=request.code_sha256,
             fingerprint=request.fingerprint,

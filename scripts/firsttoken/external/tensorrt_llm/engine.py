@@ -173,12 +173,13 @@ def check_engine(engine_dir: Path, plan: Plan) -> EngineManifest:
     if not config_path.is_file():
         raise RuntimeError(f"no engine: {config_path} is missing; remove {path} and build again")
     engine = json.loads(config_path.read_text(encoding="utf-8"))
-    gpu, limits = require_gpu(), engine["build_config"]
+    gpu, built_for, limits = require_gpu(), manifest.gpu, engine["build_config"]
+    assert built_for is not None  # `prepare_engine` above needs one
     sizes = settings.engine_sizes(plan)
     found_and_wanted = [
         ("TensorRT-LLM", engine["version"], settings.VERSION),
-        ("GPU", manifest.gpu.name, gpu.name),
-        ("compute capability", manifest.gpu.compute_capability, gpu.compute_capability),
+        ("GPU", built_for.name, gpu.name),
+        ("compute capability", built_for.compute_capability, gpu.compute_capability),
         ("dtype", engine["pretrained_config"]["dtype"], plan.dtype),
     ]
     for what, found, wanted in found_and_wanted:
