@@ -15,7 +15,7 @@ STUDY ?= embedded
 .PHONY: help run summary report verify compare combine ship test lint intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-zA-Z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.installed: requirements.lock
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("firsttoken needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make run PYTHON=python3.12")'
@@ -23,7 +23,18 @@ $(VENV)/.installed: requirements.lock
 	$(PY) -m pip install --quiet --requirement requirements.lock
 	touch $@
 
+# Each engine of envs/*.lock has an environment of its own beside the project's.
+$(patsubst envs/%.lock,env-%,$(wildcard envs/*.lock)): env-%: $(VENV)-%/.installed
+
+$(VENV)-%/.installed: envs/%.lock
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --requirement $<
+	touch $@
+
 run: $(VENV)/.installed  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
+ifeq ($(CONFIG),)
+	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; the study goes on without it" >&2
+endif
 	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]

@@ -33,7 +33,7 @@ def measure(folder: Path) -> tuple[dict[str, np.ndarray], RunRecord]:
     request = RunRequest(
         approach="null",
         repeat=1,
-        model_dir=folder,
+        model_dir=str(folder),
         plan=Plan(
             prompt_lengths=LENGTHS,
             new_tokens=NEW_TOKENS,

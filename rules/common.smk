@@ -23,7 +23,13 @@ from firsttoken.inputs.checks import (
     model_limits,
     model_problem,
 )
-from firsttoken.measure.environment import fingerprint, machine_facts
+from firsttoken.measure.environment import (
+    fingerprint,
+    machine_facts,
+    software_facts,
+)
+from firsttoken.measure.probe import probe
+from firsttoken.report.documents import page_names
 from firsttoken.study.config import (
     ConfigError,
     Study,
@@ -62,6 +68,12 @@ def checked_study():
             ],
             has_cuda=bool(promised_gpu) or visible_gpu() is not None,
         )
+        study.check_environments(
+            sorted(
+                {approach_class(name).environment for name in approach_names()}
+                - {"base"}
+            )
+        )
         problem = model_problem(study.model)
         if not problem and not Path(f"results/models/{study.model_id}.json").exists():
             problem = hub_access_problem(study.model)
@@ -87,11 +99,27 @@ def claim_files(study):
     )
 
 
+def python_of(environment, study):
+    """The interpreter of an environment; "" for the one that runs the rule."""
+    return study.python(environment, DEPLOYMENT, Path(sys.prefix))
+
+
+def probed(environment, study):
+    """What the interpreter of an environment has, for all approaches of the study that run in it."""
+    names = [
+        name
+        for name in [*INSTRUMENT, *study.config["approaches"]]
+        if approach_class(name).environment == environment
+    ]
+    return probe(python_of(environment, study), study.device, tuple(names))
+
+
 def availability(name, study):
     """Whether an approach can run in this study. On a GPU, Snakemake may deploy the packages that are not here."""
     approach = approach_class(name)
-    on_gpu = study.device == "cuda"
-    return approach.deployed(DEPLOYMENT) if on_gpu else approach.availability("cpu")
+    if study.device == "cuda" and not python_of(approach.environment, study):
+        return approach.deployed(DEPLOYMENT)
+    return probed(approach.environment, study).approaches[name]
 
 
 STUDY = checked_study()
@@ -104,8 +132,22 @@ MODEL_DIR = f"results/models/{STUDY.model_id}"
 MODEL_MANIFEST = f"{MODEL_DIR}.json"
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]
 MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, DEPLOYMENT)
-FINGERPRINT = fingerprint(MACHINE)
 AVAILABILITY = {name: availability(name, STUDY) for name in [*APPROACHES, *INSTRUMENT]}
+
+
+def software(environment):
+    """The versions in an environment that measurements depend on, and its interpreter where the config names one."""
+    found = probed(environment, STUDY)
+    configured = STUDY.config["environments"].get(environment, {}).get("python", "")
+    return software_facts(found.python, found.packages, configured)
+
+
+def environment_fingerprint(environment):
+    """The machine and the software of an environment: another version of an engine reruns its approaches alone."""
+    return fingerprint(MACHINE, software(environment))
+
+
+FINGERPRINT = environment_fingerprint("base")
 
 
 wildcard_constraints:
@@ -144,9 +186,7 @@ def approach_files(name):
 
 def run_sources(wildcards):
     """The package's files behind one benchmark run; the digest over them decides which runs are pooled."""
-    harness = package_files(
-        "measure/harness.py", "measure/environment.py", "hardware.py"
-    )
+    harness = package_files("measure/run.py", "measure/environment.py", "hardware.py")
     return sorted({*approach_files(wildcards.approach), *harness})
 
 
@@ -204,14 +244,33 @@ def environment_name(wildcards):
     return approach_class(wildcards.approach).environment
 
 
+def environment_python(wildcards):
+    """The interpreter that does a job's work; "" for the rule's own."""
+    return python_of(environment_name(wildcards), STUDY)
+
+
+def job_fingerprint(wildcards):
+    """The fingerprint of the environment that a job runs in."""
+    return environment_fingerprint(environment_name(wildcards))
+
+
 def environment_file(wildcards):
-    """The conda environment of a job, relative to this file."""
-    return f"../envs/{environment_name(wildcards)}.yaml"
+    """The conda environment of a job, relative to this file; the base's where another interpreter does the work."""
+    name = "base" if environment_python(wildcards) else environment_name(wildcards)
+    return f"../envs/{name}.yaml"
 
 
 def environment_container(wildcards):
-    """The container of a job; None where its environment has none."""
+    """The container of a job; None where its environment has none or another interpreter does the work."""
+    if environment_python(wildcards):
+        return None
     return CONTAINERS.get(environment_name(wildcards))
+
+
+def host_memory_mb(wildcards):
+    """What the preparation of an engine needs on a cluster."""
+    settings = STUDY.config.get(wildcards.environment, {})
+    return 1024 * settings.get("host_memory_gib", 16)
 
 
 def run_priority(wildcards):

@@ -61,6 +61,7 @@ rule record_environment:
         "../envs/base.yaml"
     params:
         machine=MACHINE,
+        software=software("base"),
         availability={
             name: [found.status, found.reason] for name, found in AVAILABILITY.items()
         },
@@ -103,7 +104,9 @@ rule prepare_engine:
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
         sources=lambda wildcards: sources(
-            f"external/{wildcards.environment}/engine.py", "hardware.py"
+            "external/prepare.py",
+            f"external/{wildcards.environment}/engine.py",
+            "hardware.py",
         ),
         device_job=DEVICE_JOB,
     output:
@@ -118,10 +121,11 @@ rule prepare_engine:
         environment_container
     resources:
         gpu=1,
-        mem_mb=1024 * STUDY.config["tensorrt_llm"]["host_memory_gib"],  # the name that cluster executors know
+        mem_mb=host_memory_mb,  # the name that cluster executors know
     params:
         plan=lambda wildcards: STUDY.plan(engine_dir=engine_dir(wildcards.environment)),
-        machine=MACHINE,
+        python=environment_python,
+        fingerprint=job_fingerprint,
         expected_gpu=EXPECTED_GPU,
     message:
         "Preparing the engine of {wildcards.environment}"
@@ -165,7 +169,8 @@ rule benchmark_approach:
             else 0
         ),
         model_hash=STUDY.model_id,
-        fingerprint=FINGERPRINT,
+        python=environment_python,
+        fingerprint=job_fingerprint,
         expected_gpu=EXPECTED_GPU,
         availability=lambda wildcards: AVAILABILITY[wildcards.approach].status,
     message:

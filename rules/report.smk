@@ -50,9 +50,7 @@ for name in EXPERIMENT_MODULES:
     if name not in EXPERIMENTS:
         FIGURES.pop(name, None)
         TABLES.pop(name, None)
-PAGES = (
-    "overview baseline cuda_graph jit_only jit_cuda tensorrt_llm compiled_graph".split()
-)
+PAGES = ["overview", *page_names(ROOT / "report" / "approaches")]
 TEMPLATES = [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
 ASSETS = [
     str(ROOT / "report" / "assets" / name)

@@ -1,24 +1,21 @@
 """In: model, prompts, reference tokens. Out: samples, record, tokens and logits of one fresh process of one
 approach."""
 
-import time
+import hashlib
+from collections.abc import Iterable
+from time import perf_counter_ns
 
-STARTED_NS = time.perf_counter_ns()  # first of all: the cold start counts the imports below
+import msgspec
 
-import hashlib  # noqa: E402
-from collections.abc import Iterable  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-import msgspec  # noqa: E402
-
-from firsttoken.approaches.base import approach_class  # noqa: E402
-from firsttoken.device_job import device_job  # noqa: E402
-from firsttoken.files import read_json, sha256_file  # noqa: E402
-from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions  # noqa: E402
-from firsttoken.measure.harness import run_benchmark  # noqa: E402
-from firsttoken.measure.run_record import RunOutputs, RunRequest  # noqa: E402
-from firsttoken.plan import Plan, Prompts  # noqa: E402
-from firsttoken.study.job import snakemake  # noqa: E402
+from firsttoken.approaches.base import approach_class
+from firsttoken.child_job import Died, run_module
+from firsttoken.device_job import device_job
+from firsttoken.files import read_json, sha256_file
+from firsttoken.measure.harness import write_failed_run
+from firsttoken.measure.run import RunJob, run_outputs
+from firsttoken.measure.run_record import RunRequest
+from firsttoken.plan import Plan, Prompts
+from firsttoken.study.job import snakemake
 
 
 def code_digest(sources: Iterable[str]) -> str:
@@ -32,25 +29,25 @@ def code_digest(sources: Iterable[str]) -> str:
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)
     with device_job(snakemake, plan.device) as device:
-        reference = snakemake.input.get("reference")
         request = RunRequest(
             approach=snakemake.wildcards.approach,
             repeat=int(snakemake.wildcards.repeat),
-            model_dir=Path(snakemake.input.model),
+            model_dir=snakemake.input.model,
             plan=plan,
             prompts=read_json(snakemake.input.prompts, Prompts),
             requests_per_length=snakemake.params.requests,
             pause_ms=snakemake.params.pause_ms,
-            reference_path=Path(reference) if reference else None,
+            reference_path=snakemake.input.get("reference") or "",
             logit_prompts_per_length=snakemake.params.logit_prompts_per_length,
-            process_started_ns=STARTED_NS,
-            waited_ns=device.waited_ns,
             model_hash=snakemake.params.model_hash,
             code_sha256=code_digest(snakemake.input.sources),
             fingerprint=snakemake.params.fingerprint,
-            versions=package_versions(MEASURED_PACKAGES),
             gpu_uuid=device.gpu.uuid if device.gpu else None,
             expected_gpu=snakemake.params.expected_gpu,
+            process_started_ns=perf_counter_ns(),
         )
-        outputs = RunOutputs(**{name: Path(path) for name, path in snakemake.output.items()})
-        run_benchmark(request, approach_class(request.approach), outputs)
+        job = RunJob(request=request, outputs=dict(snakemake.output.items()), log=snakemake.log[0])
+        try:
+            run_module(snakemake.params.python, "firsttoken.measure.run", job)
+        except Died as error:
+            write_failed_run(request, approach_class(request.approach), run_outputs(job), str(error))

@@ -16,7 +16,8 @@ if __name__ == "__main__":
         write_json(
             snakemake.output.environment,
             record_environment(
-                facts=snakemake.params.machine,
+                machine=snakemake.params.machine,
+                software=snakemake.params.software,
                 approaches=approaches,
                 threads=snakemake.params.threads,
                 folder=Path(snakemake.scriptdir),

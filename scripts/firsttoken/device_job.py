@@ -21,7 +21,6 @@ class HeldDevice:
     """The device that a job holds."""
 
     gpu: Gpu | None  # None: the CPU
-    waited_ns: int  # for the lock
     log: logging.Logger
 
 
@@ -35,7 +34,7 @@ def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
     with job(snakemake) as log:
         require_gpu_slot(snakemake)
         gpu = require_gpu() if device == "cuda" else None
-        with device_lock(gpu.uuid if gpu else "cpu") as waited_ns:
+        with device_lock(gpu.uuid if gpu else "cpu"):
             if check := snakemake.input.get("model_check"):
                 require_checked(Path(snakemake.input.model), Path(check))
-            yield HeldDevice(gpu=gpu, waited_ns=waited_ns, log=log)
+            yield HeldDevice(gpu=gpu, log=log)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter_ns
 from typing import Any, Literal
 
 from firsttoken.results import Gpu
@@ -148,8 +147,8 @@ def _text(value: str | bytes) -> str:
 
 
 @contextmanager
-def device_lock(device_id: str) -> Iterator[int]:
-    """Hold the device (a GPU's uuid, or "cpu") while the block runs; yields the nanoseconds that it waited.
+def device_lock(device_id: str) -> Iterator[None]:
+    """Hold the device (a GPU's uuid, or "cpu") while the block runs.
 
     An flock on a file for all users: the kernel releases it if this process dies. While another holds it, a line every
     five seconds names the holder. Raises RuntimeError where the file cannot be opened.
@@ -157,13 +156,12 @@ def device_lock(device_id: str) -> Iterator[int]:
     # Not the library filelock: jobs run in several environments (TensorRT-LLM's has a release of its own), and in
     # filelock 3.20 every process that waits truncates the lock file, so that the holder's name would be lost.
     path = LOCK_FOLDER / f"firsttoken-{re.sub(r'[^A-Za-z0-9-]', '_', device_id)}.lock"
-    begun_ns = perf_counter_ns()
     handle = _acquire(path, device_id)
     try:
         holder = f"{getpass.getuser()}, process {os.getpid()}, in {Path.cwd()}"
         os.ftruncate(handle, 0)
         os.pwrite(handle, holder.encode(), 0)
-        yield perf_counter_ns() - begun_ns
+        yield
     finally:
         # Unlocked by name, since a forked child that lives on would keep a lock that is only closed.
         with contextlib.suppress(OSError):

@@ -29,7 +29,7 @@ RECORDS_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind 
 RAN = ("measured", "emulated")
 INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 # What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
-SAME_CODE = ("code_sha256", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead")
+SAME_CODE = ("code_sha256", "fingerprint", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead")
 _VERSION_KEY = b"firsttoken.schema_version"
 Path_ = Path | str
 T = TypeVar("T", bound=Record)
@@ -140,7 +140,7 @@ def _read_samples(path: Path_) -> pa.Table:
 def check_poolable(records: Sequence[RunRecord]) -> None:
     """Raise ValueError, one line, if these processes were not repeats of the same experiment."""
     ran = [record for record in records if record.status in RAN]
-    problems = [_differing(ran, "the study", what) for what in ("fingerprint", "model_hash", "device", "dtype")]
+    problems = [_differing(ran, "the study", what) for what in ("machine", "model_hash", "device", "dtype")]
     for approach in sorted({record.approach for record in ran}):
         repeats = [record for record in ran if record.approach == approach]
         problems += [_differing(repeats, approach, what) for what in SAME_CODE]

@@ -221,6 +221,11 @@ class RunRecord(Record, frozen=True, kw_only=True):
     started_at: str = ""
     duration_s: float = 0.0
 
+    @property
+    def machine(self) -> str:
+        """The fingerprint's first part, which approaches of all environments share."""
+        return self.fingerprint.partition("-")[0]
+
 
 class TokenSequence(Record, frozen=True, kw_only=True):
     """One sequence of tokens, and how many requests of a prompt gave it."""

@@ -64,8 +64,8 @@ def test_a_second_process_waits_and_names_the_holder(
             holder.wait()
 
     monkeypatch.setattr(time, "sleep", end_holder_at_second_poll)
-    with caplog.at_level(logging.INFO), device_lock("GPU-1") as waited_ns:
-        assert waited_ns > 0
+    with caplog.at_level(logging.INFO), device_lock("GPU-1"):
+        pass
     assert len(polls) == 2, "it waited until the holder ended, and no longer"
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 1 and f"process {holder.pid}, in {Path.cwd()}" in messages[0]

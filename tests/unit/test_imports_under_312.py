@@ -143,7 +143,7 @@ from firsttoken.plan import Plan, Prompt, Prompts
 folder = Path(sys.argv[1])
 prompts = tuple(Prompt(index=i, length=3, offset=0, token_ids=(i, 1, 2)) for i in range(2))
 request = RunRequest(
-    approach="null", repeat=1, model_dir=folder, requests_per_length=4,
+    approach="null", repeat=1, model_dir=str(folder), requests_per_length=4,
     plan=Plan(prompt_lengths=(3,), new_tokens=2, max_context=5, dtype="float32", device="cpu"),
     prompts=Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=prompts),
 )

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -50,7 +51,8 @@ def test_raw_samples_with_other_columns_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fingerprint": "other"}, "fingerprint"),
+        ({"fingerprint": "other"}, "machine"),
+        ({"fingerprint": "other-f2"}, "machine"),
         ({"model_hash": "other"}, "model_hash"),
         ({"dtype": "bfloat16"}, "dtype"),
     ],
@@ -61,6 +63,18 @@ def test_different_machines_or_models_are_not_pooled(tmp_path: Path, change: dic
         pool(study)
     assert "\n" not in str(error.value)
     assert not study.samples.exists() and not study.records.exists()
+
+
+def test_approaches_of_other_environments_are_pooled_and_repeats_in_two_are_not(tmp_path: Path) -> None:
+    records = [
+        RunRecord(
+            approach=name, title="", repeat=repeat, status="measured", device="cpu", dtype="float32", fingerprint=f
+        )
+        for name, repeat, f in [("a", 1, "m-1"), ("b", 1, "m-2"), ("b", 2, "m-2")]
+    ]
+    check_poolable(records)
+    with pytest.raises(ValueError, match="b: fingerprint of b/2"):
+        check_poolable([*records[:2], msgspec.structs.replace(records[2], fingerprint="m-3")])
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,8 @@
-"""When a token became visible, and when this process began: one clock, `perf_counter_ns` (CLOCK_MONOTONIC on Linux)."""
+"""When a token became visible: one clock, `perf_counter_ns` (CLOCK_MONOTONIC on Linux)."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import Sequence
-from pathlib import Path
 from time import perf_counter_ns
 
 import numpy as np
@@ -79,16 +76,3 @@ def run_request(approach: Approach, token_ids: Sequence[int], new_tokens: int, s
     if sink.count != new_tokens:
         raise WrongTokenCount(f"pushed {sink.count} tokens, {new_tokens} were asked for ({len(ids)} prompt tokens)")
     return started_ns
-
-
-def process_start_ns() -> int:
-    """When the kernel started this process, on the `perf_counter_ns` scale; exact to a kernel tick (10 ms).
-
-    From field 22 of /proc/self/stat (proc_pid_stat(5)), ticks since boot. `psutil.create_time` adds the same ticks to a
-    boot time in whole seconds, so it can be off by one second.
-    """
-    after_name = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2]
-    start_ticks = int(after_name.split()[19])
-    ticks_per_s = os.sysconf("SC_CLK_TCK")
-    age_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - start_ticks * 1_000_000_000 // ticks_per_s
-    return perf_counter_ns() - max(age_ns, 0)

@@ -23,9 +23,9 @@ from firsttoken.hardware import check_gpu, driver_versions, require_gpu, visible
 from firsttoken.plan import Device
 from firsttoken.results import Availability, Environment
 
-# What the measured processes run on.
+# What the measured processes run on, beside what an approach names.
 MEASURED_PACKAGES = (
-    "torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "msgspec", "tensorrt_llm", "tensorrt",
+    "torch", "triton", "transformers", "tokenizers", "safetensors", "numpy", "msgspec",
 )  # fmt: skip
 # Every package whose version can change a measured number or a result; a new seaborn reruns no benchmark.
 PACKAGES = (*MEASURED_PACKAGES, "huggingface_hub", "nvidia-ml-py", "pandas", "scipy", "pyarrow", "seaborn", "snakemake")
@@ -51,23 +51,27 @@ def cpu_name() -> str:
 
 
 def machine_facts(device: Device, gpu_name: str, deployment: Sequence[str]) -> dict[str, Any]:
-    """What the fingerprint is made of, as plain values. `gpu_name` from the config wins, since a login node has no
-    GPU."""
+    """The machine's part of the fingerprint, as plain values. `gpu_name` from the config wins, since a login node has
+    no GPU."""
     gpu = visible_gpu() if device == "cuda" and not gpu_name else None
     return {
         "device": device,
         "gpu": gpu_name or (gpu.name if gpu else ""),
         "driver": driver_versions()[0] if gpu else "",
         "cpu": cpu_name() if device == "cpu" else "",  # beside a GPU the host's name differs from node to node
-        "python": platform.python_version(),
-        "packages": package_versions(MEASURED_PACKAGES),
         "deployment": sorted(deployment),
     }
 
 
-def fingerprint(facts: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits of the facts' SHA-256."""
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+def software_facts(python: str, packages: Mapping[str, str], interpreter: str = "") -> dict[str, Any]:
+    """The other part: of one environment. `interpreter` is the path that the config gives, if any."""
+    return {"python": python, "packages": dict(packages), "interpreter": interpreter}
+
+
+def fingerprint(machine: Mapping[str, Any], software: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of each part; approaches of other environments share the first."""
+    parts = (json.dumps(facts, sort_keys=True).encode() for facts in (machine, software))
+    return "-".join(hashlib.sha256(part).hexdigest()[:12] for part in parts)
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
@@ -81,16 +85,21 @@ def git_state(folder: Path) -> tuple[str, bool]:
 
 
 def record_environment(
-    facts: Mapping[str, Any], approaches: Mapping[str, Availability], threads: int, folder: Path, expected_gpu: str
+    machine: Mapping[str, Any],
+    software: Mapping[str, Any],
+    approaches: Mapping[str, Availability],
+    threads: int,
+    folder: Path,
+    expected_gpu: str,
 ) -> Environment:
     """The machine as it is when the job runs. Raises RuntimeError where it is not the one that the config promised."""
-    device: Device = facts["device"]
+    device: Device = machine["device"]
     gpu = require_gpu() if device == "cuda" else None
     driver, cuda = driver_versions() if gpu else ("", "")
     check_gpu(expected_gpu, gpu.name if gpu else "")
     commit, dirty = git_state(folder)
     return Environment(
-        fingerprint=fingerprint(facts),
+        fingerprint=fingerprint(machine, software),
         device=device,
         gpu=gpu,
         driver=driver,
@@ -102,7 +111,7 @@ def record_environment(
         os=platform.platform(),
         python=platform.python_version(),
         packages=package_versions(),
-        deployment=", ".join(facts["deployment"]) or "none (the environment that runs Snakemake)",
+        deployment=", ".join(machine["deployment"]) or "none (the environment that runs Snakemake)",
         approaches=dict(approaches),
         git_commit=commit,
         git_dirty=dirty,

@@ -18,7 +18,7 @@ from firsttoken.approaches.base import Approach
 from firsttoken.collector import garbage_collector_off
 from firsttoken.files import write_json
 from firsttoken.hardware import check_gpu
-from firsttoken.measure.clocks import StampingSink, process_start_ns, run_request
+from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.run_record import Run, RunOutputs, RunRequest
 from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.telemetry import Telemetry
@@ -46,7 +46,17 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     outputs.logits.mkdir(parents=True, exist_ok=True)
     if run.status in ("measured", "emulated"):
         _attempt(run, outputs.logits)
-    telemetry = run.telemetry()
+    return _write(run, outputs)
+
+
+def write_failed_run(request: RunRequest, approach_class: type[Approach], outputs: RunOutputs, reason: str) -> None:
+    """The files of a run whose process died before it could write them."""
+    outputs.logits.mkdir(parents=True, exist_ok=True)
+    _write(Run(request, approach_class, SampleBuffer(0, request.plan.new_tokens), "failed", reason), outputs)
+
+
+def _write(run: Run, outputs: RunOutputs) -> RunRecord:
+    request, samples, telemetry = run.request, run.samples, run.telemetry()
     tainted = run.tainted(telemetry)
     record = run.record(telemetry, int(tainted.sum()))
     samples.write(outputs.samples, request.approach, request.repeat, tainted)
@@ -89,12 +99,12 @@ def _attempt(run: Run, logits: Path) -> None:
 def _start_cold(run: Run, approach: Approach, instrument_ns: int) -> None:
     """Load, then the first request: from the start of the process until ready, and until the first token.
 
-    The wait for the device and the start of the telemetry are left out of both.
+    The start of the telemetry is left out of both.
     """
     request, plan = run.request, run.request.plan
-    process_ns = min(request.process_started_ns, process_start_ns()) + request.waited_ns + instrument_ns
+    process_ns = request.process_started_ns + instrument_ns
     before_load_s = (perf_counter_ns() - process_ns) / 1e9
-    setup = approach.load(request.model_dir, plan)
+    setup = approach.load(Path(request.model_dir), plan)
     run.ready_s = (perf_counter_ns() - process_ns) / 1e9
     run.setup = add_time_before_load(setup, run.ready_s, before_load_s)
     sink = StampingSink(plan.new_tokens)
@@ -103,7 +113,7 @@ def _start_cold(run: Run, approach: Approach, instrument_ns: int) -> None:
 
 
 def add_time_before_load(setup: SetupTimes, ready_s: float, before_load_s: float) -> SetupTimes:
-    """Count the interpreter's start and the script's own imports as imports, unless the approach already did."""
+    """Count the interpreter's start and the harness's own imports as imports, unless the approach already did."""
     unattributed_s = ready_s - sum(msgspec.structs.astuple(setup))
     return msgspec.structs.replace(setup, imports_s=setup.imports_s + max(0.0, min(before_load_s, unattributed_s)))
 

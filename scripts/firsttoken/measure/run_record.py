@@ -18,29 +18,27 @@ from firsttoken.measure.summary import memory_record, summarise
 from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
-from firsttoken.plan import Plan, Prompt, Prompts
+from firsttoken.plan import Plan, Prompt, Prompts, Record
 from firsttoken.results import Facts, MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
 
 
-@dataclass(frozen=True)
-class RunRequest:
+class RunRequest(Record, frozen=True, kw_only=True):
     """Everything that one run needs; the script fills it from its inputs and params."""
 
     approach: str
     repeat: int
-    model_dir: Path
+    model_dir: str
     plan: Plan
     prompts: Prompts
     requests_per_length: int
     pause_ms: float = 0.0
-    reference_path: Path | None = None  # safetensors with tokens/{length}/{index}; None: no logits
+    reference_path: str = ""  # safetensors with tokens/{length}/{index}; "": no logits
     logit_prompts_per_length: int = 0
-    process_started_ns: int = field(default_factory=perf_counter_ns)  # at the script's first line
-    waited_ns: int = 0  # since then, for the device's lock: not the approach's time
+    process_started_ns: int = msgspec.field(default_factory=perf_counter_ns)  # just before it was
     model_hash: str = ""
     code_sha256: str = ""
     fingerprint: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
     gpu_uuid: str | None = None
     expected_gpu: str = ""  # name as NVML gives it; "" takes what is there
 

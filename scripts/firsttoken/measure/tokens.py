@@ -43,20 +43,18 @@ class TokenLog:
         return TokensRecord(approach=approach, repeat=repeat, logits_reason=self.logits_reason, prompts=prompts)
 
 
-def save_logits(
-    approach: Approach, prompts: Sequence[Prompt], reference: Path | None, folder: Path, log: TokenLog
-) -> None:
+def save_logits(approach: Approach, prompts: Sequence[Prompt], reference: str, folder: Path, log: TokenLog) -> None:
     """Ask for the logits that predict the reference's tokens.
 
     `reference` is a safetensors file with `tokens/{length}/{index}`, `[new_tokens]`. Raises ValueError when it lacks a
     prompt.
     """
-    if reference is None or not prompts:
+    if not reference or not prompts:
         log.logits_reason = "the study asked for none"
         return
     from safetensors import safe_open  # here, since a run without logits does not need it
 
-    with safe_open(str(reference), framework="numpy") as stored:
+    with safe_open(reference, framework="numpy") as stored:
         known = set(stored.keys())
         for prompt in prompts:
             key = f"tokens/{prompt.length}/{prompt.index}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,6 +128,29 @@ class Study:
                 f"known: {', '.join(known_approaches)}"
             )
         return cls(config=filled, device=device)
+
+    def check_environments(self, known: Collection[str]) -> None:
+        """Raise ConfigError for an interpreter that is not there, or of an environment that no approach has."""
+        for name, settings in self.config["environments"].items():
+            if name not in known:
+                raise ConfigError(
+                    f"config key environments: found {name!r}, in which no approach runs; known: {', '.join(known)}"
+                )
+            if not os.access(settings["python"], os.X_OK):
+                raise ConfigError(
+                    f"config key environments.{name}.python: found {settings['python']!r}, which is no program here; "
+                    f"give the path of a Python, or leave the key out and run make env-{name}"
+                )
+
+    def python(self, environment: str, deployment: Collection[str], prefix: Path) -> str:
+        """The interpreter of an environment: the config's, else that of `make env-{environment}`, beside the
+        environment `prefix` that runs Snakemake; "" is the interpreter of the rule itself."""
+        configured = self.config["environments"].get(environment)
+        if configured is not None:
+            return str(configured["python"])
+        beside = prefix.with_name(f"{prefix.name}-{environment}") / "bin" / "python"
+        # Relative, since it is in the params of jobs, which the place of a clone must not change.
+        return os.path.relpath(beside) if not deployment and beside.exists() else ""
 
     def check_context(self, max_context: int) -> None:
         """Raise ConfigError where the longest prompt and its new tokens do not fit the model's context."""

@@ -87,7 +87,7 @@ def make_request(tmp_path: Path, requests_per_length: int = 6, **changes: object
     values: dict[str, object] = {
         "approach": "constant",
         "repeat": 1,
-        "model_dir": tmp_path,
+        "model_dir": str(tmp_path),
         "plan": plan,
         "prompts": prompts,
         "requests_per_length": requests_per_length,

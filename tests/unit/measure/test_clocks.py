@@ -1,18 +1,13 @@
-"""Stamps are taken at the push, in order, and the process's start is the kernel's."""
+"""Stamps are taken at the push, in order."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import firsttoken
-from firsttoken.measure.clocks import StampingSink, process_start_ns
+from firsttoken.measure.clocks import StampingSink
 
 
 @given(st.lists(st.lists(st.integers(0, 50_000), max_size=4), max_size=8), st.integers(1, 12))
@@ -44,18 +39,3 @@ def test_the_stamp_is_the_time_of_the_push() -> None:
     sink.push_chunk([2])
     after_ns = time.perf_counter_ns()
     assert before_ns <= sink.times_ns[0] <= between_ns <= sink.times_ns[1] <= after_ns
-
-
-def test_a_process_started_when_its_parent_started_it() -> None:
-    code = "from firsttoken.measure.clocks import process_start_ns; print(process_start_ns())"
-    before_ns = time.perf_counter_ns()
-    found = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={"PYTHONPATH": str(Path(firsttoken.__file__).parents[1])},
-    )
-    tick_ns = 20_000_000  # a kernel tick is 10 ms, and both clocks are rounded to it
-    assert before_ns - tick_ns <= int(found.stdout) <= time.perf_counter_ns()
-    assert process_start_ns() == pytest.approx(process_start_ns(), abs=tick_ns)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.files import read_json
 from firsttoken.measure import harness, run_record
-from firsttoken.measure.harness import add_time_before_load, grown_counters, run_benchmark
+from firsttoken.measure.harness import add_time_before_load, grown_counters, run_benchmark, write_failed_run
 from firsttoken.measure.run_record import RunOutputs
 from firsttoken.measure.sampler import Readings
 from firsttoken.plan import Device, Plan, Unsupported
@@ -262,7 +262,7 @@ def test_logits_predict_the_tokens_of_the_reference(tmp_path: Path) -> None:
         f"tokens/{length}/{index}": np.arange(length, length + NEW_TOKENS) for length in LENGTHS for index in (0, 1)
     }
     save_file(tokens, reference)
-    _, outputs = run(tmp_path, WithLogits, reference_path=reference, logit_prompts_per_length=1)
+    _, outputs = run(tmp_path, WithLogits, reference_path=str(reference), logit_prompts_per_length=1)
     record = read_json(outputs.tokens, TokensRecord)
     files = {(prompt.prompt_length, prompt.prompt_index): prompt.logits_file for prompt in record.prompts}
     assert files == {(3, 0): "3-0.safetensors", (3, 1): None, (5, 0): "5-0.safetensors", (5, 1): None}
@@ -274,7 +274,7 @@ def test_logits_predict_the_tokens_of_the_reference(tmp_path: Path) -> None:
 def test_why_there_are_no_logits_is_said(tmp_path: Path) -> None:
     reference = tmp_path / "reference.safetensors"
     save_file({"tokens/3/0": np.arange(4)}, reference)
-    asked = {"reference_path": reference, "logit_prompts_per_length": 1}
+    asked = {"reference_path": str(reference), "logit_prompts_per_length": 1}
     _, outputs = run(tmp_path / "a", Constant, **asked)
     assert read_json(outputs.tokens, TokensRecord).logits_reason == "the approach does not offer them"
     _, outputs = run(tmp_path / "b", Constant)
@@ -331,8 +331,10 @@ def test_requests_in_a_tainted_window_are_flagged_and_the_others_not(
     assert not tainted.iloc[0] and not tainted.iloc[-1]
 
 
-def test_the_wait_for_the_device_is_not_the_approachs(tmp_path: Path) -> None:
-    without, _ = run(tmp_path / "a", Constant)
-    waited, _ = run(tmp_path / "b", Constant, waited_ns=10**12)
-    assert without.ready_s is not None and waited.ready_s is not None
-    assert waited.ready_s < without.ready_s
+def test_a_run_whose_process_died_leaves_its_four_files(tmp_path: Path) -> None:
+    outputs = make_outputs(tmp_path)
+    write_failed_run(make_request(tmp_path), Constant, outputs, "killed by SIGSEGV")
+    record = read_json(outputs.record, RunRecord)
+    assert (record.status, record.reason, record.requests) == ("failed", "killed by SIGSEGV", 0)
+    assert pq.read_table(outputs.samples).num_rows == 0
+    assert read_json(outputs.tokens, TokensRecord).prompts == () and outputs.logits.is_dir()

@@ -1,0 +1,123 @@
+"""A job's work in a process of its own, in the interpreter of an environment: `PYTHON -m MODULE JOB.json`.
+
+The rule's script holds the device and waits; the process that it starts writes the outputs, logs to the same file, and
+ends with it. `PYTHON` needs this package's own requirements for what it runs and nothing of Snakemake.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import msgspec
+
+from firsttoken.files import write_json
+from firsttoken.process import JOB_GRACE_S, end_with
+
+LOGGER = logging.getLogger("firsttoken")
+PACKAGE_ROOT = str(Path(__file__).resolve().parents[1])
+ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Died(RuntimeError):
+    """The process was ended by a signal that nobody here sent: a crash, or the kernel for want of memory."""
+
+
+@contextmanager
+def log_to(log: Path, mode: str) -> Iterator[None]:
+    """Log to the job's file and, without tracebacks, to the terminal.
+
+    ValueError, RuntimeError and OSError are meant for the user: they end the process with one line on the terminal, and
+    the log holds the traceback. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned up.
+    """
+    to_file = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    to_terminal = logging.StreamHandler(sys.stderr)
+    to_terminal.setFormatter(logging.Formatter("%(message)s"))
+    to_terminal.addFilter(lambda record: not getattr(record, "file_only", False))
+    LOGGER.setLevel(logging.INFO)
+    LOGGER.propagate = False
+    LOGGER.handlers = [to_file, to_terminal]
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    try:
+        yield
+    except (ValueError, RuntimeError, OSError) as error:
+        LOGGER.exception("failed", extra={"file_only": True})
+        LOGGER.error("firsttoken: %s", error)
+        sys.exit(1)
+    except Exception:
+        LOGGER.exception("failed")
+        raise
+    finally:
+        to_file.close()
+
+
+def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
+# ---------------------------------------------------------------- the rule's script
+
+
+def run_module(python: str, module: str, job: msgspec.Struct) -> None:
+    """Run `python -m module JOB.json` with `job` in the file and wait for its end; "" is this script's interpreter.
+
+    What it prints goes to our stderr, since Snakemake reads the job's stdout. Raises Died, and SystemExit with its
+    status where it failed: it has said why itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="firsttoken-job-") as folder:
+        path = Path(folder) / "job.json"
+        write_json(path, job)
+        command, environment = module_command(python, module, str(path))
+        process = subprocess.Popen(command, env=environment, stdout=2)
+        try:
+            status = process.wait()
+        finally:
+            _end(process)
+    if status < 0 and -status not in ASKED_TO_END:
+        raise Died(f"the process was killed by {signal.Signals(-status).name}; the log has its last output")
+    if status:
+        sys.exit(status if status > 0 else 128 - status)
+
+
+def module_command(python: str, module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command and the variables under which `python` runs a module of this package.
+
+    This script's own interpreter ("") also finds what this script does, in the same order, since Snakemake adds paths:
+    in a container, those of its own packages. -P: the working directory has folders that are named like packages.
+    """
+    known = sys.path if not python else os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = dict.fromkeys([PACKAGE_ROOT, *filter(None, known)])
+    return [python or sys.executable, "-P", "-m", module, *arguments], os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths)
+    }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """After Ctrl-C, which reached the process too, or SIGTERM, which did not: let it close what it holds."""
+    if process.poll() is None:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(JOB_GRACE_S)
+        process.kill()
+        process.wait()
+
+
+# ---------------------------------------------------------------- the process that it starts
+
+
+@contextmanager
+def child_job(log: str) -> Iterator[None]:
+    """In the started process, around its work: the script's log goes on, and the process ends with the script."""
+    end_with(os.getppid())
+    with log_to(Path(log), "a"):
+        yield

@@ -1,0 +1,70 @@
+"""What an interpreter has: its version, packages, and which approaches can run in it.
+
+`python -m firsttoken.measure.probe DEVICE APPROACH...` prints it as JSON; that is how another interpreter is asked.
+"""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from functools import cache
+
+import msgspec
+
+from firsttoken.approaches.base import approach_class
+from firsttoken.child_job import module_command
+from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions
+from firsttoken.plan import Device, Record
+from firsttoken.results import Availability
+
+LIMIT_S = 60  # a file system that is slow to answer
+
+
+class Probe(Record, frozen=True, kw_only=True):
+    """What was found. `packages`: of those that any measurement or one of the approaches names."""
+
+    python: str
+    packages: dict[str, str]
+    approaches: dict[str, Availability]
+
+
+@cache
+def probe(python: str, device: Device, names: tuple[str, ...]) -> Probe:
+    """Ask the interpreter `python`, "" for this one, about approaches of one environment.
+
+    One that cannot run our code gives them all as `unavailable`, with its last words.
+    """
+    if not python:
+        return look(device, names)
+    command, environment = module_command(python, "firsttoken.measure.probe", device, *names)
+    try:
+        answer = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT_S, check=True).stdout
+        return msgspec.json.decode(answer.splitlines()[-1], type=Probe)
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError, IndexError) as error:
+        said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+        environment_name = approach_class(names[0]).environment
+        reason = f"{python} cannot run it: {said[-1] if said else error}; make it anew: make env-{environment_name}"
+        unavailable = Availability(status="unavailable", reason=reason)
+        return Probe(python="", packages={}, approaches=dict.fromkeys(names, unavailable))
+
+
+def look(device: Device, names: Sequence[str]) -> Probe:
+    """The same of the interpreter that runs this."""
+    classes = {name: approach_class(name) for name in names}
+    wanted = dict.fromkeys([*MEASURED_PACKAGES, *(package for found in classes.values() for package in found.packages)])
+    return Probe(
+        python=platform.python_version(),
+        packages=package_versions(list(wanted)),
+        approaches={name: found.availability(device) for name, found in classes.items()},
+    )
+
+
+def main(device: str, names: Sequence[str]) -> None:
+    """Print the JSON as the last line."""
+    print(msgspec.json.encode(look(msgspec.convert(device, Device), names)).decode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

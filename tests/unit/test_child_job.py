@@ -1,0 +1,128 @@
+"""A job's process does the work with what its interpreter has, says how it ended, and never outlives the script."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from firsttoken.child_job import Died, module_command, run_module
+from firsttoken.plan import Record
+
+
+class Job(Record, frozen=True, kw_only=True):
+    """What the modules below read."""
+
+    log: str
+    note: str
+
+
+MODULE = """
+import json, os, signal, sys, time
+from pathlib import Path
+from firsttoken.child_job import child_job
+
+job = json.loads(Path(sys.argv[1]).read_text())
+note = Path(job["note"])
+print("for the terminal")
+with child_job(job["log"]):
+    {work}
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder on this interpreter's path."""
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def write_module(site: Path, work: str) -> Job:
+    (site / "worker.py").write_text(MODULE.format(work=textwrap.indent(work, "    ").strip()))
+    return Job(log=str(site / "job.log"), note=str(site / "note"))
+
+
+def test_it_works_in_a_process_of_its_own_and_logs_to_the_jobs_file(
+    site: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    job = write_module(
+        site, "import logging; logging.getLogger('firsttoken').info('hello'); note.write_text(str(os.getpid()))"
+    )
+    run_module("", "worker", job)
+    assert Path(job.note).read_text() != str(os.getpid())
+    assert Path(job.log).read_text().endswith("INFO hello\n")
+    out, err = capfd.readouterr()
+    assert out == "", "Snakemake reads the job's stdout"
+    assert "for the terminal" in err
+
+
+def test_this_scripts_paths_are_handed_on_in_order_and_to_no_other_interpreter(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/user")
+    own = module_command("", "worker")[1]["PYTHONPATH"].split(os.pathsep)
+    assert own[0].endswith("/scripts") and own[1:] == [path for path in sys.path if path and path != own[0]]
+    command, environment = module_command("/opt/python", "worker", "a")
+    assert command == ["/opt/python", "-P", "-m", "worker", "a"]
+    assert environment["PYTHONPATH"].split(os.pathsep) == [own[0], "/user"]
+
+
+def test_an_error_is_one_line_and_its_status(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    job = write_module(site, "raise RuntimeError('no such engine')")
+    with pytest.raises(SystemExit) as ended:
+        run_module("", "worker", job)
+    assert ended.value.code == 1
+    err = capfd.readouterr().err
+    assert "firsttoken: no such engine" in err and "Traceback" not in err
+    assert "Traceback" in Path(job.log).read_text()
+
+
+def test_a_crash_is_told_apart_from_being_asked_to_end(site: Path) -> None:
+    with pytest.raises(Died, match="SIGSEGV"):
+        run_module("", "worker", write_module(site, "os.kill(os.getpid(), signal.SIGSEGV)"))
+    with pytest.raises(SystemExit):
+        run_module("", "worker", write_module(site, "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"))
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {site!r})
+from firsttoken.child_job import log_to, run_module
+from unit.test_child_job import Job
+with log_to(Path({log!r}), "w"):
+    run_module("", "worker", Job(log={log!r}, note={note!r}))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_it_never_outlives_the_script(site: Path, number: signal.Signals) -> None:
+    closing = "(note.parent / 'closed').touch()"
+    work = f"try:\n    note.write_text(str(os.getpid()))\n    time.sleep(60)\nfinally:\n    {closing}"
+    job = write_module(site, work)
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "scripts")]
+    script = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(site=str(site), log=job.log, note=job.note)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    note = Path(job.note)
+    wait_for(lambda: note.exists() and note.read_text() != "")
+    worker = psutil.Process(int(note.read_text()))
+    script.send_signal(number)
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+    assert script.wait(30) != 0
+    assert (site / "closed").exists(), "it closed what it held"
+
+
+def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
