@@ -6,6 +6,8 @@ import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from snakemake.api import SnakemakeApi
@@ -81,7 +83,14 @@ def jobs() -> list[Job]:
             if job.rule.script
         ]
         unused = [rule for rule in workflow.rules if rule.script and rule.name not in {job.rule for job in made}]
-        return made + [Job(rule.name, Path(rule.script).name, {}, set(map(str, rule.input))) for rule in unused]
+        return made + [Job(rule.name, Path(rule.script).name, {}, unused_inputs(rule)) for rule in unused]
+
+
+def unused_inputs(rule: Any) -> set[str]:
+    """The inputs of a rule that this study does not need; its sources for TensorRT-LLM where an environment decides."""
+    sources = rule.input.get("sources")
+    found = sources(SimpleNamespace(environment="tensorrt_llm")) if callable(sources) else []
+    return {*map(str, rule.input), *found}
 
 
 def imported(script: Path) -> Iterator[str]:
