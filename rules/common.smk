@@ -115,10 +115,10 @@ def probed(environment, study):
 
 
 def availability(name, study):
-    """Whether an approach can run in this study. On a GPU, Snakemake may deploy the packages that are not here."""
+    """Whether an approach can run in this study. Snakemake may deploy the packages that are not here."""
     approach = approach_class(name)
-    if study.device == "cuda" and not python_of(approach.environment, study):
-        return approach.deployed(DEPLOYMENT)
+    if DEPLOYMENT and not python_of(approach.environment, study):
+        return approach.deployed(DEPLOYMENT, study.device)
     return probed(approach.environment, study).approaches[name]
 
 

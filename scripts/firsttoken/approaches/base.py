@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
 
@@ -44,28 +45,36 @@ class Approach(ABC):
     name: ClassVar[str]
     title: ClassVar[str]
     processes: ClassVar[int] = 1
-    graphs: ClassVar[bool] = False  # replays CUDA graphs: on a CPU it is `emulated`
+    graphs: ClassVar[bool] = False  # replays CUDA graphs: ours is `emulated` on a CPU
+    emulation: ClassVar[str] = "each graph replay is replaced by the step run eagerly"
     dynamic_operations: ClassVar[Literal["native", "published", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
-    packages: ClassVar[tuple[str, ...]] = ()  # of that environment, whose versions are recorded and decide on reruns
+    packages: ClassVar[tuple[str, ...]] = ()  # that measurements depend on, beside ours; the engine first
+    devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
     gives_logits: ClassVar[bool] = True  # `save_logits` writes them
     needs_engine: ClassVar[bool] = False  # external/<environment>/engine.py prepares one for the study beforehand
 
     @classmethod
-    def availability(cls, device: Device) -> Availability:
-        """Whether this approach can run on `device` here; cheap, imports nothing heavy. It is asked in the interpreter
-        of the approach's environment, or, where there is none, in the one that runs Snakemake."""
-        if cls.graphs and device == "cpu":
-            return Availability(
-                status="emulated", reason="no CUDA device: each graph replay is replaced by the step run eagerly"
-            )
+    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
+        """Whether this approach can run on `device` here; cheap, imports nothing heavy.
+
+        It is asked in the interpreter of the approach's environment, or, where there is none, in the one that runs
+        Snakemake. `to_be_installed`: Snakemake will install the environment, so the engine need not be here yet.
+        """
+        if device not in cls.devices:
+            return Availability(status="unavailable", reason=f"{cls.title} needs an NVIDIA GPU")
+        if cls.packages and not to_be_installed and not installed(cls.packages[0]):
+            reason = f"{cls.title} is not installed here: make env-{cls.environment}"
+            return Availability(status="unavailable", reason=reason)
+        if cls.graphs and cls.environment == "base" and device == "cpu":
+            return Availability(status="emulated", reason=f"no CUDA device: {cls.emulation}")
         return Availability(status="measured")
 
     @classmethod
-    def deployed(cls, methods: Sequence[str]) -> Availability:
-        """The same on a GPU where Snakemake deploys the environment with `methods`, e.g. ["apptainer"]."""
-        return cls.availability("cuda")
+    def deployed(cls, methods: Sequence[str], device: Device) -> Availability:
+        """The same where Snakemake deploys environments with `methods`, e.g. ["conda"]."""
+        return cls.availability(device, to_be_installed="conda" in methods)
 
     @abstractmethod
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
@@ -109,6 +118,15 @@ class Approach(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def installed(distribution: str) -> bool:
+    """Whether this interpreter has a package."""
+    try:
+        metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def approach_names() -> list[str]:

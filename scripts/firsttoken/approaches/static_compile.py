@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from firsttoken.approaches._generate import GenerateApproach
-from firsttoken.plan import Device, Plan, Unsupported
-from firsttoken.results import Availability, Facts, SetupTimes
+from firsttoken.plan import Plan, Unsupported
+from firsttoken.results import Facts, SetupTimes
 
 
 class StaticCompile(GenerateApproach):
@@ -17,18 +17,10 @@ class StaticCompile(GenerateApproach):
     name = "static_compile"
     title = "generate() with static cache, compiled"
     graphs = True
+    emulation = "decode is compiled for the CPU, without CUDA graphs"
     dynamic_operations = "native"
     control = True
     generate_arguments = {"cache_implementation": "static"}  # noqa: RUF012 (the base declares it ClassVar)
-
-    @classmethod
-    def availability(cls, device: Device) -> Availability:
-        if device == "cpu":
-            return Availability(
-                status="emulated",
-                reason="no CUDA device: decode is compiled for the CPU, without CUDA graphs",
-            )
-        return Availability(status="measured")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         from firsttoken.engine.compilation import compile_count, use_compile_cache

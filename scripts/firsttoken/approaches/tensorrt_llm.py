@@ -36,12 +36,14 @@ class TensorRTLLM(Approach):
     _timings: _ExecutorTimings
 
     @classmethod
-    def availability(cls, device: Device) -> Availability:
+    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
         how = trtllm_settings.HOW_TO_INSTALL
         if device == "cpu":
             return Availability(
                 status="unavailable", reason=f"TensorRT-LLM needs an NVIDIA GPU and its own software; {how}"
             )
+        if to_be_installed:
+            return Availability(status="measured")
         if importlib.util.find_spec("tensorrt_llm") is None:
             return Availability(status="unavailable", reason=f"TensorRT-LLM is not installed here; {how}")
         try:
@@ -54,13 +56,11 @@ class TensorRTLLM(Approach):
         return Availability(status="measured")
 
     @classmethod
-    def deployed(cls, methods: Sequence[str]) -> Availability:
-        if "apptainer" in methods:
+    def deployed(cls, methods: Sequence[str], device: Device) -> Availability:
+        if "apptainer" in methods and device == "cuda":
             problem = trtllm_settings.container_problem(platform.python_version())
             return Availability(status="unavailable" if problem else "measured", reason=problem)
-        if "conda" in methods:
-            return Availability(status="measured")
-        return cls.availability("cuda")
+        return super().deployed(methods, device)
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Check the engine in `plan.engine_dir`, start the runtime, run every prompt length twice."""

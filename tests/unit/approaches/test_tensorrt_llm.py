@@ -192,7 +192,7 @@ def test_what_a_deployment_method_brings(
 ) -> None:
     """The container takes msgspec from the Python that runs Snakemake; modules bring nothing that is asked for."""
     monkeypatch.setattr("platform.python_version", lambda: python)
-    found = TensorRTLLM.deployed(methods)
+    found = TensorRTLLM.deployed(methods, "cuda")
     assert found.status == status
     if status == "unavailable":
         assert found.reason and "\n" not in found.reason

@@ -197,7 +197,7 @@ def test_an_unsupported_model_is_unavailable_with_the_reason(tmp_path: Path) -> 
 
 class Absent(Constant):
     @classmethod
-    def availability(cls, device: Device) -> Availability:
+    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
         return Availability(status="unavailable", reason="tensorrt_llm is not installed; pip install it")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
