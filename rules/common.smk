@@ -147,6 +147,7 @@ def environment_fingerprint(environment):
     return fingerprint(MACHINE, software(environment))
 
 
+ENVIRONMENTS = sorted({approach_class(name).environment for name in AVAILABILITY})
 FINGERPRINT = environment_fingerprint("base")
 
 

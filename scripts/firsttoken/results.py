@@ -87,6 +87,7 @@ class Environment(Record, frozen=True, kw_only=True):
     os: str
     python: str
     packages: dict[str, str]
+    environments: dict[str, dict[str, str]] = {}  # noqa: RUF012 (of engines: versions by package, and of "python")
     deployment: str
     approaches: dict[str, Availability]
     git_commit: str

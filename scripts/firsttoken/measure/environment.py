@@ -86,20 +86,21 @@ def git_state(folder: Path) -> tuple[str, bool]:
 
 def record_environment(
     machine: Mapping[str, Any],
-    software: Mapping[str, Any],
+    software: Mapping[str, Mapping[str, Any]],
     approaches: Mapping[str, Availability],
     threads: int,
     folder: Path,
     expected_gpu: str,
 ) -> Environment:
-    """The machine as it is when the job runs. Raises RuntimeError where it is not the one that the config promised."""
+    """The machine as it is when the job runs; `software` by environment. Raises RuntimeError where it is not the
+    machine that the config promised."""
     device: Device = machine["device"]
     gpu = require_gpu() if device == "cuda" else None
     driver, cuda = driver_versions() if gpu else ("", "")
     check_gpu(expected_gpu, gpu.name if gpu else "")
     commit, dirty = git_state(folder)
     return Environment(
-        fingerprint=fingerprint(machine, software),
+        fingerprint=fingerprint(machine, software["base"]),
         device=device,
         gpu=gpu,
         driver=driver,
@@ -111,6 +112,9 @@ def record_environment(
         os=platform.platform(),
         python=platform.python_version(),
         packages=package_versions(),
+        environments={
+            name: {"python": facts["python"], **facts["packages"]} for name, facts in software.items() if name != "base"
+        },
         deployment=", ".join(machine["deployment"]) or "none (the environment that runs Snakemake)",
         approaches=dict(approaches),
         git_commit=commit,
