@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.child_job import find_python
 from firsttoken.hardware import visible_gpu
 from firsttoken.inputs.checks import (
     hub_access_problem,
@@ -100,8 +101,9 @@ def claim_files(study):
 
 
 def python_of(environment, study):
-    """The interpreter of an environment; "" for the one that runs the rule."""
-    return study.python(environment, DEPLOYMENT, Path(sys.prefix))
+    """The interpreter of an environment; "" for the one that runs the rule, which Snakemake may deploy."""
+    configured = study.python(environment)
+    return configured if DEPLOYMENT else find_python(environment, configured)
 
 
 def probed(environment, study):
@@ -138,8 +140,7 @@ AVAILABILITY = {name: availability(name, STUDY) for name in [*APPROACHES, *INSTR
 def software(environment):
     """The versions in an environment that measurements depend on, and its interpreter where the config names one."""
     found = probed(environment, STUDY)
-    configured = STUDY.config["environments"].get(environment, {}).get("python", "")
-    return software_facts(found.python, found.packages, configured)
+    return software_facts(found.python, found.packages, STUDY.python(environment))
 
 
 def environment_fingerprint(environment):
@@ -245,9 +246,9 @@ def environment_name(wildcards):
     return approach_class(wildcards.approach).environment
 
 
-def environment_python(wildcards):
-    """The interpreter that does a job's work; "" for the rule's own."""
-    return python_of(environment_name(wildcards), STUDY)
+def configured_python(wildcards):
+    """What the config says of a job's interpreter: where `make env-NAME` put one is no reason to run again."""
+    return STUDY.python(environment_name(wildcards))
 
 
 def job_fingerprint(wildcards):
@@ -257,15 +258,15 @@ def job_fingerprint(wildcards):
 
 def environment_file(wildcards):
     """The conda environment of a job, relative to this file; the base's where another interpreter does the work."""
-    name = "base" if environment_python(wildcards) else environment_name(wildcards)
+    name = environment_name(wildcards)
+    name = "base" if python_of(name, STUDY) else name
     return f"../envs/{name}.yaml"
 
 
 def environment_container(wildcards):
     """The container of a job; None where its environment has none or another interpreter does the work."""
-    if environment_python(wildcards):
-        return None
-    return CONTAINERS.get(environment_name(wildcards))
+    name = environment_name(wildcards)
+    return None if python_of(name, STUDY) else CONTAINERS.get(name)
 
 
 def host_memory_mb(wildcards):

@@ -124,7 +124,7 @@ rule prepare_engine:
         mem_mb=host_memory_mb,  # the name that cluster executors know
     params:
         plan=lambda wildcards: STUDY.plan(engine_dir=engine_dir(wildcards.environment)),
-        python=environment_python,
+        python=configured_python,
         fingerprint=job_fingerprint,
         expected_gpu=EXPECTED_GPU,
     message:
@@ -169,7 +169,7 @@ rule benchmark_approach:
             else 0
         ),
         model_hash=STUDY.model_id,
-        python=environment_python,
+        python=configured_python,
         fingerprint=job_fingerprint,
         expected_gpu=EXPECTED_GPU,
         availability=lambda wildcards: AVAILABILITY[wildcards.approach].status,

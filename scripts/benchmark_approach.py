@@ -8,7 +8,7 @@ from time import perf_counter_ns
 import msgspec
 
 from firsttoken.approaches.base import approach_class
-from firsttoken.child_job import Died, run_module
+from firsttoken.child_job import Died, find_python, run_module
 from firsttoken.device_job import device_job
 from firsttoken.files import read_json, sha256_file
 from firsttoken.measure.harness import write_failed_run
@@ -28,9 +28,10 @@ def code_digest(sources: Iterable[str]) -> str:
 
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)
+    approach = approach_class(snakemake.wildcards.approach)
     with device_job(snakemake, plan.device) as device:
         request = RunRequest(
-            approach=snakemake.wildcards.approach,
+            approach=approach.name,
             repeat=int(snakemake.wildcards.repeat),
             model_dir=snakemake.input.model,
             plan=plan,
@@ -48,6 +49,6 @@ if __name__ == "__main__":
         )
         job = RunJob(request=request, outputs=dict(snakemake.output.items()), log=snakemake.log[0])
         try:
-            run_module(snakemake.params.python, "firsttoken.measure.run", job)
+            run_module(find_python(approach.environment, snakemake.params.python), "firsttoken.measure.run", job)
         except Died as error:
-            write_failed_run(request, approach_class(request.approach), run_outputs(job), str(error))
+            write_failed_run(request, approach, run_outputs(job), str(error))

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from firsttoken.child_job import run_module
+from firsttoken.child_job import find_python, run_module
 from firsttoken.device_job import device_job
 from firsttoken.external.prepare import PrepareJob
 from firsttoken.plan import Plan
@@ -11,8 +11,9 @@ from firsttoken.study.job import snakemake
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)
     with device_job(snakemake, plan.device):
+        environment = snakemake.wildcards.environment
         job = PrepareJob(
-            environment=snakemake.wildcards.environment,
+            environment=environment,
             model_dir=snakemake.input.model,
             plan=plan,
             engine_dir=snakemake.output.engine,
@@ -20,4 +21,4 @@ if __name__ == "__main__":
             expected_gpu=snakemake.params.expected_gpu,
             log=snakemake.log[0],
         )
-        run_module(snakemake.params.python, "firsttoken.external.prepare", job)
+        run_module(find_python(environment, snakemake.params.python), "firsttoken.external.prepare", job)

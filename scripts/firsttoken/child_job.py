@@ -68,6 +68,13 @@ def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
 # ---------------------------------------------------------------- the rule's script
 
 
+def find_python(environment: str, configured: str) -> str:
+    """The interpreter of an environment: the config's, else that of `make env-NAME`, beside the environment that runs
+    this; "" where there is none, for this script's own."""
+    beside = Path(f"{sys.prefix}-{environment}") / "bin" / "python"
+    return configured or (str(beside) if beside.exists() else "")
+
+
 def run_module(python: str, module: str, job: msgspec.Struct) -> None:
     """Run `python -m module JOB.json` with `job` in the file and wait for its end; "" is this script's interpreter.
 

@@ -57,6 +57,9 @@ CASES = [
     ("study: 'a/b'", "'a/b'"),
     ("device: cuda", "no CUDA device"),
     ("on_unavailable: fail", "tensorrt_llm cannot run here"),
+    ("environments: {vlm: {python: /bin/sh}}", "'vlm', in which no approach runs"),
+    ("environments: {tensorrt_llm: {python: no/python}}", "'no/python', which is no program here"),
+    ("environments: {tensorrt_llm: {}}", "environments.tensorrt_llm.python: missing"),
     ("claims: [none.yaml]", "none.yaml: No such file"),
     ("claims: [config/config.yaml]", "config/config.yaml: Object"),
 ]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sysconfig
+import venv
 from pathlib import Path
 
 import pytest
 
-from workflow.project import Jobs, Project
+from firsttoken.files import read_json
+from firsttoken.results import RunRecord
+from workflow.project import ROOT, Jobs, Project
 
 pytestmark = pytest.mark.workflow
 
@@ -19,7 +23,7 @@ FIGURES = {
 }  # fmt: skip
 BEHIND_CLAIMS = {
     "render_table": 1,
-    "render_approach_page": 7,
+    "render_approach_page": len(list(ROOT.glob("report/approaches/*.md.j2"))),
     "write_table": 2,  # claims.csv, landing.rst
     "write_provenance": 1,
 }
@@ -107,6 +111,27 @@ def test_a_renamed_function_fails_the_page_that_shows_it(project: Project) -> No
 def test_edited_claims_rerun_what_shows_them(project: Project) -> None:
     project.append("config/claims/gpt-fast.yaml", "\n# edited\n")
     assert project.dry_run() == Jobs(rules=BEHIND_CLAIMS, runs=set())
+
+
+def test_another_version_in_an_environment_reruns_its_approaches_alone(project: Project, tmp_path: Path) -> None:
+    """Wherever the interpreter is: an engine that was not installed, then installed, then replaced."""
+    venv.create(tmp_path / "engine", with_pip=False)
+    (site,) = tmp_path.glob("engine/lib/python*/site-packages")
+    (site / "ours.pth").write_text(sysconfig.get_path("purelib"))
+    engine = site / "tensorrt_llm-1.2.1.dist-info" / "METADATA"
+    engine.parent.mkdir()
+    engine.write_text("Metadata-Version: 2.1\nName: tensorrt_llm\nVersion: 1.2.1\n")
+    project.append(project.config, f"environments: {{tensorrt_llm: {{python: {tmp_path}/engine/bin/python}}}}\n")
+    jobs = project.dry_run()
+    assert jobs.runs == ENGINE_RUNS
+    assert jobs.rules["record_environment"] == 1 and "check_model" not in jobs.rules
+    target = "results/tiny/raw/tensorrt_llm/1.json"
+    assert project.snakemake("--", target).returncode == 0
+    record = read_json(project.folder / target, RunRecord)
+    assert record.versions["tensorrt_llm"] == "1.2.1"
+    assert project.dry_run().runs == {("tensorrt_llm", 2)}
+    engine.write_text(engine.read_text().replace("Version: 1.2.1", "Version: 1.2.2"))
+    assert project.dry_run().runs == ENGINE_RUNS
 
 
 def test_one_more_repeat_runs_only_the_new_ones(project: Project) -> None:

@@ -142,15 +142,9 @@ class Study:
                     f"give the path of a Python, or leave the key out and run make env-{name}"
                 )
 
-    def python(self, environment: str, deployment: Collection[str], prefix: Path) -> str:
-        """The interpreter of an environment: the config's, else that of `make env-{environment}`, beside the
-        environment `prefix` that runs Snakemake; "" is the interpreter of the rule itself."""
-        configured = self.config["environments"].get(environment)
-        if configured is not None:
-            return str(configured["python"])
-        beside = prefix.with_name(f"{prefix.name}-{environment}") / "bin" / "python"
-        # Relative, since it is in the params of jobs, which the place of a clone must not change.
-        return os.path.relpath(beside) if not deployment and beside.exists() else ""
+    def python(self, environment: str) -> str:
+        """The interpreter that the config gives for an environment, or ""."""
+        return str(self.config["environments"].get(environment, {}).get("python", ""))
 
     def check_context(self, max_context: int) -> None:
         """Raise ConfigError where the longest prompt and its new tokens do not fit the model's context."""
