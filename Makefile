@@ -23,7 +23,7 @@ $(VENV)/.installed: requirements.lock
 	$(PY) -m pip install --quiet --requirement requirements.lock
 	touch $@
 
-# Each engine of envs/*.lock has an environment of its own beside the project's.
+# Every lock in envs/ is an engine's environment beside the project's: make env-vllm, make env-llama_cpp.
 $(patsubst envs/%.lock,env-%,$(wildcard envs/*.lock)): env-%: $(VENV)-%/.installed
 
 $(VENV)-%/.installed: envs/%.lock
@@ -31,10 +31,11 @@ $(VENV)-%/.installed: envs/%.lock
 	$(VENV)-$*/bin/python -m pip install --quiet --requirement $<
 	touch $@
 
-run: $(VENV)/.installed  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
-ifeq ($(CONFIG),)
-	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; the study goes on without it" >&2
-endif
+.PHONY: cpu-engines
+cpu-engines:
+	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; it will be unavailable" >&2
+
+run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
 	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
@@ -43,7 +44,7 @@ summary: $(VENV)/.installed  ## the summary of a finished study again: make summ
 verify: $(VENV)/.installed  ## are the files still those that the study was made of: make verify [STUDY=embedded]
 	@$(PY) scripts/verify.py '$(STUDY)'
 
-test: $(VENV)/.installed lint  ## all checks
+test: $(VENV)/.installed cpu-engines lint  ## all checks
 	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not workflow"
 	$(PY) -m pytest -q -m workflow  # these run whole studies, one at a time
 
