@@ -1,8 +1,8 @@
-"""What the scripts of TensorRT-LLM's rules import of our package, under CPython 3.12 with nothing else installed.
+"""What our package imports in the environments of engines, under CPython 3.12 with nothing else installed.
 
-TensorRT-LLM 1.2.1 brings transformers 4.57, torch 2.9 and numpy 1; our code there may use only the packages listed
-here, in the versions of envs/tensorrt_llm.yaml. The source is read everywhere; where a CPython 3.12 is found, the
-scripts' imports and a whole benchmark run are tried in it.
+Each engine brings its own torch, transformers or numpy, or none; our code there may use only the packages listed here,
+in the versions of envs/tensorrt_llm.yaml, which has the oldest. The source is read everywhere; where a CPython 3.12 is
+found, the imports and a whole benchmark run are tried in it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,28 @@ import pytest
 import yaml
 
 from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.child_job import run_module
+from firsttoken.files import read_json
+from firsttoken.measure.probe import probe
+from firsttoken.measure.run import RunJob
+from firsttoken.results import RunRecord
+from unit.measure.fakes import make_request
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 NAMES = ("numpy", "pyarrow", "msgspec", "psutil", "nvidia-ml-py")
 IMPORTED_AS = {"nvidia-ml-py": "pynvml"}
-ENGINES = [name for name in approach_names() if approach_class(name).environment == "tensorrt_llm"]
-RULE_SCRIPTS = [SCRIPTS / "prepare_engine.py", SCRIPTS / "benchmark_approach.py"]
+ENGINES = [name for name in approach_names() if approach_class(name).environment != "base"]
+ENTRIES = [
+    SCRIPTS / name
+    for name in (
+        "prepare_engine.py",
+        "benchmark_approach.py",
+        "firsttoken/measure/run.py",
+        "firsttoken/measure/probe.py",
+        "firsttoken/external/prepare.py",
+    )
+]
 
 
 def imported_at_once(tree: ast.AST) -> Iterator[str]:
@@ -70,8 +85,8 @@ def foreign_modules(start: list[Path]) -> dict[str, Path]:
     return found
 
 
-def test_the_rules_scripts_import_only_what_their_environment_has() -> None:
-    start = [*RULE_SCRIPTS, *(SCRIPTS / "firsttoken" / "approaches" / f"{name}.py" for name in ENGINES)]
+def test_what_runs_there_imports_only_what_every_environment_has() -> None:
+    start = [*ENTRIES, *(SCRIPTS / "firsttoken" / "approaches" / f"{name}.py" for name in ENGINES)]
     found = foreign_modules(start)
     assert set(found) <= {IMPORTED_AS.get(name, name) for name in NAMES}, found
 
@@ -123,8 +138,8 @@ def run_312(python: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", RULE_SCRIPTS, ids=lambda path: path.stem)
-def test_a_rules_script_is_imported_as_mpis_worker_imports_it(python_312: Path, script: Path) -> None:
+@pytest.mark.parametrize("script", ENTRIES, ids=lambda path: path.stem)
+def test_it_is_imported_as_an_engines_own_process_imports_it(python_312: Path, script: Path) -> None:
     """Under another name than `__main__`, and with every approach that runs there."""
     approaches = "; ".join(f"import firsttoken.approaches.{name}" for name in ENGINES)
     code = f"import runpy; runpy.run_path({str(script)!r}, run_name='__worker__'); {approaches}"
@@ -132,30 +147,23 @@ def test_a_rules_script_is_imported_as_mpis_worker_imports_it(python_312: Path, 
     assert run.returncode == 0, run.stderr
 
 
-BENCHMARK = """
-import sys
-from pathlib import Path
-from firsttoken.approaches.base import approach_class
-from firsttoken.measure.harness import run_benchmark
-from firsttoken.measure.run_record import RunOutputs, RunRequest
-from firsttoken.plan import Plan, Prompt, Prompts
-
-folder = Path(sys.argv[1])
-prompts = tuple(Prompt(index=i, length=3, offset=0, token_ids=(i, 1, 2)) for i in range(2))
-request = RunRequest(
-    approach="null", repeat=1, model_dir=str(folder), requests_per_length=4,
-    plan=Plan(prompt_lengths=(3,), new_tokens=2, max_context=5, dtype="float32", device="cpu"),
-    prompts=Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=prompts),
-)
-names = {"samples": "1.parquet", "record": "1.json", "tokens": "1.tokens.json", "logits": "logits"}
-record = run_benchmark(request, approach_class("null"), RunOutputs(**{k: folder / v for k, v in names.items()}))
-print(record.status, record.requests, sorted(path.name for path in folder.iterdir()))
-"""
+@pytest.mark.slow
+def test_a_run_in_it_writes_all_its_files(python_312: Path, tmp_path: Path) -> None:
+    """What is imported late, in the middle of a run, is there too."""
+    names = {"samples": "1.parquet", "record": "1.json", "tokens": "1.tokens.json", "logits": "logits"}
+    request = make_request(tmp_path, approach="null", requests_per_length=4)
+    outputs = {key: str(tmp_path / name) for key, name in names.items()}
+    run_module(
+        str(python_312), "firsttoken.measure.run", RunJob(request=request, outputs=outputs, log=str(tmp_path / "log"))
+    )
+    record = read_json(tmp_path / "1.json", RunRecord)
+    assert (record.status, record.requests) == ("measured", 8), record.reason
+    assert "torch" not in record.versions and record.versions["numpy"].startswith("1.")
+    assert all((tmp_path / name).exists() for name in names.values())
 
 
 @pytest.mark.slow
-def test_the_harness_runs_and_writes_all_its_files(python_312: Path, tmp_path: Path) -> None:
-    """What is imported late, in the middle of a run, is there too."""
-    run = run_312(python_312, "-c", BENCHMARK, str(tmp_path))
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines()[-1] == "measured 4 ['1.json', '1.parquet', '1.tokens.json', 'logits']"
+def test_it_is_asked_what_can_run_in_it(python_312: Path) -> None:
+    found = probe(str(python_312), "cpu", tuple(ENGINES))
+    assert found.python.startswith("3.12") and "torch" not in found.packages
+    assert {availability.status for availability in found.approaches.values()} == {"unavailable"}
