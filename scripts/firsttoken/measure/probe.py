@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 
 import msgspec
 
@@ -62,7 +63,8 @@ def look(device: Device, names: Sequence[str]) -> Probe:
 
 
 def main(device: str, names: Sequence[str]) -> None:
-    """Print the JSON as the last line."""
+    """Print the JSON as the last line. Raises ImportError where a run would."""
+    import_module("firsttoken.measure.run")
     print(msgspec.json.encode(look(msgspec.convert(device, Device), names)).decode())
 
 
