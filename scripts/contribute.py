@@ -124,8 +124,8 @@ def accept(archive: Path, name: str) -> int:
             raise ValueError(f"{target.relative_to(ROOT)} is there already; add STUDY={folder.name}-{number}")
         if verify.main(str(folder)) != 0:
             raise ValueError(
-                f"{archive}: not accepted, see above; code and configs that are in no commit here may be in one of the "
-                "sender's: fetch that first"
+                f"{archive}: not accepted, see above; a config or code that is in no commit here may be in one of the "
+                "sender's: fetch that into a branch first"
             )
         folder.rename(target)
     print(f"Measured by {who.name}, {who.contact}. {who.note}")

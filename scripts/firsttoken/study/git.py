@@ -22,7 +22,8 @@ def uncommitted(root: Path) -> str:
     if status is None:
         return "git cannot say of which commit this project is: run git status here"
     changed = status.decode(errors="replace").splitlines()
-    return f"{len(changed)} files are not as in the commit, the first is {changed[0][3:]}" if changed else ""
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"not as in a commit: {changed[0][3:]}{more}" if changed else ""
 
 
 def commit_with(root: Path, path: str, sha256: str) -> str | None:

@@ -1,0 +1,92 @@
+"""A study goes from the clone that measured it to one that keeps it: contribute, accept, verify, combine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from firsttoken.files import sha256_file
+from firsttoken.study.shipping import listed_hashes
+from workflow.project import Project
+
+pytestmark = pytest.mark.workflow
+CONTRIBUTE = [sys.executable, "scripts/contribute.py", "--config", "config/studies/tiny.yaml", "--by"]
+
+
+def commit(folder: Path) -> None:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
+    for words in (("init", "-q"), ("add", "-A"), (*identity, "commit", "-q", "-m", "the project")):
+        subprocess.run(["git", *words], cwd=folder, check=True)
+
+
+def accept(project: Project, archive: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return project.run([sys.executable, "scripts/contribute.py", "--accept", str(archive), *options])
+
+
+def test_a_study_is_sent_and_kept(project: Project, tmp_path: Path) -> None:
+    results = project.folder / "results"
+    commit(project.folder)
+    project.append("README.md", "edited\n")
+    refused = project.run([*CONTRIBUTE, "Ada O'Neil <ada@example.org>"])
+    assert refused.returncode == 1 and "not as in a commit: README.md" in refused.stderr
+    assert not (results / "contributions").exists()
+    subprocess.run(["git", "checkout", "-q", "README.md"], cwd=project.folder, check=True)
+
+    done = project.run([*CONTRIBUTE, "Ada O'Neil <ada@example.org>", "--note", "two cores"])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    (archive,) = (results / "contributions").iterdir()
+    assert "firsttoken: tensorrt_llm cannot run here: " in done.stdout
+    assert f"SHA-256: {sha256_file(archive)}\n" in done.stdout and "contributor.json: Ada O'Neil, ada@" in done.stdout
+
+    keeper = Project(tmp_path / "keeper")  # a clone that has measured nothing
+    subprocess.run(["git", "clone", "-q", str(project.folder), str(keeper.folder)], check=True)
+    accepted = accept(keeper, archive)
+    assert accepted.returncode == 0, accepted.stdout[-3000:] + accepted.stderr
+    reference = keeper.folder / "results/reference"
+    again = accept(keeper, archive)
+    assert again.returncode == 1 and "results/reference/tiny is there already; add STUDY=tiny-2" in again.stderr
+    assert accept(keeper, archive, "--as", "tiny-2").returncode == 0
+    digest = sha256_file(reference / "tiny/provenance.json")
+    assert listed_hashes(reference / "README.md") == {"tiny": digest, "tiny-2": digest}
+    assert len([path for path in (reference / "tiny").rglob("*") if path.is_file()]) <= 20
+    sound = keeper.run([sys.executable, "scripts/verify.py", "results/reference/tiny-2"])
+    assert sound.returncode == 0 and "no job made it" not in sound.stdout, sound.stdout
+
+    other = reference / "elsewhere"
+    shutil.copytree(reference / "tiny", other)
+    machine = json.loads((other / "environment.json").read_text(encoding="utf-8"))
+    (other / "environment.json").write_text(json.dumps(machine | {"memory_bytes": 1}), encoding="utf-8")
+    combine = [sys.executable, "scripts/run.py", "--combine", "reference/tiny-2", "reference/elsewhere"]
+    combined = keeper.run([*combine, "--configfile", "config/studies/tiny.yaml"])
+    assert combined.returncode == 0 and "2 hosts" in combined.stdout, combined.stdout + combined.stderr[-3000:]
+
+
+def test_what_is_forged_or_made_by_unknown_code_is_not_kept(project: Project, tmp_path: Path) -> None:
+    """An honest archive of a config that no commit here has, and the same with a forged table."""
+    commit(project.folder)
+    done = project.run([*CONTRIBUTE, "Ada <ada@example.org>"])
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    (archive,) = (project.folder / "results/contributions").iterdir()
+    keeper = Project(tmp_path / "keeper")
+    shutil.copytree(project.folder, keeper.folder, ignore=shutil.ignore_patterns("results", ".git", "tiny.yaml"))
+    commit(keeper.folder)
+    (keeper.folder / "results").mkdir()
+    refused = accept(keeper, archive)
+    assert refused.returncode == 1 and "not accepted" in refused.stderr
+    assert "input config/studies/tiny.yaml: in no commit and not on disk" in refused.stdout
+    shutil.copy(project.folder / "config/studies/tiny.yaml", keeper.folder / "config/studies/tiny.yaml")
+    commit(keeper.folder)
+    shutil.unpack_archive(archive, tmp_path / "forged")
+    (tmp_path / "forged/tiny/tables/equality_positions.csv").write_text("a,b\n", encoding="utf-8")
+    forged = shutil.make_archive(
+        str(tmp_path / "x"), "gztar", tmp_path / "forged", "tiny/tables/equality_positions.csv"
+    )
+    refused = accept(keeper, Path(forged))
+    assert refused.returncode == 1 and "tiny: has no contributor.json, model.json" in refused.stderr
+    assert [path.name for path in (keeper.folder / "results").iterdir()] == []
+    assert accept(keeper, archive).returncode == 0
