@@ -115,6 +115,7 @@ def accept(archive: Path, name: str) -> int:
         raise ValueError(f"{archive} cannot be checked: {problem}")
     if name and not STUDY_NAME.fullmatch(name):
         raise ValueError(f"STUDY={name!r}: a name has up to 64 letters, digits, dots, underscores and hyphens")
+    REFERENCE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".accept-", dir=RESULTS) as staging:
         folder = unpack(archive, Path(staging))
         who = check(folder)
