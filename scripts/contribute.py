@@ -16,6 +16,7 @@ SHA-256 of each study's provenance.json, which `make verify` compares, and who m
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import signal
 import sys
@@ -28,7 +29,7 @@ from firsttoken.files import read_json, sha256_file, write_json
 from firsttoken.results import Environment
 from firsttoken.study.contribution import STUDY_NAME, check, contributor, pack, personal_data, unpack
 from firsttoken.study.git import history_problem, uncommitted
-from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, Contributor, list_study, ship
+from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, Contributor, list_study, listed_hashes, ship
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -110,7 +111,7 @@ def measure(study: str, config: Path | None, rest: list[str]) -> int:
 
 def accept(archive: Path, name: str) -> int:
     """Check what somebody has sent, and unpack it into results/reference/. Raises ValueError, one line, for an archive
-    that is not one study, that this clone cannot check, or whose name is taken."""
+    that is not one study, that this clone cannot check, or that is there already."""
     if problem := history_problem(ROOT):
         raise ValueError(f"{archive} cannot be checked: {problem}")
     if name and not STUDY_NAME.fullmatch(name):
@@ -120,9 +121,12 @@ def accept(archive: Path, name: str) -> int:
         folder = unpack(archive, Path(staging))
         who = check(folder)
         target = REFERENCE / (name or folder.name)
+        digest = sha256_file(folder / "provenance.json")
+        if known := [study for study, sha256 in listed_hashes(REFERENCE / HASH_LIST).items() if sha256 == digest]:
+            raise ValueError(f"{archive}: is there already as results/reference/{known[0]}")
         if target.exists():
-            number = next(n for n in range(2, 1000) if not (REFERENCE / f"{folder.name}-{n}").exists())
-            raise ValueError(f"{target.relative_to(ROOT)} is there already; add STUDY={folder.name}-{number}")
+            number = next(n for n in itertools.count(2) if not (REFERENCE / f"{folder.name}-{n}").exists())
+            raise ValueError(f"{target.relative_to(ROOT)} is another study; add STUDY={folder.name}-{number}")
         if verify.main(str(folder)) != 0:
             raise ValueError(
                 f"{archive}: not accepted, see above; a config or code that is in no commit here may be in one of the "

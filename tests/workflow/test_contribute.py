@@ -12,7 +12,6 @@ import pytest
 
 from firsttoken.files import sha256_file
 from firsttoken.study.contribution import pack
-from firsttoken.study.shipping import listed_hashes
 from workflow.project import Project, copy_tree, hash_model
 
 pytestmark = pytest.mark.workflow
@@ -55,20 +54,22 @@ def test_a_study_is_kept_checked_and_combined_by_who_measured_nothing(
     project, archive = sent
     keeper = Project(tmp_path / "keeper")
     subprocess.run(["git", "clone", "-q", str(project.folder), str(keeper.folder)], check=True)
-    accepted = accept(keeper, archive)
-    assert accepted.returncode == 0, accepted.stdout[-3000:] + accepted.stderr
     reference = keeper.folder / "results/reference"
-    again = accept(keeper, archive)
-    assert again.returncode == 1 and "results/reference/tiny is there already; add STUDY=tiny-2" in again.stderr
-    assert accept(keeper, archive, "--as", "tiny-2").returncode == 0
-    digest = sha256_file(reference / "tiny/provenance.json")
-    assert listed_hashes(reference / "README.md") == {"tiny": digest, "tiny-2": digest}
-    assert len([path for path in (reference / "tiny").rglob("*") if path.is_file()]) <= 20
+    (reference / "tiny").mkdir(parents=True)
+    taken = accept(keeper, archive)
+    assert taken.returncode == 1 and "results/reference/tiny is another study; add STUDY=tiny-2" in taken.stderr
+    accepted = accept(keeper, archive, "--as", "tiny-2")
+    assert accepted.returncode == 0, accepted.stdout[-3000:] + accepted.stderr
+    again = accept(keeper, archive, "--as", "tiny-3")
+    assert again.returncode == 1 and "is there already as results/reference/tiny-2" in again.stderr
+    kept = [path for path in reference.rglob("*") if path.is_file()]
+    assert len(kept) <= 21 and {path.parent.name for path in kept} <= {"reference", "tiny-2", "tables"}
+    assert "| Ada O'Neil |" in (reference / "README.md").read_text(encoding="utf-8")
     sound = keeper.run([sys.executable, "scripts/verify.py", "results/reference/tiny-2"])
     assert sound.returncode == 0 and "no job made it" not in sound.stdout, sound.stdout
 
     other = reference / "elsewhere"
-    shutil.copytree(reference / "tiny", other)
+    shutil.copytree(reference / "tiny-2", other)
     machine = json.loads((other / "environment.json").read_text(encoding="utf-8"))
     (other / "environment.json").write_text(json.dumps(machine | {"memory_bytes": 1}), encoding="utf-8")
     combine = [sys.executable, "scripts/run.py", "--combine", "reference/tiny-2", "reference/elsewhere"]

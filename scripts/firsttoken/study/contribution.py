@@ -10,6 +10,7 @@ import gzip
 import io
 import re
 import tarfile
+import time
 import zlib
 from collections.abc import Sequence
 from itertools import islice
@@ -111,6 +112,8 @@ def unpack(archive: Path, folder: Path) -> Path:
         with tarfile.open(mode="r:", fileobj=io.BytesIO(data)) as tar:
             members = list(islice(tar, MAX_FILES + 1))
             _check_members(members, archive)
+            for member in members:
+                member.mtime = time.time()  # Snakemake takes files of 1970 for outdated ones
             tar.extractall(folder, members, filter="data")
     except (OSError, EOFError, RecursionError, tarfile.TarError, zlib.error) as error:
         raise ValueError(f"{archive}: cannot be read as an archive of make contribute ({error})") from error

@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_what_is_packed_comes_out_as_it_was_and_is_sound(root: Path, folder: Pat
     unpacked = unpack(archive, reference)
     assert contents(unpacked) == contents(folder) and unpacked == reference / "demo"
     assert check(unpacked) == ADA
+    assert time.time() - (unpacked / "samples.parquet").stat().st_mtime < 60
     list_study(unpacked)
     assert "| Ada O'Neil |\n" in (reference / "README.md").read_text(encoding="utf-8")
     verdict = verify(unpacked / "provenance.json", root)
