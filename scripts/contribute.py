@@ -56,7 +56,7 @@ def main() -> int:
             ship(RESULTS / options.ship, REFERENCE / options.ship, ROOT)
             return listed(REFERENCE / options.ship)
         return contribute(contributor(options.by, options.note), options.config, rest)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"firsttoken: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -71,9 +71,7 @@ def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:
     study = run.study_name(config)
     status = measure(study, config, rest) or verify.main(study)
     if status:
-        print(
-            "firsttoken: nothing was packed; run it again once that is mended, finished runs are kept", file=sys.stderr
-        )
+        print("firsttoken: nothing was packed; the same command goes on with what is finished", file=sys.stderr)
         return status
     with tempfile.TemporaryDirectory(prefix="firsttoken-") as staging:
         folder = Path(staging) / study
