@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship test lint intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run summary report verify compare combine ship contribute accept test lint intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-zA-Z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,7 +72,14 @@ wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: ma
 	$(PY) scripts/wheelhouse.py --python $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON)) $(if $(HOST),--host '$(HOST)')
 
 ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
-	$(PY) scripts/ship_study.py '$(STUDY)'
+	@$(PY) scripts/contribute.py --ship '$(STUDY)'
+
+# Names may have quotes: the shell takes these arguments from its environment, where make puts them.
+contribute: $(VENV)/.installed  ## a study of this machine as one archive, to be sent: make contribute BY="Name <mail>" [NOTE=TEXT] [CONFIG=FILE]
+	@$(PY) scripts/contribute.py --by "$${BY:-}" --note "$${NOTE:-}" $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+
+accept: $(VENV)/.installed  ## an archive that was sent, to results/reference/: make accept ARCHIVE=FILE [STUDY=NAME]
+	@$(PY) scripts/contribute.py --accept "$${ARCHIVE:?make accept ARCHIVE=FILE}" --as "$${STUDY:-}"
 
 compare: $(VENV)/.installed  ## two finished studies: make compare A=base B=changed
 	$(PY) scripts/run.py --compare '$(A)' '$(B)' $(ARGS)

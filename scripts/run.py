@@ -209,12 +209,14 @@ def run(command: list[str], folder: Path = ROOT) -> int:
     finish the running jobs first. A child never outlives us, however we end.
     """
     process = subprocess.Popen(command, cwd=folder, preexec_fn=partial(signal_on_parent_death, signal.SIGINT))
-    signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
+    before = signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
     try:
         return process.wait()
     except KeyboardInterrupt:
         process.wait()
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def interrupt(pid: int) -> None:

@@ -16,6 +16,16 @@ def history_problem(root: Path) -> str:
     return ""
 
 
+def uncommitted(root: Path) -> str:
+    """Why the project's files are not those of a commit, or ""."""
+    status = _git(root, "status", "--porcelain", "--", ".")
+    if status is None:
+        return "git cannot say of which commit this project is: run git status here"
+    changed = status.decode(errors="replace").splitlines()
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"not as in a commit: {changed[0][3:]}{more}" if changed else ""
+
+
 def commit_with(root: Path, path: str, sha256: str) -> str | None:
     """The latest commit, of any branch, whose `path` has that SHA-256; None where there is none, or no git."""
     # The full history: else git leaves out a merged branch that had the file for a while.

@@ -5,20 +5,33 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from typing import Annotated
 
-from firsttoken.files import sha256_file, write_json, write_text
+from msgspec import Meta
+
+from firsttoken.files import read_json, sha256_file, write_json, write_text
+from firsttoken.plan import Record
 from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, jobs_behind, read_provenance
 
 # The data of a study, from which tables, figures and pages can be made again; the model's manifest is copied beside.
 SHIPPED = ("*.json", "*.yaml", "*.csv", "*.parquet", "experiments/*.csv", "tables/equality_positions.csv")
 HASH_LIST = "README.md"  # beside the shipped studies
-_HEAD = "| study | SHA-256 of `provenance.json` |\n|---|---|\n"
-_ROW = re.compile(r"^\| `(?P<study>[^`]+)` \| `(?P<sha256>[0-9a-f]{64})` \|$", re.MULTILINE)
+CONTRIBUTOR = "contributor.json"  # of a study that somebody else measured
+MAINTAINERS = "the maintainers"
+_HEAD = "| study | SHA-256 of `provenance.json` | measured by |\n|---|---|---|\n"
+_ROW = re.compile(r"^\| `(?P<study>[^`]+)` \| `(?P<sha256>[0-9a-f]{64})` \| (?P<measured_by>[^|\n]+) \|$", re.MULTILINE)
+
+
+class Contributor(Record, frozen=True, kw_only=True):
+    """`contributor.json`: who measured a study. The name stands in a table of Markdown, so it has no markup."""
+
+    name: Annotated[str, Meta(pattern=r"\A[^\W_](?:[\w .,'()&+-]*[\w.)])?\Z", max_length=80)]
+    contact: Annotated[str, Meta(pattern=r"\A(?:[^\s<>|@]+@[^\s<>|@]+|https://[^\s<>|]+)\Z", max_length=200)]
+    note: Annotated[str, Meta(pattern=r"\A[^\n\r]*\Z", max_length=1000)] = ""  # on the machine
 
 
 def ship(source: Path, target: Path, root: Path) -> None:
-    """Copy a finished study's data to `target`, with the jobs that made them and the model's manifest; list the SHA-256
-    of the copy's provenance in the README beside `target`.
+    """Copy a finished study's data to `target`, with the jobs that made them and the model's manifest.
 
     Raises ValueError for a study without provenance, or of another version.
     """
@@ -39,7 +52,6 @@ def ship(source: Path, target: Path, root: Path) -> None:
     write_json(
         target / "provenance.json", jobs_behind(provenance.study, [*results, *filter(None, [manifest])], by_output)
     )
-    _list_hash(target.parent / HASH_LIST, target.name, sha256_file(target / "provenance.json"))
 
 
 def listed_hashes(readme: Path) -> dict[str, str]:
@@ -48,10 +60,14 @@ def listed_hashes(readme: Path) -> dict[str, str]:
     return {row["study"]: row["sha256"] for row in _ROW.finditer(text)}
 
 
-def _list_hash(readme: Path, study: str, sha256: str) -> None:
-    """Write or replace the study's row; a README without the table gets it at its end."""
+def list_study(folder: Path) -> None:
+    """Write or replace a shipped study's row in the README beside its folder: the SHA-256 of its `provenance.json` and
+    who measured it. A README without the table gets it at its end."""
+    readme, study, by = folder.parent / HASH_LIST, folder.name, MAINTAINERS
+    if (folder / CONTRIBUTOR).exists():
+        by = read_json(folder / CONTRIBUTOR, Contributor).name
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    row = f"| `{study}` | `{sha256}` |"
+    row = f"| `{study}` | `{sha256_file(folder / 'provenance.json')}` | {by} |"
     old = next((found.group() for found in _ROW.finditer(text) if found["study"] == study), None)
     if old is None and _HEAD not in text:
         text += f"\n{_HEAD}"

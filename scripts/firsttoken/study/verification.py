@@ -12,7 +12,7 @@ from firsttoken.plan import Record
 from firsttoken.pooled_runs import raw_digests
 from firsttoken.study.git import commit_with, history_problem
 from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance, read_traces
-from firsttoken.study.shipping import HASH_LIST, listed_hashes
+from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, listed_hashes
 from firsttoken.study.trace import Trace, digest
 
 # Too large to ship with a study: their absence is said, but is no damage.
@@ -154,8 +154,8 @@ def _notes(recorded: Mapping[str, object], folder: Path, home: str) -> list[str]
     folders = tuple(f"{path}/" for path in recorded)
     for path in sorted(file for file in folder.rglob("*") if file.is_file()):
         name = str(path.relative_to(folder))
-        covered = f"{home}{name}" in recorded or f"{home}{name}".startswith(folders) or name == SHIPPED_MANIFEST
-        if not covered and not _BESIDE.search(name):
+        covered = f"{home}{name}" in recorded or f"{home}{name}".startswith(folders)
+        if not covered and name not in (SHIPPED_MANIFEST, CONTRIBUTOR) and not _BESIDE.search(name):
             notes.append(f"not checked, since no job made it: {home}{name}")
     return notes
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.study.git import commit_with, history_problem
+from firsttoken.study.git import commit_with, history_problem, uncommitted
 
 
 def sha256(text: str) -> str:
@@ -91,3 +91,12 @@ def test_without_a_repository_nothing_is_found(tmp_path: Path, monkeypatch: pyte
     assert commit_with(tmp_path, "code.py", sha256("one")) is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert commit_with(tmp_path, "code.py", sha256("one")) is None
+
+
+def test_what_is_not_as_in_a_commit_is_named(repository: Repository) -> None:
+    assert uncommitted(repository.root / "nowhere").startswith("git cannot say")
+    repository.commit("one")
+    assert uncommitted(repository.root) == ""
+    (repository.root / "code.py").write_text("edited")
+    (repository.root / "new.py").write_text("new")
+    assert uncommitted(repository.root) == "not as in a commit: code.py and 1 more"

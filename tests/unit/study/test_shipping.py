@@ -9,47 +9,17 @@ import pytest
 
 from firsttoken import files
 from firsttoken.pooled_runs import SCHEMA_VERSION, raw_digests
-from firsttoken.study.provenance import Provenance, read_provenance
-from firsttoken.study.shipping import listed_hashes, ship
-from firsttoken.study.trace import Trace, digests
+from firsttoken.study.provenance import read_provenance
+from firsttoken.study.shipping import list_study, listed_hashes, ship
+from firsttoken.study.trace import Trace
 from firsttoken.study.verification import verify
-from fixtures_samples import Known, analyse, make_study
-
-MANIFEST = "results/models/tiny-1.json"
-
-
-def trace(rule: str, inputs: list[str], outputs: list[str]) -> Trace:
-    return Trace(
-        rule=rule, wildcards={}, params={}, code={}, inputs=digests(inputs), outputs=digests(outputs), started_at=1.0,
-        seconds=1.0,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a finished study, demo."""
-    monkeypatch.chdir(tmp_path)
-    study = analyse(make_study(Path("results/demo"), {"baseline": Known()}, requests=2, repeats=2))
-    files.write_text(MANIFEST, "{}")
-    files.write_text("results/demo/pages/summary.html", "a page")
-    files.write_text("results/demo/experiments/ipc.csv", "a table")
-    raw = [str(path) for path in study.root.glob("raw/*/*")]
-    pooled, positions = [str(study.samples), str(study.records)], str(study.table("equality_positions"))
-    jobs = (
-        trace("fetch_model", [], [MANIFEST]),
-        trace("benchmark_approach", [MANIFEST], raw),
-        trace("pool_runs", [path for path in raw if not path.endswith(".logits")], pooled),
-        trace("compare_with_reference", pooled, [positions]),
-        trace("render_table", [], ["results/demo/pages/summary.html"]),
-    )
-    provenance = Provenance(study="demo", schema_version=SCHEMA_VERSION, jobs=jobs, breaks=())
-    files.write_json(study.root / "provenance.json", provenance)
-    return tmp_path
+from unit.study.demo import MANIFEST
 
 
 def shipped(root: Path) -> Path:
     target = root / "results/reference/demo"
     ship(root / "results/demo", target, root)
+    list_study(target)
     (root / "results/demo").rename(root / "gone")
     (root / MANIFEST).unlink()
     return target
@@ -58,11 +28,11 @@ def shipped(root: Path) -> Path:
 def test_data_ship_and_nothing_else(root: Path) -> None:
     target = shipped(root)
     assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {
-        "samples.parquet", "records.parquet", "environment.json", "ceilings.json", "model.json", "provenance.json",
-        "experiments/ipc.csv", "tables/equality_positions.csv",
+        "config.yaml", "samples.parquet", "records.parquet", "environment.json", "ceilings.json", "model.json",
+        "provenance.json",        "experiments/ipc.csv", "tables/equality_positions.csv",
     }  # fmt: skip
     rules = [job.rule for job in read_provenance(target / "provenance.json").jobs]
-    assert sorted(rules) == ["benchmark_approach", "compare_with_reference", "fetch_model", "pool_runs"]
+    assert sorted(rules) == ["benchmark_approach", "compare_with_reference", "fetch_model", "pool_runs", "record_study"]
 
 
 def test_a_shipped_study_is_sound_without_its_raw_files(root: Path) -> None:
@@ -90,16 +60,19 @@ README = "results/reference/README.md"
 
 
 def test_shipping_lists_the_hash_of_the_provenance_and_leaves_the_prose(root: Path) -> None:
-    other = f"| `other` | `{'0' * 64}` |"
-    text = f"# Results\n\n| study | SHA-256 of `provenance.json` |\n|---|---|\n{other}\n\nProse, with `demo`.\n"
+    other = f"| `other` | `{'0' * 64}` | Ada O'Neil |"
+    text = (
+        f"# Results\n\n| study | SHA-256 of `provenance.json` | measured by |\n|---|---|---|\n{other}\n\nOf `demo`.\n"
+    )
     files.write_text(README, text)
     target = shipped(root)
-    row = f"| `demo` | `{files.sha256_file(target / 'provenance.json')}` |\n"
+    row = f"| `demo` | `{files.sha256_file(target / 'provenance.json')}` | the maintainers |\n"
     assert Path(README).read_text(encoding="utf-8") == text.replace(other, row + other)
-    Path(README).write_text(text.replace(other, f"| `demo` | `{'1' * 64}` |\n{other}"), encoding="utf-8")
+    Path(README).write_text(text.replace(other, f"| `demo` | `{'1' * 64}` | me |\n{other}"), encoding="utf-8")
     assert "provenance.json: its SHA-256 is " in verify(target / "provenance.json", root).changed[0]
     (root / "gone").rename(root / "results/demo")
     ship(root / "results/demo", target, root)
+    list_study(target)
     assert Path(README).read_text(encoding="utf-8") == text.replace(other, row + other)
 
 
