@@ -131,13 +131,9 @@ class Vllm(Approach):
                 for output in engine.step():
                     tokens = output.outputs[0].token_ids
                     received += len(tokens)
-                    if received > max_new_tokens:
-                        break
-                    if len(tokens) == 1:
-                        sink.push(tokens[0])
-                    elif tokens:
+                    if tokens and received <= max_new_tokens:
                         sink.push_chunk(tokens)
-                    self._chunks += 1
+                        self._chunks += 1
         except Exception as error:
             self._raise_for(error)
         if output is None or received != max_new_tokens:

@@ -1,7 +1,8 @@
 """vLLM's engine core in a process of its own: it ends with its client, and its death ends the client's wait.
 
-vLLM 0.24.0 does neither where a process is killed. An engine core whose client is gone waits for requests. A client whose
-engine core is gone waits in `SyncMPClient.get_output`: the thread that reads the socket ends without a word to the queue.
+vLLM 0.24.0 does neither where a process is killed. An engine core whose client is gone waits for requests. A client
+whose engine core is gone waits in `SyncMPClient.get_output`: the thread that reads the socket ends without a word to
+its queue.
 """
 
 from __future__ import annotations
