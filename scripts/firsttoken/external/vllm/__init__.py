@@ -1,0 +1,1 @@
+"""vLLM: how it is configured, timed from inside its worker, and watched."""
