@@ -8,7 +8,7 @@ from pathlib import Path
 
 from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.llama_cpp.engine import find_gguf
-from firsttoken.external.llama_cpp.library import HOW_TO_INSTALL, library_path, open_library
+from firsttoken.external.llama_cpp.library import HOW_TO_BUILD, library_path, open_library
 from firsttoken.external.llama_cpp.runtime import Runtime
 from firsttoken.files import atomic_path
 from firsttoken.plan import Device, Plan
@@ -22,33 +22,35 @@ class LlamaCpp(Approach):
     title = "llama.cpp"
     dynamic_operations = "engine"
     environment = "llama_cpp"
-    packages = ("xllamacpp", "gguf")
+    packages = ("xllamacpp", "llama_cpp_python", "gguf")  # one of the first two
     needs_engine = True
 
     _runtime: Runtime | None = None
 
     @classmethod
-    def availability(cls, device: Device) -> Availability:
-        path = library_path()
-        if path is None:
-            return Availability(status="unavailable", reason=f"llama.cpp is not installed here: {HOW_TO_INSTALL}")
+    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
+        """The library itself is asked, since only it knows whether it was built for GPUs."""
+        if to_be_installed:  # the wheel, which is for CPUs
+            reason = f"the environment that Snakemake installs has llama.cpp for CPUs; {HOW_TO_BUILD}"
+            return (
+                Availability(status="measured")
+                if device == "cpu"
+                else Availability(status="unavailable", reason=reason)
+            )
         try:
-            library = open_library(path)
+            library = open_library(library_path())
         except RuntimeError as error:
             return Availability(status="unavailable", reason=str(error))
         if device == "cuda" and not library.llama_supports_gpu_offload():
-            reason = f"{path.name} was built without a GPU backend; build it with CUDA as docs/llama-cpp.md says"
+            reason = f"the llama.cpp that is installed here was built for CPUs; {HOW_TO_BUILD}"
             return Availability(status="unavailable", reason=reason)
         return Availability(status="measured")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Load the GGUF file in `plan.engine_dir`, run every prompt length twice."""
         start = time.perf_counter()
-        path = library_path()
-        if path is None:
-            raise RuntimeError(f"llama.cpp is not installed here: {HOW_TO_INSTALL}")
         gguf = find_gguf(plan)
-        library = open_library(path)
+        library = open_library(library_path())
         imported = time.perf_counter()
         self._plan = plan
         self._runtime = Runtime(library, gguf, plan)

@@ -15,6 +15,7 @@ from pathlib import Path
 # where that was asked for; the second is a wheel.
 LIBRARIES = {"llama_cpp": "lib/libllama.so", "xllamacpp": "xllamacpp.abi3.so"}
 HOW_TO_INSTALL = "make env-llama_cpp"
+HOW_TO_BUILD = "build it with CUDA as docs/llama-cpp.md says"
 
 LOG_INFO, LOG_WARN, LOG_ERROR = 2, 3, 4
 DEVICE_TYPE_GPU = 1
@@ -157,14 +158,15 @@ PROTOTYPES: dict[str, tuple[object, tuple[object, ...]]] = {  # function -> (res
 }
 
 
-def library_path() -> Path | None:
-    """The shared library of the first package in `LIBRARIES` that is installed; None where there is none."""
+def library_path() -> Path:
+    """The shared library of the first package in `LIBRARIES` that is installed. Raises RuntimeError with one line
+    where there is none."""
     for package, file in LIBRARIES.items():
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or ()) if spec else ():
             if (Path(folder) / file).is_file():
                 return Path(folder) / file
-    return None
+    raise RuntimeError(f"llama.cpp is not installed here: {HOW_TO_INSTALL}")
 
 
 @functools.cache

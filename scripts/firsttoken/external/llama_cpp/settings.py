@@ -10,6 +10,7 @@ from typing import Any
 from firsttoken.external.llama_cpp.library import (
     FLASH_ATTENTION_OFF,
     GGML_TYPES,
+    HOW_TO_BUILD,
     SPLIT_MODE_NONE,
     ContextParams,
     ModelParams,
@@ -24,7 +25,7 @@ def gpu_handle(library: Any, device: str) -> tuple[str, int | None]:
         return "", None
     gpus = gpu_devices(library)
     if not gpus:
-        raise RuntimeError("this llama.cpp sees no GPU; build it with CUDA as docs/llama-cpp.md says")
+        raise RuntimeError(f"llama.cpp sees no GPU here: look at nvidia-smi, or {HOW_TO_BUILD}")
     return gpus[0]
 
 
