@@ -7,15 +7,17 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
+from firsttoken.approaches.base import approach_class, approach_names
 from firsttoken.external.tensorrt_llm.settings import CONTAINER
 
 ROOT = Path(__file__).parents[2]
 # import name -> distribution, where they differ
 DISTRIBUTIONS = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py"}
-# Brought by others: TensorRT-LLM's environment, the CUDA build of torch.
-ELSEWHERE = {"tensorrt_llm", "tensorrt", "triton", "mpi4py"}
+# Brought by others: the engines' environments, the CUDA build of torch.
+ELSEWHERE = {"tensorrt_llm", "tensorrt", "triton", "mpi4py", "gguf"}
 
 
 def canonical(name: str) -> str:
@@ -52,6 +54,35 @@ def test_the_conda_environment_has_the_locks_versions() -> None:
     assert len(found) == len(pip), "every package there is pinned"
     assert found == {name: LOCK[name] for name in found}
     assert set(found) == wanted("requirements.in") - {"snakemake"}
+
+
+def engine_environments() -> list[str]:
+    return sorted(path.stem for path in (ROOT / "envs").glob("*.lock"))
+
+
+# What the harness imports in every environment; safetensors where an approach gives logits.
+HARNESS = {"numpy", "pyarrow", "msgspec", "psutil", "nvidia-ml-py"}
+
+
+@pytest.mark.parametrize("name", engine_environments())
+def test_an_engines_lock_is_exact_and_holds_what_is_asked_for_and_what_the_harness_needs(name: str) -> None:
+    lines = (ROOT / "envs" / f"{name}.lock").read_text(encoding="utf-8").split()
+    lock = pins(lines)
+    assert len(lock) == len(lines), "every package there is pinned, once"
+    approaches = [approach for approach in map(approach_class, approach_names()) if approach.environment == name]
+    needed = HARNESS | ({"safetensors"} if any(approach.gives_logits for approach in approaches) else set())
+    assert approaches and wanted(f"envs/{name}.in") | needed <= set(lock)
+
+
+def test_llama_cpps_environments_agree() -> None:
+    """The lock, the conda environment, and the project's own lock where both have a package."""
+    lock = pins((ROOT / "envs" / "llama_cpp.lock").read_text(encoding="utf-8").split())
+    environment = yaml.safe_load((ROOT / "envs" / "llama_cpp.yaml").read_text(encoding="utf-8"))
+    found = pins(next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)))
+    assert set(found) == wanted("envs/llama_cpp.in") and found == {name: lock[name] for name in found}
+    assert {name: lock[name] for name in lock.keys() & LOCK.keys()} == {
+        name: LOCK[name] for name in lock.keys() & LOCK.keys()
+    }
 
 
 def test_what_the_package_imports_is_asked_for() -> None:

@@ -65,7 +65,7 @@ class Approach(ABC):
         if device not in cls.devices:
             return Availability(status="unavailable", reason=f"{cls.title} needs an NVIDIA GPU")
         if cls.packages and not to_be_installed and not installed(cls.packages[0]):
-            reason = f"{cls.title} is not installed here: make env-{cls.environment}"
+            reason = f"{cls.packages[0]} is not installed here: make env-{cls.environment}"
             return Availability(status="unavailable", reason=reason)
         if cls.graphs and cls.environment == "base" and device == "cpu":
             return Availability(status="emulated", reason=f"no CUDA device: {cls.emulation}")

@@ -28,30 +28,22 @@ class Vllm(Approach):
     graphs = True
     dynamic_operations = "engine"
     environment = "vllm"
+    devices = ("cuda",)
     packages = ("vllm", "torch", "triton", "transformers", "flashinfer-python")
 
     _engine: Any = None
     _watch: CoreWatch | None = None
 
     @classmethod
-    def availability(cls, device: Device) -> Availability:
-        if device == "cpu":
-            return Availability(status="unavailable", reason="vLLM needs an NVIDIA GPU: its wheel is built for CUDA")
-        how = vllm_settings.HOW_TO_INSTALL
-        if importlib.util.find_spec("vllm") is None:
-            return Availability(status="unavailable", reason=f"vLLM is not installed here: {how}")
-        try:
-            found = metadata.version("vllm")
-        except metadata.PackageNotFoundError:
-            found = "of an unknown version"
-        if found != vllm_settings.VERSION:
-            reason = f"vLLM {found} is installed, this needs {vllm_settings.VERSION}: {how}"
+    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
+        found = super().availability(device, to_be_installed)
+        if found.status == "unavailable" or to_be_installed:
+            return found
+        version = metadata.version("vllm")
+        if version != vllm_settings.VERSION:  # `TimedWorker` is written for one version
+            reason = f"vLLM {version} is installed, this needs {vllm_settings.VERSION}: make env-vllm"
             return Availability(status="unavailable", reason=reason)
-        return Availability(status="measured")
-
-    @classmethod
-    def deployed(cls, methods: Sequence[str]) -> Availability:
-        return Availability(status="measured") if "conda" in methods else cls.availability("cuda")
+        return found
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Start vLLM, which compiles and captures, and run every prompt length twice.

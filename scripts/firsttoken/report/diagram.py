@@ -17,7 +17,7 @@ KINDS = {
     "eager": "operators launched one by one",
     "compiled": "compiled: one call",
     "graph": "captured: one replay",
-    "engine": "TensorRT engine",
+    "engine": "inside the engine",
 }
 
 

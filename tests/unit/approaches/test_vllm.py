@@ -268,8 +268,9 @@ def test_what_vllm_cannot_serve_is_unsupported(
 def test_availability_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "NVIDIA GPU" in Vllm.availability("cpu").reason
     not_there = Vllm2p.availability("cuda")
-    assert (not_there.status, not_there.reason) == ("unavailable", "vLLM is not installed here: make env-vllm")
-    assert Vllm.deployed(["conda"]).status == "measured" and Vllm.deployed(["apptainer"]).status == "unavailable"
+    assert (not_there.status, not_there.reason) == ("unavailable", "vllm is not installed here: make env-vllm")
+    assert Vllm.deployed(["conda"], "cuda").status == "measured"
+    assert Vllm.deployed(["conda"], "cpu").status == Vllm.deployed(["apptainer"], "cuda").status == "unavailable"
     with vllm_engine.installed(monkeypatch):
         assert Vllm.availability("cuda").status == "measured"
         monkeypatch.setattr("importlib.metadata.version", lambda name: "0.33.0")

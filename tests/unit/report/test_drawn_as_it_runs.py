@@ -99,3 +99,9 @@ def test_tensorrt_llm_is_drawn_with_the_worker_that_it_starts() -> None:
     mine, worker = drawing("tensorrt_llm").processes
     assert drawn_threads(mine) == {threading.main_thread().name}
     assert "MPI" in worker.name
+
+
+def test_llama_cpp_is_drawn_as_one_process() -> None:
+    (process,) = drawing("llama_cpp").processes
+    assert drawn_threads(process) == {threading.main_thread().name}
+    assert approach_class("llama_cpp").processes == 1

@@ -15,7 +15,6 @@ from firsttoken.plan import DTYPE_BYTES, Plan, Sampling, Unsupported
 from firsttoken.results import Setting
 
 VERSION = "0.24.0"
-HOW_TO_INSTALL = "make env-vllm"
 WORKER = "firsttoken.external.vllm.worker.TimedWorker"
 
 # vLLM captures up to 512 tokens where it may batch 256 sequences or more (config/vllm.py, `_set_cudagraph_sizes`).

@@ -1,0 +1,1 @@
+"""llama.cpp as an engine: its C API, GGUF files, settings."""

@@ -1,0 +1,370 @@
+"""llama.cpp itself, in the interpreter of its environment: the same function as the float32 reference, whose weights it
+got through GGUF; and what it does with plans and models that it cannot serve."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file
+from scipy.stats import chisquare
+
+from firsttoken.approaches.llama_cpp import LlamaCpp
+from firsttoken.hf.eager_decode import teacher_forced_logits
+from firsttoken.measure.probe import probe
+from firsttoken.plan import Plan, Sampling
+from unit import tiny_models
+from unit.tiny_models import HEADS, build_tiny_model, prompt_ids, save_tiny_model
+
+SCRIPTS = Path(__file__).parents[3] / "scripts"
+RUN = Path(__file__).parents[1] / "external" / "llama_cpp_run.py"
+PYTHON = Path(sys.prefix).with_name(f"{Path(sys.prefix).name}-llama_cpp") / "bin" / "python"
+needs_llama_cpp = pytest.mark.skipif(not PYTHON.exists(), reason=f"{PYTHON} is missing: make env-llama_cpp")
+
+PROMPT, CONTINUATION = prompt_ids(20), [(5 * position + 3) % 96 for position in range(6)]
+CONTEXT = len(PROMPT) + 8
+SAME, OTHER = 1e-5, 1e-3  # RMS of log-probabilities: the same function in float32; another one
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 5e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("qwen2", HEADS),
+    "mistral": ("mistral", {**HEADS, "sliding_window": None}),
+    "mistral_wide": ("mistral", {**HEADS, "sliding_window": CONTEXT}),
+    "llama_tied": ("llama", {**HEADS, "tie_word_embeddings": True, "rms_norm_eps": 1e-2}),
+    "llama_theta": ("llama", {**HEADS, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}}),
+    "llama_llama3": ("llama", {**HEADS, "rope_parameters": LLAMA3}),
+    "llama_linear": ("llama", {**HEADS, "rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}}),
+}
+FAMILIES = ("llama_mha", "llama_gqa", "qwen3", "decoder_llama", "decoder_qwen3", *VARIANTS)
+
+
+@dataclass
+class Job:
+    """A model and how llama.cpp ran it."""
+
+    folder: Path
+    logits_path: Path
+    result: dict[str, Any]
+
+    @property
+    def log_probs(self) -> torch.Tensor:
+        """float32 `[continuation, vocab]`."""
+        return torch.from_numpy(load_file(self.logits_path)["logits"]).log_softmax(-1)
+
+
+class Session:
+    """Runs jobs in llama.cpp's environment, all that are added in one process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._count = 0
+
+    def run(self, models: list[Path], **changes: Any) -> list[Job]:
+        """One job for each model folder; `prompts` and `continuation` beside the plan's fields may be changed."""
+        jobs, found = [], []
+        prompts, continuation = changes.pop("prompts", [PROMPT]), changes.pop("continuation", CONTINUATION)
+        for model in models:
+            self._count += 1
+            place = self.folder / f"job-{self._count}"
+            plan = make_plan(engine_dir=str(place / "engine" / "llama_cpp"), **changes)
+            logits = place / "logits.safetensors"
+            jobs.append(
+                {"model": str(model), "plan": msgspec.to_builtins(plan), "prompts": prompts,
+                 "continuation": continuation, "logits": str(logits)}
+            )  # fmt: skip
+            found.append(Job(model, logits, {}))
+        path = self.folder / "jobs.json"
+        path.write_text(json.dumps(jobs))
+        done = subprocess.run(
+            [PYTHON, RUN, path], env=os.environ | {"PYTHONPATH": str(SCRIPTS)}, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        for job, line in zip(found, done.stdout.splitlines(), strict=True):
+            job.result = json.loads(line)
+        return found
+
+
+def make_plan(**changes: Any) -> Plan:
+    fields: dict[str, Any] = {
+        "prompt_lengths": (5, len(PROMPT)),
+        "new_tokens": 8,
+        "max_context": CONTEXT,
+        "dtype": "float32",
+        "device": "cpu",
+        "threads": 1,
+    }
+    return Plan(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
+    """The folder of a family's model, saved once."""
+    folder = tmp_path_factory.mktemp("models")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, variant in VARIANTS.items():
+            patch.setitem(tiny_models.FAMILIES, name, variant)
+
+        def saved(family: str) -> Path:
+            place = folder / family
+            return place if place.exists() else save_tiny_model(family, place)
+
+        yield saved
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    return Session(tmp_path_factory.mktemp("llama_cpp"))
+
+
+@pytest.fixture(scope="module")
+def float32_jobs(session: Session, models: Callable[[str], Path]) -> dict[str, Job]:
+    """Every family in float32; the prompt comes twice, with another between."""
+    prompts = [PROMPT, prompt_ids(5, seed=9), PROMPT]
+    jobs = session.run([models(family) for family in FAMILIES], prompts=prompts)
+    return dict(zip(FAMILIES, jobs, strict=True))
+
+
+def reference(family: str, dtype: str = "float32") -> torch.Tensor:
+    """Teacher-forced log-probabilities of eager transformers, float32 `[continuation, vocab]`."""
+    model = build_tiny_model(family).to(getattr(torch, dtype))
+    model.set_attn_implementation("eager")
+    return teacher_forced_logits(model, PROMPT, CONTINUATION).log_softmax(-1)
+
+
+def rms(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return float((found - expected).pow(2).mean().sqrt())
+
+
+# ---------------------------------------------------------------- the same function
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("family", FAMILIES)
+def test_it_computes_what_the_reference_computes(float32_jobs: dict[str, Job], family: str) -> None:
+    job = float32_jobs[family]
+    assert job.result["manifest"]["status"] == "measured" and "error" not in job.result
+    assert rms(job.log_probs, reference(family)) < SAME
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("family", ["llama_gqa", "qwen3", "mistral"])
+def test_its_greedy_tokens_are_the_references_and_no_request_sees_another(
+    float32_jobs: dict[str, Job], family: str
+) -> None:
+    first, other, again = float32_jobs[family].result["tokens"]
+    assert first == again != other
+    model = build_tiny_model(family)
+    for prompt, found in ((PROMPT, first), (prompt_ids(5, seed=9), other)):
+        expected = model.generate(torch.tensor([prompt]), max_new_tokens=8, do_sample=False)[0, len(prompt) :]
+        assert found == expected.tolist()
+
+
+@needs_llama_cpp
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_types_are_as_near_to_float32_as_pytorchs(
+    session: Session, models: Callable[[str], Path], dtype: str
+) -> None:
+    families = ("llama_gqa", "qwen3", "decoder_llama")
+    for family, job in zip(families, session.run([models(family) for family in families], dtype=dtype), strict=True):
+        truth = reference(family)
+        assert rms(job.log_probs, truth) < 1.5 * rms(reference(family, dtype), truth)
+        assert job.result["settings"]["kv_cache_type"] == dtype
+        assert job.result["settings"]["flash_attention"] == "auto: enabled"
+        assert job.result["manifest"]["options"]["gguf_type"] == {"float16": "F16", "bfloat16": "BF16"}[dtype]
+
+
+# ---------------------------------------------------------------- planted faults
+
+
+def edited(source: Path, target: Path, edit_config: Callable[[Any], None], edit_weights: Callable[[Any], None]) -> Path:
+    shutil.copytree(source, target)
+    config = json.loads((target / "config.json").read_text())
+    edit_config(config)
+    (target / "config.json").write_text(json.dumps(config))
+    weights = load_tensors(target / "model.safetensors")
+    edit_weights(weights)
+    save_file({name: values.contiguous() for name, values in weights.items()}, target / "model.safetensors")
+    return target
+
+
+def nothing(_: Any) -> None:
+    pass
+
+
+def undo_order(weights: dict[str, torch.Tensor]) -> None:
+    """Rows so that the converter's reordering brings them back: as if it had left them alone."""
+    for name, values in weights.items():
+        heads = {"q_proj": 4, "k_proj": 2}.get(name.split(".")[-2])
+        if heads:
+            weights[name] = (
+                values.reshape(heads, values.shape[0] // heads // 2, 2, -1).transpose(1, 2).reshape(values.shape)
+            )
+
+
+def set_rope(**values: Any) -> Callable[[Any], None]:
+    return lambda config: config["rope_parameters"].update(values)
+
+
+def swap_first_norms(weights: dict[str, torch.Tensor]) -> None:
+    names = ["model.layers.0.self_attn.q_norm.weight", "model.layers.0.self_attn.k_norm.weight"]
+    weights[names[0]], weights[names[1]] = weights[names[1]], weights[names[0]]
+
+
+def zero_biases(weights: dict[str, torch.Tensor]) -> None:
+    for name, values in weights.items():
+        if name.endswith("bias"):
+            values.zero_()
+
+
+FAULTS: dict[str, tuple[str, Callable[[Any], None], Callable[[Any], None]]] = {
+    "rows of Q and K not reordered": ("llama_gqa", nothing, undo_order),
+    "epsilon of the norms": ("llama_tied", lambda config: config.update(rms_norm_eps=1e-3), nothing),
+    "rotary base": ("llama_theta", set_rope(rope_theta=1e4), nothing),
+    "Llama 3's scaling left out": ("llama_llama3", set_rope(rope_type="default"), nothing),
+    "linear scaling left out": ("llama_linear", set_rope(rope_type="default"), nothing),
+    "norms of Q and K swapped": ("qwen3", nothing, swap_first_norms),
+    "no bias": ("qwen2", nothing, zero_biases),
+}
+
+
+@needs_llama_cpp
+def test_a_fault_of_the_converter_would_be_seen(
+    session: Session, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    folders = [
+        edited(models(family), tmp_path / str(index), edit_config, edit_weights)
+        for index, (family, edit_config, edit_weights) in enumerate(FAULTS.values())
+    ]
+    for (what, (family, *_)), job in zip(FAULTS.items(), session.run(folders), strict=True):
+        assert rms(job.log_probs, reference(family)) > OTHER, what
+
+
+# ---------------------------------------------------------------- how it ran
+
+
+@needs_llama_cpp
+def test_the_record_says_how_it_ran(float32_jobs: dict[str, Job]) -> None:
+    job = float32_jobs["llama_gqa"]
+    settings = job.result["settings"]
+    assert settings.pop("model").startswith("llama") and settings.pop("system_info").startswith("CPU")
+    assert settings.pop("llama_version") and settings.pop("ggml_version")
+    assert settings == {
+        "device": "CPU", "offloaded_layers": "none", "flash_attention": "off", "kv_cache_type": "float32",
+        "n_ctx": 256, "n_batch": 20, "n_ubatch": 20, "n_threads": 1, "n_threads_batch": 1,
+    }  # fmt: skip
+    assert job.result["counters"] == {"prefills": 3, "decode_steps": 21, "recompiles": 0}
+    manifest = job.result["manifest"]
+    assert set(manifest["versions"]) == {"python", "gguf", "numpy"} and manifest["gpu"] is None
+    assert [entry["path"] for entry in manifest["files"]] == ["model.gguf"]
+    assert manifest["options"] == {
+        "gguf_type": "F32", "architecture": "llama", "layers": 2, "rope": "default", "tied_embeddings": False,
+        "attention_window": 0,
+    }  # fmt: skip
+
+
+@needs_llama_cpp
+def test_the_file_does_not_depend_on_the_plans_sizes(session: Session, models: Callable[[str], Path]) -> None:
+    hashes = [
+        session.run([models("llama_gqa")], continuation=[], prompts=[], **plan)[0].result["manifest"]["files"]
+        for plan in ({}, {"prompt_lengths": (3,), "max_context": 90, "threads": 2, "new_tokens": 2})
+    ]
+    assert hashes[0] == hashes[1]
+
+
+# ---------------------------------------------------------------- sampling
+
+
+@needs_llama_cpp
+def test_the_penalty_is_that_of_transformers_and_comes_before_the_filters(
+    session: Session, models: Callable[[str], Path]
+) -> None:
+    """With one token left to choose from, sampling is decided: by the penalty over prompt and new tokens."""
+    model, penalty = build_tiny_model("llama_gqa"), 3.0
+    expected = model.generate(torch.tensor([PROMPT]), max_new_tokens=8, repetition_penalty=penalty)[0, len(PROMPT) :]
+    plain = model.generate(torch.tensor([PROMPT]), max_new_tokens=8)[0, len(PROMPT) :]
+    assert expected.tolist() != plain.tolist()
+    for filters in ({"top_k": 1}, {"top_p": 1e-6}):
+        sampling = Sampling(method="sample", repetition_penalty=penalty, temperature=1.5, **filters)
+        (job,) = session.run([models("llama_gqa")], sampling=sampling, prompts=[PROMPT, PROMPT], continuation=[])
+        assert job.result["tokens"] == [expected.tolist()] * 2, filters
+
+
+@needs_llama_cpp
+def test_sampled_tokens_follow_the_filtered_softmax(session: Session, models: Callable[[str], Path]) -> None:
+    draws, temperature, top_k, top_p = 3000, 2.0, 12, 0.9
+    sampling = Sampling(method="sample", temperature=temperature, top_k=top_k, top_p=top_p)
+    (job,) = session.run(
+        [models("llama_gqa")], sampling=sampling, prompts=[PROMPT[:5]] * draws, continuation=[], new_tokens=1
+    )
+    with torch.no_grad():
+        logits = build_tiny_model("llama_gqa")(torch.tensor([PROMPT[:5]])).logits[0, -1] / temperature
+    probabilities, order = logits.topk(top_k).values.softmax(-1), logits.topk(top_k).indices
+    kept = int((probabilities.cumsum(-1) < top_p).sum()) + 1
+    expected = (probabilities[:kept] / probabilities[:kept].sum()).double().numpy()
+    counts = Counter(tokens[0] for tokens in job.result["tokens"])
+    assert set(counts) <= set(order[:kept].tolist()) and kept > 3
+    observed = np.array([counts[token] for token in order[:kept].tolist()])
+    assert chisquare(observed, draws * expected / expected.sum()).pvalue > 1e-3
+
+
+# ---------------------------------------------------------------- what it cannot do
+
+
+@needs_llama_cpp
+def test_a_model_that_cannot_be_written_leaves_no_file_and_a_reason(
+    session: Session, models: Callable[[str], Path], tmp_path: Path
+) -> None:
+    def add_tensor(weights: Any) -> None:
+        weights["model.layers.1.extra.weight"] = torch.ones(2, 2)
+
+    strange = edited(models("llama_gqa"), tmp_path / "strange", nothing, add_tensor)
+    headless = edited(
+        models("llama_gqa"), tmp_path / "headless", nothing, lambda weights: weights.pop("lm_head.weight")
+    )
+    jobs = session.run([models("gpt2"), strange, headless])
+    reasons = ["no GGUF file is written for GPT2LMHeadModel", "no place for the tensor model.layers.1.extra.weight",
+               "no lm_head.weight, and its config.json does not tie"]  # fmt: skip
+    for job, reason in zip(jobs, reasons, strict=True):
+        manifest = job.result["manifest"]
+        assert manifest["status"] == "unavailable" and reason in manifest["reason"]
+        assert job.result["error"] == f"Unsupported: {manifest['reason']}", "and the run says the same"
+        assert list((job.logits_path.parent / "engine" / "llama_cpp").iterdir()) == []
+
+
+@needs_llama_cpp
+def test_a_window_that_the_context_outgrows_is_refused(session: Session, models: Callable[[str], Path]) -> None:
+    (job,) = session.run([models("mistral_window")])
+    assert job.result["error"].startswith("Unsupported: the model attends to a window of 8 positions")
+
+
+@needs_llama_cpp
+def test_without_a_gpu_backend_it_refuses_the_gpu(session: Session, models: Callable[[str], Path]) -> None:
+    found = probe(str(PYTHON), "cuda", ("llama_cpp",)).approaches["llama_cpp"]
+    if found.status == "measured":
+        pytest.skip("this llama.cpp was built for GPUs")
+    assert "was built for CPUs; build it with CUDA" in found.reason
+    (job,) = session.run([models("llama_gqa")], device="cuda")
+    assert job.result["error"].startswith("RuntimeError: llama.cpp sees no GPU here: look at nvidia-smi")
+
+
+def test_an_environment_that_snakemake_installs_serves_cpus() -> None:
+    assert LlamaCpp.deployed(["conda"], "cpu").status == "measured"
+    found = LlamaCpp.deployed(["conda"], "cuda")
+    assert found.status == "unavailable" and "llama.cpp for CPUs" in found.reason
