@@ -27,18 +27,18 @@ VERSIONS = {
 
 @contextmanager
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The stand-in's LLM class; all that a test made of it is shut down at the end."""
+    """The base of the stand-in's two LLM classes; all that a test made of them is shut down at the end."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(trtllm_settings, "installed_versions", lambda: dict(VERSIONS))
     monkeypatch.setattr(hardware, "visible_gpu", lambda: GPU)
     for name in ("NVIDIA_TF32_OVERRIDE", *trtllm_settings.process_environment(plan())):
         monkeypatch.setenv(name, "before")  # recorded, so that monkeypatch restores what the code under test sets
-    from tensorrt_llm._tensorrt_engine import LLM
+    from tensorrt_llm.llmapi.llm import BaseLLM
 
     try:
-        yield LLM
+        yield BaseLLM
     finally:
-        for llm in LLM.instances:
+        for llm in BaseLLM.instances:
             llm.shutdown()
         for name in [name for name in sys.modules if name.split(".")[0] == "tensorrt_llm"]:
             del sys.modules[name]

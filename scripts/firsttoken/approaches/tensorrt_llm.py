@@ -1,4 +1,7 @@
-"""TensorRT-LLM: a real TensorRT engine, built by its own rule, run with the settings of its own latency tool."""
+"""TensorRT-LLM's engine backend: a TensorRT engine, built by its own rule, with the settings of the latency tool.
+
+How requests are streamed, watched and timed is the same for its PyTorch backend (tensorrt_llm_pytorch.py).
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,14 @@ import time
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.tensorrt_llm import engine as trtllm_engine
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
 from firsttoken.plan import Device, Plan, Unsupported
-from firsttoken.results import Availability, Facts, SetupTimes
+from firsttoken.results import Availability, Facts, Setting, SetupTimes
 
 
 class TensorRTLLM(Approach):
@@ -27,11 +30,12 @@ class TensorRTLLM(Approach):
     graphs = True
     dynamic_operations = "engine"
     environment = "tensorrt_llm"
-    packages = ("tensorrt_llm", "tensorrt")
+    packages: ClassVar[tuple[str, ...]] = ("tensorrt_llm", "tensorrt")
     gives_logits = False
     needs_engine = True
 
     _llm: Any = None
+    _settings: dict[str, Setting]
     _watch: WorkerWatch | None = None
     _timings: _ExecutorTimings
 
@@ -63,25 +67,20 @@ class TensorRTLLM(Approach):
         return super().deployed(methods, device)
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
-        """Check the engine in `plan.engine_dir`, start the runtime, run every prompt length twice."""
+        """Start the runtime, run every prompt length twice."""
         start = time.perf_counter()
         if plan.device != "cuda":
             raise Unsupported("TensorRT-LLM needs an NVIDIA GPU")
         self._plan = plan
         os.environ.update(trtllm_settings.process_environment(plan))
         trtllm_engine.require_environment()
-        engine_dir = Path(plan.engine_dir)
-        trtllm_engine.check_engine(engine_dir, plan)
-        from tensorrt_llm import SamplingParams
-        from tensorrt_llm._tensorrt_engine import LLM
+        import tensorrt_llm
 
         imported = time.perf_counter()
-        self._sampling_params = SamplingParams
-        self._llm = LLM(
-            model=str(engine_dir),
-            skip_tokenizer_init=True,
-            **trtllm_settings.runtime_arguments(plan, cuda_graphs=self.graphs),
-        )
+        self._sampling_params = tensorrt_llm.SamplingParams
+        self._llm = self._start(model_dir, plan)
+        chosen = trtllm_settings.recorded_settings(self._llm.args)
+        self._settings = {**trtllm_settings.process_environment(plan), **chosen}
         self._watch = WorkerWatch(find_workers())
         if self._watch.worker_count == 0 and not plan.tensorrt_llm.single_process:
             raise RuntimeError(
@@ -95,6 +94,18 @@ class TensorRTLLM(Approach):
         self._timings = _ExecutorTimings()
         warm = time.perf_counter()
         return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)
+
+    def _start(self, model_dir: Path, plan: Plan) -> Any:
+        """The runtime's `LLM`, with the engine in `plan.engine_dir`, which is checked first."""
+        from tensorrt_llm._tensorrt_engine import LLM
+
+        engine_dir = Path(plan.engine_dir)
+        trtllm_engine.check_engine(engine_dir, plan)
+        return LLM(
+            model=str(engine_dir),
+            skip_tokenizer_init=True,
+            **trtllm_settings.engine_arguments(plan, cuda_graphs=self.graphs),
+        )
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
         """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly those asked for."""
@@ -147,7 +158,10 @@ class TensorRTLLM(Approach):
         where = "in this process" if self._plan.tensorrt_llm.single_process else "in an MPI worker process"
         graphs = "with CUDA graphs" if self.graphs else "without CUDA graphs"
         # float32 runs with NVIDIA_TF32_OVERRIDE=0; the half types have no TF32.
-        return Facts(attention=f"TensorRT-LLM's GPT attention plugin, {where}, {graphs}", tf32="off")
+        return Facts(attention=f"{self._attention()}, {where}, {graphs}", tf32="off", settings=self._settings)
+
+    def _attention(self) -> str:
+        return "TensorRT-LLM's GPT attention plugin"
 
     def close(self) -> None:
         watch, self._watch = self._watch, None

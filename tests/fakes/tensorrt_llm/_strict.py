@@ -41,7 +41,8 @@ class Strict:
 
     def __init_subclass__(cls) -> None:
         names = [name for name in cls.__annotations__ if name != "ignore_unknown"]
-        cls.model_fields = {name: types.SimpleNamespace(default=getattr(cls, name)) for name in names}
+        own = {name: types.SimpleNamespace(default=getattr(cls, name)) for name in names}
+        cls.model_fields = {**cls.model_fields, **own}
 
     def __init__(self, **values: Any) -> None:
         fields = self.fields()

@@ -68,8 +68,15 @@ def test_the_stand_in_refuses_wrong_names_and_types(llm: Any, name: str, keyword
 
 
 def test_the_stand_in_refuses_unknown_arguments_of_the_engine(llm: Any, engine_dir: Path) -> None:
-    with pytest.raises(ValueError, match="invalid argument: max_sequence_length"):
-        llm(model=str(engine_dir), skip_tokenizer_init=True, max_sequence_length=1)
+    from tensorrt_llm import LLM, llmapi
+    from tensorrt_llm._tensorrt_engine import LLM as EngineLLM
+
+    for backend in (EngineLLM, LLM):
+        with pytest.raises(ValueError, match="invalid argument: max_sequence_length"):
+            backend(model=str(engine_dir), skip_tokenizer_init=True, max_sequence_length=1)
+    knobs = llmapi.ExtendedRuntimePerfKnobConfig()
+    with pytest.raises(ValueError, match="specific to TensorRT backend"):
+        LLM(model=str(engine_dir), skip_tokenizer_init=True, extended_runtime_perf_knob_config=knobs)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +106,7 @@ def test_a_window_shorter_than_the_context_is_unavailable_not_wrong(tmp_path: Pa
 
 def test_an_unknown_architecture_is_named() -> None:
     problem = model_problem({"architectures": ["NewForCausalLM"]}, {"LlamaForCausalLM"}, trtllm.plan())
-    assert problem == "TensorRT-LLM 1.2.1 builds no TensorRT engine for NewForCausalLM"
+    assert problem == "this backend of TensorRT-LLM 1.2.1 has no NewForCausalLM"
 
 
 def test_rotary_settings_of_transformers_5_reach_transformers_4(tmp_path: Path) -> None:
@@ -112,8 +119,9 @@ def test_rotary_settings_of_transformers_5_reach_transformers_4(tmp_path: Path) 
     assert transformers_4_config(untouched) == untouched
     model = save_tiny_model("qwen3", tmp_path / "model")
     saved = json.loads((model / "config.json").read_text())
-    with readable_model(model) as folder:
+    with readable_model(model, "float16") as folder:
         read = json.loads((folder / "config.json").read_text())
+        assert saved["dtype"] == "float32" and read["dtype"] == read["torch_dtype"] == "float16"
         assert read["rope_theta"] == saved["rope_parameters"]["rope_theta"]
         assert (folder / "model.safetensors").samefile(model / "model.safetensors")
     assert not folder.exists()
@@ -179,8 +187,8 @@ def test_sampling_is_asked_for_as_the_plan_says() -> None:
 
 def test_the_latency_tools_settings_are_ours_and_the_control_differs_in_graphs_only(llm: Any) -> None:
     plan = trtllm.plan(dtype="float16", tensorrt_llm=TensorRTOptions())
-    with_graphs = trtllm_settings.runtime_arguments(plan, True)
-    without = trtllm_settings.runtime_arguments(plan, False)
+    with_graphs = trtllm_settings.engine_arguments(plan, True)
+    without = trtllm_settings.engine_arguments(plan, False)
     knobs = with_graphs.pop("extended_runtime_perf_knob_config")
     assert (knobs.multi_block_mode, knobs.cuda_graph_mode, knobs.cuda_graph_cache_size) == (True, True, 1000)
     assert without.pop("extended_runtime_perf_knob_config").multi_block_mode is True

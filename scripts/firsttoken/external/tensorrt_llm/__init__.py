@@ -1,1 +1,1 @@
-"""TensorRT-LLM: how its engine is built, checked, asked and watched."""
+"""TensorRT-LLM: how its engine is built and checked, how its backends are asked and its worker is watched."""

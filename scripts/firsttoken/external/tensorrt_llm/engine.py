@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from firsttoken.external.tensorrt_llm import settings
-from firsttoken.external.tensorrt_llm.model import architecture_of, model_problem, readable_model
+from firsttoken.external.tensorrt_llm.model import architecture_of, model_problem, read_config, readable_model
 from firsttoken.files import read_json, sha256_file, write_json
 from firsttoken.hardware import check_gpu, require_gpu
 from firsttoken.plan import FileEntry, Plan, Unsupported
@@ -54,7 +54,7 @@ def prepare_engine(
     versions = require_environment()
     gpu = require_gpu()
     check_gpu(expected_gpu, gpu.name)
-    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    config = read_config(model_dir)
     engine_dir.mkdir(parents=True, exist_ok=True)
     reason, build_s = "", 0.0
     begun = time.perf_counter()
@@ -101,14 +101,14 @@ def _build(model_dir: Path, config: dict[str, Any], plan: Plan, engine_dir: Path
     require_fields(build_config.plugin_config, settings.plugin_settings(plan))
     for name, value in settings.plugin_settings(plan).items():
         setattr(build_config.plugin_config, name, value)
-    with readable_model(model_dir) as folder:
+    with readable_model(model_dir, plan.dtype) as folder:
         llm = LLM(
             model=str(folder),
             dtype=plan.dtype,
             skip_tokenizer_init=True,
             enable_tqdm=True,
             build_config=build_config,
-            **settings.runtime_arguments(plan, cuda_graphs=False),
+            **settings.engine_arguments(plan, cuda_graphs=False),
         )
         try:
             llm.save(str(engine_dir))

@@ -1,4 +1,4 @@
-"""How TensorRT-LLM is asked to build and to run: every knob that decides whether the comparison is fair, in one place.
+"""How TensorRT-LLM is asked to build and to run: all settings that decide whether the comparison is fair.
 
 Written for version 1.2.1; docs/tensorrt-llm.md lists where each name was read. Importing this file imports nothing of
 TensorRT-LLM.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Mapping
+from enum import Enum
 from importlib import metadata
 from typing import Any
 
 from firsttoken.plan import Plan, Record
+from firsttoken.results import Setting
 
 VERSION = "1.2.1"
 CONTAINER = f"nvcr.io/nvidia/tensorrt-llm/release:{VERSION}"
@@ -104,8 +106,8 @@ def plugin_settings(plan: Plan) -> dict[str, Any]:
     return settings
 
 
-def runtime_arguments(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
-    """Keywords of `LLM`, in TensorRT-LLM's own types; unknown names raise ValueError there.
+def common_arguments(plan: Plan) -> dict[str, Any]:
+    """Keywords of `LLM` that both backends take, in TensorRT-LLM's own types; unknown names raise ValueError there.
 
     Block reuse is off, or a repeated prompt would skip its prefill. The limits are said here too: `LLM` takes 8192 for
     `max_num_tokens` if it is not told, whatever the engine was built with, and hands a missing beam width on as None.
@@ -122,15 +124,56 @@ def runtime_arguments(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
         "kv_cache_config": llmapi.KvCacheConfig(
             max_tokens=sizes.kv_cache_tokens, enable_block_reuse=False, enable_partial_reuse=False
         ),
-        "extended_runtime_perf_knob_config": llmapi.ExtendedRuntimePerfKnobConfig(
-            multi_block_mode=True,
-            cuda_graph_mode=cuda_graphs,
-            cuda_graph_cache_size=CUDA_GRAPH_CACHE_SIZE if cuda_graphs else 0,
-        ),
         "scheduler_config": llmapi.SchedulerConfig(
             capacity_scheduler_policy=llmapi.CapacitySchedulerPolicy.GUARANTEED_NO_EVICT
         ),
     }
+
+
+def engine_arguments(plan: Plan, cuda_graphs: bool) -> dict[str, Any]:
+    """Keywords of the engine backend's `LLM`: those of both, and the latency tool's runtime settings."""
+    from tensorrt_llm import llmapi
+
+    return common_arguments(plan) | {
+        "extended_runtime_perf_knob_config": llmapi.ExtendedRuntimePerfKnobConfig(
+            multi_block_mode=True,
+            cuda_graph_mode=cuda_graphs,
+            cuda_graph_cache_size=CUDA_GRAPH_CACHE_SIZE if cuda_graphs else 0,
+        )
+    }
+
+
+def pytorch_arguments(plan: Plan) -> dict[str, Any]:
+    """Keywords of the PyTorch backend's `LLM`: those of both, and CUDA graphs for the one batch size that there is.
+
+    Without it, graphs for batches of 1 to 128 would be captured. All else is as shipped: overlap scheduler on, its own
+    attention kernels, autotuner on, no torch.compile.
+    """
+    from tensorrt_llm import llmapi
+
+    return common_arguments(plan) | {"cuda_graph_config": llmapi.CudaGraphConfig(batch_sizes=[1])}
+
+
+def recorded_settings(config: Any, prefix: str = "") -> dict[str, Setting]:
+    """What one of TensorRT-LLM's configs holds once `LLM` has filled it, by dotted name, for the run record.
+
+    Unset (None) fields are left out, and so are objects, the model's folder, and what an engine was built with, which
+    its manifest has.
+    """
+    found: dict[str, Setting] = {}
+    for name in type(config).model_fields:
+        value, key = getattr(config, name), f"{prefix}{name}"
+        if key in ("model", "build_config"):
+            continue
+        if isinstance(value, Enum):
+            found[key] = value.name
+        elif isinstance(value, (bool, int, float, str)):
+            found[key] = value
+        elif isinstance(value, (list, tuple, dict)):
+            found[key] = str(value)
+        elif hasattr(type(value), "model_fields"):
+            found |= recorded_settings(value, f"{key}.")
+    return found
 
 
 def sampling_arguments(plan: Plan, max_new_tokens: int) -> dict[str, Any]:

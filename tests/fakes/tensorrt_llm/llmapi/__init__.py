@@ -2,9 +2,16 @@
 
 from tensorrt_llm.llmapi.llm_args import (
     CapacitySchedulerPolicy,
+    CudaGraphConfig,
     ExtendedRuntimePerfKnobConfig,
     KvCacheConfig,
     SchedulerConfig,
 )
 
-__all__ = ["CapacitySchedulerPolicy", "ExtendedRuntimePerfKnobConfig", "KvCacheConfig", "SchedulerConfig"]
+__all__ = [
+    "CapacitySchedulerPolicy",
+    "CudaGraphConfig",
+    "ExtendedRuntimePerfKnobConfig",
+    "KvCacheConfig",
+    "SchedulerConfig",
+]

@@ -1,4 +1,4 @@
-"""tensorrt_llm/llmapi/llm.py: `BaseLLM.__init__`, `generate_async`, `_check_arguments`, `shutdown` and `_TrtLLM.save`.
+"""tensorrt_llm/llmapi/llm.py: `BaseLLM`, `_TrtLLM` (the engine backend) and `LLM` (the PyTorch backend).
 
 The results follow tensorrt_llm/executor/result.py: a queue that is waited on without a limit, one `CompletionOutput`
 whose `token_ids` grows, ValueError for a response of an unknown type. The tokens come from our eager reference.
@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import tensorrt_llm
-from tensorrt_llm.llmapi.llm_args import TrtLlmArgs
+from tensorrt_llm.llmapi.llm_args import BaseLlmArgs, TorchLlmArgs, TrtLlmArgs
 from tensorrt_llm.sampling_params import SamplingParams
 
 
@@ -63,8 +63,12 @@ class RequestOutput:
         return self
 
 
-class _TrtLLM:
+class BaseLLM:
     """A positional `model`, then keywords; unknown ones raise ValueError."""
+
+    args_class: ClassVar[type[BaseLlmArgs]]
+    args: Any
+    _weights: Path
 
     # What a test may decide; the instances that a test has made, newest last.
     chunk_sizes: ClassVar[tuple[int, ...]] = (1, 0, 3)
@@ -73,7 +77,7 @@ class _TrtLLM:
     reused_blocks: ClassVar[int] = 0
     stop_after_tokens: ClassVar[int | None] = None  # the stream goes silent, as when the worker is gone
     error: ClassVar[str] = ""
-    instances: ClassVar[list[_TrtLLM]] = []
+    instances: ClassVar[list[BaseLLM]] = []
 
     def __init__(
         self,
@@ -89,9 +93,9 @@ class _TrtLLM:
         **kwargs: Any,
     ) -> None:
         for key in kwargs:
-            if key not in TrtLlmArgs.model_fields:
+            if key not in self.args_class.model_fields:
                 raise ValueError(f"{type(self).__name__} got invalid argument: {key}")
-        self.args = TrtLlmArgs(
+        self.args = self.args_class(
             model=model,
             tokenizer=tokenizer,
             tokenizer_mode=tokenizer_mode,
@@ -108,46 +112,20 @@ class _TrtLLM:
         self.environment = dict(os.environ)
         self.worker: subprocess.Popen[bytes] | None = None
         self.is_shut_down = False
-        config = json.loads((Path(model) / "config.json").read_text())
-        self.is_engine = "build_config" in config
-        if self.is_engine:
-            self._weights, self._limits = Path((Path(model) / "rank0.engine").read_text()), config["build_config"]
-        else:
-            assert self.args.build_config is not None
-            self.hf_config = config
-            self._weights = (Path(model) / "model.safetensors").resolve().parent
-            self.args.build_config.plugin_config.dtype = dtype
-            self._limits = self._build_limits()
+        self._load(Path(model), json.loads((Path(model) / "config.json").read_text()))
         if os.environ.get("TLLM_WORKER_USE_SINGLE_PROCESS", "0") != "1":
             # A process with the command line of one that MPIPoolExecutor spawns.
             self.worker = subprocess.Popen(
                 [sys.executable, "-c", "import time; time.sleep(600)", "mpi4py.futures.server"]
             )
-        _TrtLLM.instances.append(self)
+        BaseLLM.instances.append(self)
 
-    def _build_limits(self) -> dict[str, Any]:
-        build = self.args.build_config
-        assert build is not None
-        return {
-            "max_input_len": build.max_input_len,
-            "max_seq_len": build.max_seq_len,
-            "max_batch_size": build.max_batch_size,
-            "max_num_tokens": build.max_num_tokens,
-            "plugin_config": {"gemm_plugin": build.plugin_config.gemm_plugin, "tokens_per_block": 32},
-        }
+    def _load(self, model: Path, config: dict[str, Any]) -> None:
+        """Sets `_weights`, the folder of the model in the end."""
+        raise NotImplementedError
 
-    def save(self, engine_dir: str) -> None:
-        assert isinstance(engine_dir, str)
-        os.write(1, f"[TRT-LLM] [I] Save model to {engine_dir}\n".encode())  # past Python, as its C++ libraries print
-        folder = Path(engine_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        config = {
-            "version": tensorrt_llm.__version__,
-            "pretrained_config": {"architecture": self.hf_config["architectures"][0], "dtype": self.args.dtype},
-            "build_config": self._limits,
-        }
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "rank0.engine").write_text(str(self._weights))
+    def _check_length(self, prompt_length: int, max_tokens: int) -> None:
+        raise NotImplementedError
 
     def generate_async(
         self,
@@ -168,8 +146,7 @@ class _TrtLLM:
             raise ValueError("tokenizer is required to reset end_id if it is None")
         if not (isinstance(inputs, list) and all(type(token) is int for token in inputs)):
             raise TypeError(f"The inputs must be type str or list of int, but got {type(inputs)}")
-        if len(inputs) + sampling_params.max_tokens > self._limits["max_seq_len"]:
-            raise ValueError("The sum of prompt length and max_tokens should not exceed max_seq_len")
+        self._check_length(len(inputs), sampling_params.max_tokens)
         assert streaming
         result = RequestOutput()
         threading.Thread(target=self._answer, args=(inputs, sampling_params, result), daemon=True).start()
@@ -220,3 +197,71 @@ class _TrtLLM:
             self.worker.kill()
             self.worker.wait()
             self.worker = None
+
+
+class _TrtLLM(BaseLLM):
+    args_class = TrtLlmArgs
+    args: TrtLlmArgs
+
+    def _load(self, model: Path, config: dict[str, Any]) -> None:
+        self.is_engine = "build_config" in config
+        if self.is_engine:
+            self._weights, self._limits = Path((model / "rank0.engine").read_text()), config["build_config"]
+        else:
+            assert self.args.build_config is not None
+            self.hf_config = config
+            self._weights = (model / "model.safetensors").resolve().parent
+            self.args.build_config.plugin_config.dtype = self.args.dtype
+            self._limits = self._build_limits()
+
+    def _build_limits(self) -> dict[str, Any]:
+        build = self.args.build_config
+        assert build is not None
+        return {
+            "max_input_len": build.max_input_len,
+            "max_seq_len": build.max_seq_len,
+            "max_batch_size": build.max_batch_size,
+            "max_num_tokens": build.max_num_tokens,
+            "plugin_config": {"gemm_plugin": build.plugin_config.gemm_plugin, "tokens_per_block": 32},
+        }
+
+    def _check_length(self, prompt_length: int, max_tokens: int) -> None:
+        if prompt_length + max_tokens > self._limits["max_seq_len"]:
+            raise ValueError("The sum of prompt length and max_tokens should not exceed max_seq_len")
+
+    def save(self, engine_dir: str) -> None:
+        assert isinstance(engine_dir, str)
+        os.write(1, f"[TRT-LLM] [I] Save model to {engine_dir}\n".encode())  # past Python, as its C++ libraries print
+        folder = Path(engine_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        config = {
+            "version": tensorrt_llm.__version__,
+            "pretrained_config": {"architecture": self.hf_config["architectures"][0], "dtype": self.args.dtype},
+            "build_config": self._limits,
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "rank0.engine").write_text(str(self._weights))
+
+
+class LLM(BaseLLM):
+    args_class = TorchLlmArgs
+    args: TorchLlmArgs
+
+    def __init__(self, model: str | Path, *args: Any, **kwargs: Any) -> None:
+        engine_only = [key for key in kwargs if key in TrtLlmArgs.model_fields and key not in TorchLlmArgs.model_fields]
+        if engine_only:
+            raise ValueError(f"The following arguments are specific to TensorRT backend: {engine_only}")
+        super().__init__(model, *args, backend="pytorch", **kwargs)
+
+    def _load(self, model: Path, config: dict[str, Any]) -> None:
+        """Its dtype is that of config.json: the model loader is not told the argument."""
+        self.dtype = config["dtype"] or config["torch_dtype"]
+        self._weights = (model / "model.safetensors").resolve().parent
+
+    def _check_length(self, prompt_length: int, max_tokens: int) -> None:
+        """Chunked prefill lifts the first limit; the second is the executor's own."""
+        assert self.args.max_num_tokens is not None and self.args.max_seq_len is not None
+        if not self.args.enable_chunked_prefill and prompt_length > self.args.max_num_tokens:
+            raise ValueError("The sum of prompt length and query length should not exceed max_num_tokens")
+        if prompt_length + max_tokens > self.args.max_seq_len:
+            raise ValueError("default_max_tokens must be greater than 0")

@@ -1,15 +1,16 @@
-"""tensorrt_llm/llmapi/llm_args.py: the arguments of `LLM` and the configs of KV cache, runtime knobs and scheduler.
+"""tensorrt_llm/llmapi/llm_args.py: the arguments of both `LLM`s, and their configs.
 
 Names, types and defaults are the properties of `TrtLlmArgs` and of `$defs.KvCacheConfig`, `$defs.SchedulerConfig` and
 `$defs.ExtendedRuntimePerfKnobConfig` in the container's own schema (see docs/tensorrt-llm.md): all of them, and
-`additionalProperties` is false for each. Types that a study never touches stand as `object`.
+`additionalProperties` is false for each. `TorchLlmArgs` has those that it shares, from `BaseLlmArgs`, and of its own
+what versions before and after agree on. Types that a study never touches stand as `object`.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .._strict import Strict
 from ..builder import BuildConfig
@@ -55,7 +56,23 @@ class ExtendedRuntimePerfKnobConfig(Strict):
     cuda_graph_cache_size: int = 0
 
 
-class TrtLlmArgs(Strict):
+class CudaGraphConfig(Strict):
+    """Without batch sizes they are generated: 1 to 128."""
+
+    batch_sizes: list[int] | None = None
+    max_batch_size: int = 0
+    enable_padding: bool = False
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        if self.batch_sizes:
+            self.batch_sizes, self.max_batch_size = sorted(self.batch_sizes), max(self.batch_sizes)
+        else:
+            self.max_batch_size = self.max_batch_size or 128
+            self.batch_sizes = [size for size in (*range(1, 33), 64, 128) if size <= self.max_batch_size]
+
+
+class BaseLlmArgs(Strict):
     model: str | Path = ""
     tokenizer: object | None = None
     tokenizer_mode: Literal["auto", "slow"] = "auto"
@@ -106,6 +123,9 @@ class TrtLlmArgs(Strict):
     return_perf_metrics: bool = False
     orchestrator_type: str | None = None
     env_overrides: object | None = None
+
+
+class TrtLlmArgs(BaseLlmArgs):
     enable_tqdm: bool = False
     workspace: str | None = None
     enable_build_cache: object = False
@@ -119,3 +139,45 @@ class TrtLlmArgs(Strict):
     max_prompt_adapter_token: int = 0
     batching_type: object | None = None
     normalize_log_probs: bool = False
+
+
+class LoadFormat(Enum):
+    AUTO = 0
+    DUMMY = 1
+    VISION_ONLY = 2
+
+
+class SamplerType(str, Enum):  # noqa: UP042 - a StrEnum of the package strenum there
+    TRTLLMSampler = "TRTLLMSampler"
+    TorchSampler = "TorchSampler"
+    auto = "auto"
+
+
+class TorchLlmArgs(BaseLlmArgs):
+    garbage_collection_gen0_threshold: int = 20000
+    cuda_graph_config: CudaGraphConfig | None = CudaGraphConfig()
+    attention_dp_config: object | None = None
+    disable_overlap_scheduler: bool = False
+    moe_config: object | None = None
+    attn_backend: str = "TRTLLM"
+    sampler_type: str | SamplerType = SamplerType.auto
+    enable_iter_perf_stats: bool = False
+    enable_iter_req_stats: bool = False
+    print_iter_log: bool = False
+    perf_metrics_max_requests: int = 0
+    batch_wait_timeout_ms: float = 0
+    batch_wait_timeout_iters: int = 0
+    batch_wait_max_tokens_ratio: float = 0
+    torch_compile_config: object | None = None
+    enable_autotuner: bool = True
+    enable_layerwise_nvtx_marker: bool = False
+    load_format: str | LoadFormat = LoadFormat.AUTO  # type: ignore[assignment]
+    enable_min_latency: bool = False
+    stream_interval: int = 1
+    force_dynamic_quantization: bool = False
+    allreduce_strategy: str | None = "AUTO"
+    checkpoint_loader: object | None = None
+    checkpoint_format: str | None = "HF"  # None, until the validator has seen that there is no loader either
+    kv_connector_config: object | None = None
+    mm_encoder_only: bool = False
+    ray_worker_extension_cls: str | None = None

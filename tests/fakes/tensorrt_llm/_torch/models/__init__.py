@@ -1,0 +1,1 @@
+"""tensorrt_llm/_torch/models/__init__.py imports all models, which register themselves."""
