@@ -38,29 +38,25 @@ class Strict:
 
     ignore_unknown: ClassVar[bool] = False
     model_fields: ClassVar[dict[str, Any]] = {}
+    kinds: ClassVar[dict[str, Any]] = {}  # what each field may hold
 
     def __init_subclass__(cls) -> None:
         names = [name for name in cls.__annotations__ if name != "ignore_unknown"]
         own = {name: types.SimpleNamespace(default=getattr(cls, name)) for name in names}
         cls.model_fields = {**cls.model_fields, **own}
+        cls.kinds = {name: kind for name, kind in get_type_hints(cls).items() if get_origin(kind) is not ClassVar}
 
     def __init__(self, **values: Any) -> None:
-        fields = self.fields()
         for name in values:
-            if name not in fields and not self.ignore_unknown:
+            if name not in self.kinds and not self.ignore_unknown:
                 raise ValueError(f"{type(self).__name__}: extra inputs are not permitted: {name}")
-        for name in fields:
+        for name in self.kinds:
             default = getattr(type(self), name)
             setattr(self, name, values.get(name, copy.deepcopy(default)))
 
-    @classmethod
-    def fields(cls) -> dict[str, Any]:
-        return {name: kind for name, kind in get_type_hints(cls).items() if get_origin(kind) is not ClassVar}
-
     def __setattr__(self, name: str, value: Any) -> None:
-        kinds = self.fields()
-        if name not in kinds:
+        if name not in self.kinds:
             raise ValueError(f"{type(self).__name__} object has no field {name!r}")
-        if not accepts(kinds[name], value):
-            raise ValueError(f"{type(self).__name__}.{name}: {value!r} is not {kinds[name]}")
+        if not accepts(self.kinds[name], value):
+            raise ValueError(f"{type(self).__name__}.{name}: {value!r} is not {self.kinds[name]}")
         object.__setattr__(self, name, value)
