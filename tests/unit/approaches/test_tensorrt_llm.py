@@ -231,7 +231,7 @@ def test_a_benchmark_run_through_the_harness(
         tmp_path,
         requests_per_length=2,
         approach=backend.name,
-        model_dir=model,
+        model_dir=str(model),
         plan=plan,
         prompts=Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=prompts),
     )
