@@ -126,8 +126,8 @@ def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_p
     assert insights.count("Other conditions than the source's: GPU X (source: Y).") == 1
     assert "page of claims</a>: 1." in insights
     assert 'href="../pages/claims.html"' in insights
-    controls = ("eager_loop", "cuda_graph_1p", "cuda_graph_published_ops", "static_compile", "tensorrt_llm_nograph")
-    for control in (*controls, "null_2p"):
+    controls = ("eager_loop", "cuda_graph_1p", "cuda_graph_published_ops", "static_compile")
+    for control in (*controls, "tensorrt_llm_nograph", "tensorrt_llm_pytorch", "null_2p"):
         assert f"<strong>{control}</strong>" in html
 
 

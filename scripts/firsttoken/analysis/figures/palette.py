@@ -70,6 +70,7 @@ _KNOWN = {
     "jit_cuda_1p": Look("#003f6b", "D", (0, (3, 1, 1, 1))),
     "static_compile": Look("#cc79a7", "X", (0, (6, 2))),
     "tensorrt_llm_nograph": Look("#00634a", "v", (0, (1, 1.5))),
+    "tensorrt_llm_pytorch": Look("#5fc3a3", "v", (0, (3, 1, 1, 1))),
     "null": Look("#a8a29e", "*", (0, (1, 1.5))),
     "null_2p": Look("#78716c", "*", (0, (3, 1, 1, 1))),
 }

@@ -18,7 +18,10 @@ from firsttoken.results import Setting
 
 VERSION = "1.2.1"
 CONTAINER = f"nvcr.io/nvidia/tensorrt-llm/release:{VERSION}"
-HOW_TO_INSTALL = f"run with --sdm apptainer (container {CONTAINER}) or --sdm conda (envs/tensorrt_llm.yaml)"
+HOW_TO_INSTALL = (
+    f"run with --sdm apptainer (container {CONTAINER}) or --sdm conda (envs/tensorrt_llm.yaml), or name a Python that "
+    "has it in the config: environments: {tensorrt_llm: {python: PATH}}"
+)
 
 # What 1.2.1 itself pins (its requirements.txt), as prefixes of versions; envs/tensorrt_llm.yaml agrees (tested).
 REQUIRED_VERSIONS: dict[str, tuple[str, ...]] = {
