@@ -337,6 +337,7 @@ def _environment(statuses: dict[str, str], gpu: bool) -> Environment:
         fingerprint="f", device="cuda" if gpu else "cpu", gpu=found,
         driver="575.1" if gpu else "", cuda="13.0" if gpu else "",
         cpu="A CPU with <angles> & *stars*", cores=2, threads=2, memory_bytes=8 * 2**30, os="Linux", python="3.11.7",
+        environments={"vllm": {"python": "3.12.3", "vllm": "0.24.0"}},
         packages={"torch": "2.13.0", "transformers": "5.23.0"}, deployment="", git_commit="0" * 40, git_dirty=False,
         approaches={name: Availability(status=msgspec.convert(status, Status)) for name, status in statuses.items()},
         recorded_at="2026-01-01T00:00:00Z",

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 # import name -> distribution, where they differ
 DISTRIBUTIONS = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py"}
 # Brought by others: the engines' environments, the CUDA build of torch.
-ELSEWHERE = {"tensorrt_llm", "tensorrt", "triton", "mpi4py", "gguf"}
+ELSEWHERE = {"vllm", "tensorrt_llm", "tensorrt", "triton", "mpi4py", "gguf"}
 
 
 def canonical(name: str) -> str:
