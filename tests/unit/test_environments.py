@@ -14,8 +14,8 @@ from firsttoken.external.tensorrt_llm.settings import CONTAINER
 ROOT = Path(__file__).parents[2]
 # import name -> distribution, where they differ
 DISTRIBUTIONS = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py"}
-# Brought by others: TensorRT-LLM's environment, the CUDA build of torch.
-ELSEWHERE = {"tensorrt_llm", "tensorrt", "triton", "mpi4py"}
+# Brought by others: the environments of TensorRT-LLM and vLLM, the CUDA build of torch.
+ELSEWHERE = {"tensorrt_llm", "vllm", "tensorrt", "triton", "mpi4py"}
 
 
 def canonical(name: str) -> str:
