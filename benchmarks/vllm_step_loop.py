@@ -1,4 +1,4 @@
-"""What the harness adds to vLLM: `vllm` as it is measured, beside vLLM's own step loop timed by hand in the same process.
+"""What the harness adds to vLLM: `vllm` as it is measured, beside vLLM's step loop timed by hand in the same process.
 
     PYTHONPATH=scripts .venv-vllm/bin/python benchmarks/vllm_step_loop.py MODEL_DIR DTYPE OUT.csv     (on a GPU)
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import sys
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from time import perf_counter_ns
@@ -41,7 +42,7 @@ def by_hand_ns(approach: Vllm, ids: list[int], number: int) -> list[int]:
     while engine.has_unfinished_requests():
         for output in engine.step():
             stamps += [perf_counter_ns()] * len(output.outputs[0].token_ids)
-    return [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+    return [after - before for before, after in pairwise(stamps)]
 
 
 def main(model_dir: str, dtype: str, out: str) -> None:
