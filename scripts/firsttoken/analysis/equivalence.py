@@ -89,7 +89,10 @@ def judge(
         verdict, reason = "different", "; ".join(problems)
     else:
         tolerated = greedy and bool(tokens.differing.any())
-        verdict, reason = "equal within tolerance" if tolerated else "equal", _remark(share, bool(mine.offered.any()))
+        verdict, reason = (
+            "equal within tolerance" if tolerated else "equal",
+            _remark(mine.rows, share, bool(mine.offered.any())),
+        )
     at = int(np.argmax(tokens.gap)) if greedy and tokens.differing.any() else None
     return {
         "verdict": verdict,
@@ -185,7 +188,7 @@ def _quadratic_mean(values: Floats) -> float:
 
 
 def _token_problems(rows: Sequence[Mapping[str, Any]], tokens: _Chosen) -> list[str]:
-    """The first position where a token differs and the reference was decided, and the first unstable one."""
+    """The first position where a token differs and the reference was decided."""
     problems = []
     for column, verb in (("chosen_gap", "chose"), ("forced_gap", "teacher-forced, favours")):
         for row, bound in zip(rows, tokens.bound, strict=True):
@@ -193,8 +196,6 @@ def _token_problems(rows: Sequence[Mapping[str, Any]], tokens: _Chosen) -> list[
                 far = f"{row[column]:.3g} nats below" if np.isfinite(row[column]) else "not even among"
                 problems.append(_where(row, f"{verb} a token that is {far} the reference's best (at most {bound:.3g})"))
                 break
-    for row in [row for row in rows if row["unstable"] > 0][:1]:
-        problems.append(_where(row, f"{row['unstable']} requests chose other tokens than the rest after the same text"))
     return problems
 
 
@@ -202,8 +203,16 @@ def _where(row: Mapping[str, Any], what: object) -> str:
     return f"prompt {row['prompt_length']}/{row['prompt_index']}, token {row['position']}: {what}"
 
 
-def _remark(decided_share: float, offered: bool) -> str:
-    remarks = []
+def _remark(rows: Sequence[Mapping[str, Any]], decided_share: float, offered: bool) -> str:
+    """What a reader should know of a check that was passed.
+
+    After a near tie a request has a text of its own. Where requests with the same text of that kind then differ, the
+    reference cannot say whether that was a near tie, too.
+    """
+    remarks = [
+        _where(row, f"{row['unstable']} requests chose another token than the rest; their text was not the reference's")
+        for row in [row for row in rows if row["unstable"] > 0][:1]
+    ]
     if decided_share < STRONG_SHARE:
         remarks.append("token check weak: the reference was decided at less than half of the positions")
     if not offered:
