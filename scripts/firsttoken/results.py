@@ -217,6 +217,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     model_hash: str = ""
     code_sha256: str = ""
     fingerprint: str = ""
+    gpu_uuid: str = ""  # "": a CPU, or not recorded
     versions: dict[str, str] = {}  # noqa: RUF012
     order_seed: int = 0
     started_at: str = ""

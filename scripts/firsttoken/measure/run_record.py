@@ -126,6 +126,7 @@ class Run:
             model_hash=request.model_hash,
             code_sha256=request.code_sha256,
             fingerprint=request.fingerprint,
+            gpu_uuid=request.gpu_uuid or "",
             versions=request.versions,
             order_seed=order_seed(plan.seed, request.repeat),
             started_at=self.started_at,

@@ -68,7 +68,8 @@ def test_a_run_has_one_row_a_token(tmp_path: Path) -> None:
 
 
 def test_the_record_says_how_the_run_was(tmp_path: Path) -> None:
-    record, _ = run(tmp_path, Constant, model_hash="abc", versions={"torch": "2"})
+    record, _ = run(tmp_path, Constant, model_hash="abc", versions={"torch": "2"}, gpu_uuid="GPU-1")
+    assert record.gpu_uuid == "GPU-1"
     assert record.cold_ttft_ms is not None and record.ready_s is not None
     assert record.cold_ttft_ms >= record.ready_s * 1e3, "the first token comes after ready"
     assert sum([record.setup.load_s, record.setup.imports_s]) == pytest.approx(record.ready_s, abs=0.05)
