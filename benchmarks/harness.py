@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from firsttoken.approaches.base import approach_class
 from firsttoken.files import read_json
 from firsttoken.measure.harness import run_benchmark
-from firsttoken.measure.run_record import RunOutputs, RunRequest
+from firsttoken.measure.run_record import RunOutputs
+from firsttoken.measure.run_request import RunRequest
 from firsttoken.plan import Plan, Prompt, Prompts
 from firsttoken.results import RunRecord
 

@@ -11,9 +11,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.child_job import Died, find_python, run_module
 from firsttoken.device_job import device_job
 from firsttoken.files import read_json, sha256_file
-from firsttoken.measure.harness import write_failed_run
-from firsttoken.measure.run import RunJob, run_outputs
-from firsttoken.measure.run_record import RunRequest
+from firsttoken.measure.run_request import RunJob, RunRequest
 from firsttoken.plan import Plan, Prompts
 from firsttoken.study.job import snakemake
 
@@ -51,4 +49,6 @@ if __name__ == "__main__":
         try:
             run_module(find_python(approach.environment, snakemake.params.python), "firsttoken.measure.run", job)
         except Died as error:
-            write_failed_run(request, approach, run_outputs(job), str(error))
+            from firsttoken.measure.run import write_death  # here: it imports what the run's own process has imported
+
+            write_death(job, str(error))

@@ -68,7 +68,7 @@ def test_this_scripts_paths_are_handed_on_in_order_and_to_no_other_interpreter(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", "/user")
     own = module_command("", "worker")[1]["PYTHONPATH"].split(os.pathsep)
-    assert own[0].endswith("/scripts") and own[1:] == [path for path in sys.path if path and path != own[0]]
+    assert own[0].endswith("/scripts") and own == list(dict.fromkeys(filter(None, [own[0], *sys.path])))
     command, environment = module_command("/opt/python", "worker", "a")
     assert command == ["/opt/python", "-P", "-m", "worker", "a"]
     assert environment["PYTHONPATH"].split(os.pathsep) == [own[0], "/user"]

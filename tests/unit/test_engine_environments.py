@@ -23,7 +23,7 @@ from firsttoken.approaches.base import approach_class, approach_names
 from firsttoken.child_job import run_module
 from firsttoken.files import read_json
 from firsttoken.measure.probe import probe
-from firsttoken.measure.run import RunJob
+from firsttoken.measure.run_request import RunJob
 from firsttoken.results import RunRecord
 from unit.measure.fakes import make_request
 

@@ -19,7 +19,8 @@ from firsttoken.collector import garbage_collector_off
 from firsttoken.files import write_json
 from firsttoken.hardware import check_gpu
 from firsttoken.measure.clocks import StampingSink, run_request
-from firsttoken.measure.run_record import Run, RunOutputs, RunRequest
+from firsttoken.measure.run_record import Run, RunOutputs
+from firsttoken.measure.run_request import RunRequest
 from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import save_logits

@@ -1,4 +1,4 @@
-"""What a run is asked for, what it has found so far, and the record made of both."""
+"""What a run has found so far, and the record made of it."""
 
 from __future__ import annotations
 
@@ -12,35 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firsttoken.approaches.base import Approach
+from firsttoken.measure.run_request import RunRequest
 from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.sampler import Readings
 from firsttoken.measure.summary import memory_record, summarise
 from firsttoken.measure.taint import overlapping
 from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
-from firsttoken.plan import Plan, Prompt, Prompts, Record
+from firsttoken.plan import Prompt
 from firsttoken.results import Facts, MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
-
-
-class RunRequest(Record, frozen=True, kw_only=True):
-    """Everything that one run needs; the script fills it from its inputs and params."""
-
-    approach: str
-    repeat: int
-    model_dir: str
-    plan: Plan
-    prompts: Prompts
-    requests_per_length: int
-    pause_ms: float = 0.0
-    reference_path: str = ""  # safetensors with tokens/{length}/{index}; "": no logits
-    logit_prompts_per_length: int = 0
-    process_started_ns: int = msgspec.field(default_factory=perf_counter_ns)  # just before it was
-    model_hash: str = ""
-    code_sha256: str = ""
-    fingerprint: str = ""
-    versions: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
-    gpu_uuid: str | None = None
-    expected_gpu: str = ""  # name as NVML gives it; "" takes what is there
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from firsttoken.approaches.base import Approach, TokenSink
-from firsttoken.measure.run_record import RunOutputs, RunRequest
+from firsttoken.measure.run_record import RunOutputs
+from firsttoken.measure.run_request import RunRequest
 from firsttoken.measure.sampler import GpuProcess, GpuReading, Readings, Sample, SamplerStart
 from firsttoken.plan import Device, Plan, Prompt, Prompts
 from firsttoken.results import Facts, SetupTimes, TokenTiming

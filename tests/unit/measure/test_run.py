@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 from firsttoken.child_job import run_module
 from firsttoken.files import read_json
-from firsttoken.measure.run import RunJob
+from firsttoken.measure.run_request import RunJob
 from firsttoken.results import RunRecord
 from unit.measure.fakes import make_request
 
