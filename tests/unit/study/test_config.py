@@ -17,7 +17,7 @@ from firsttoken.study.config import ConfigError, Study, load_schema
 ROOT = Path(__file__).parents[3]
 SCHEMA = load_schema(ROOT / "config" / "config.schema.yaml")
 DEFAULT = yaml.safe_load((ROOT / "config" / "config.yaml").read_text(encoding="utf-8"))
-KNOWN = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm"]
+KNOWN = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "llama_cpp"]
 
 
 def check(changes: dict[str, Any], has_cuda: bool = False) -> Study:
