@@ -15,7 +15,8 @@ STUDY ?= embedded
 .PHONY: help run summary report verify compare combine ship contribute accept test lint intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
-	@grep -E '^[a-zA-Z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@for lock in envs/*.lock; do printf '%-15s an environment for this engine, beside %s\n' "env-$$(basename $$lock .lock)" '$(VENV)'; done
 
 $(VENV)/.installed: requirements.lock
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("firsttoken needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make run PYTHON=python3.12")'

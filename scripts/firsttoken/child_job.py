@@ -124,7 +124,20 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def child_job(log: str) -> Iterator[None]:
-    """In the started process, around its work: the script's log goes on, and the process ends with the script."""
+    """In the started process, around its work: the script's log goes on, and the process ends with the script.
+
+    Ctrl-C reaches it from the terminal, then SIGTERM from the script: the second must not cut off what the first began.
+    """
     end_with(os.getppid())
     with log_to(Path(log), "a"):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _end_once)
         yield
+
+
+def _end_once(number: int, _frame: FrameType | None) -> NoReturn:
+    for other in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(other, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    sys.exit(128 + number)

@@ -69,6 +69,17 @@ class Plan(Record, frozen=True, kw_only=True):
     engine_dir: str = ""  # what the rule prepare_engine made, for approaches that need an engine
 
 
+def check_fits(length: int, new_tokens: int, max_context: int) -> None:
+    """Raise ValueError for a request that a cache of `max_context` positions cannot serve."""
+    if length < 1 or new_tokens < 1:
+        raise ValueError(f"a request needs a prompt and new tokens; got {length} and {new_tokens}")
+    if length + new_tokens > max_context:
+        raise ValueError(
+            f"{length} prompt tokens and {new_tokens} new ones do not fit the KV cache of {max_context} positions; "
+            "raise max_context"
+        )
+
+
 class FileEntry(Record, frozen=True, kw_only=True):
     path: str
     bytes: int

@@ -102,20 +102,25 @@ with log_to(Path({log!r}), "w"):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_it_never_outlives_the_script(site: Path, number: signal.Signals) -> None:
-    closing = "(note.parent / 'closed').touch()"
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "Ctrl-C"])
+def test_it_never_outlives_the_script(site: Path, number: signal.Signals | str) -> None:
+    """Ctrl-C goes to both; the script's SIGTERM then comes while the process closes what it holds."""
+    closing = "time.sleep(0.5); (note.parent / 'closed').touch()"
     work = f"try:\n    note.write_text(str(os.getpid()))\n    time.sleep(60)\nfinally:\n    {closing}"
     job = write_module(site, work)
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "scripts")]
     script = subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(site=str(site), log=job.log, note=job.note)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+        start_new_session=True,
     )
     note = Path(job.note)
     wait_for(lambda: note.exists() and note.read_text() != "")
     worker = psutil.Process(int(note.read_text()))
-    script.send_signal(number)
+    if isinstance(number, str):
+        os.killpg(script.pid, signal.SIGINT)
+    else:
+        script.send_signal(number)
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
     assert script.wait(30) != 0
     assert (site / "closed").exists(), "it closed what it held"

@@ -11,7 +11,7 @@ from firsttoken.external.llama_cpp.engine import find_gguf
 from firsttoken.external.llama_cpp.library import HOW_TO_BUILD, library_path, open_library
 from firsttoken.external.llama_cpp.runtime import Runtime
 from firsttoken.files import atomic_path
-from firsttoken.plan import Device, Plan
+from firsttoken.plan import Device, Plan, check_fits
 from firsttoken.results import Availability, Facts, SetupTimes
 
 
@@ -64,6 +64,8 @@ class LlamaCpp(Approach):
         return SetupTimes(imports_s=imported - start, load_s=loaded - imported, warm_up_s=warm - loaded)
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
+        """Raises ValueError where the request does not fit the context, which llama.cpp has rounded up."""
+        check_fits(len(prompt_ids), max_new_tokens, self._plan.max_context)
         runtime = self._loaded()
         runtime.prefill(prompt_ids)
         token = runtime.sample()

@@ -18,7 +18,7 @@ from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.tensorrt_llm import engine as trtllm_engine
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
-from firsttoken.plan import Device, Plan, Unsupported
+from firsttoken.plan import Device, Plan, Unsupported, check_fits
 from firsttoken.results import Availability, Facts, Setting, SetupTimes
 
 
@@ -109,11 +109,7 @@ class TensorRTLLM(Approach):
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
         """Push the stream's chunks as they come. Raises RuntimeError where they are not exactly those asked for."""
-        if len(prompt_ids) + max_new_tokens > self._plan.max_context:
-            raise ValueError(
-                f"{len(prompt_ids)} prompt and {max_new_tokens} new tokens do not fit "
-                f"the plan's max_context of {self._plan.max_context}"
-            )
+        check_fits(len(prompt_ids), max_new_tokens, self._plan.max_context)
         assert self._watch is not None
         parameters = self._sampling_params(**trtllm_settings.sampling_arguments(self._plan, max_new_tokens))
         seen = 0

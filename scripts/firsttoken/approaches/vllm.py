@@ -16,7 +16,7 @@ from firsttoken.external.vllm import settings as vllm_settings
 from firsttoken.external.vllm.core_process import CoreWatch
 from firsttoken.external.vllm.logprobs import teacher_forced
 from firsttoken.files import atomic_path
-from firsttoken.plan import Device, Plan, Unsupported
+from firsttoken.plan import Device, Plan, Unsupported, check_fits
 from firsttoken.results import Availability, Facts, MemoryReport, SetupTimes
 
 
@@ -106,11 +106,7 @@ class Vllm(Approach):
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, sink: TokenSink) -> None:
         """Push each step's tokens as they come. Raises RuntimeError where they are not exactly those asked for."""
-        if len(prompt_ids) + max_new_tokens > self._plan.max_context:
-            raise ValueError(
-                f"{len(prompt_ids)} prompt and {max_new_tokens} new tokens do not fit "
-                f"the plan's max_context of {self._plan.max_context}"
-            )
+        check_fits(len(prompt_ids), max_new_tokens, self._plan.max_context)
         engine, received, output = self._engine, 0, None
         parameters = self._sampling_params(
             output_kind=self._delta, **vllm_settings.sampling_arguments(self._plan, max_new_tokens)

@@ -63,14 +63,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release graphs, threads and memory; idempotent."""
-
-
-def check_fits(length: int, new_tokens: int, max_context: int) -> None:
-    """Raise ValueError for a request that a cache of `max_context` positions cannot serve."""
-    if length < 1 or new_tokens < 1:
-        raise ValueError(f"a request needs a prompt and new tokens; got {length} and {new_tokens}")
-    if length + new_tokens > max_context:
-        raise ValueError(
-            f"{length} prompt tokens and {new_tokens} new ones do not fit the KV cache of {max_context} positions; "
-            "raise max_context"
-        )

@@ -16,12 +16,13 @@ import msgspec
 import torch
 
 from firsttoken.engine.backend import Backend
-from firsttoken.engine.base import EngineSpec, check_fits, never
+from firsttoken.engine.base import EngineSpec, never
 from firsttoken.engine.capture_worker import CaptureWorker
 from firsttoken.engine.compilation import compile_count
 from firsttoken.engine.graph_cache import GraphCache
 from firsttoken.engine.logits import save_logits_file
 from firsttoken.engine.state import StepState
+from firsttoken.plan import check_fits
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 WARM_UP_CAPTURES_S = 60.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from firsttoken.engine.base import EngineSpec, check_fits, never
+from firsttoken.engine.base import EngineSpec, never
+from firsttoken.plan import check_fits
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
 CONSTANT_TOKEN = 1

@@ -112,7 +112,7 @@ class Runtime:
         """The token that follows the last computed position. Waits for it where a GPU computes.
 
         Greedy is the largest logit, read where llama.cpp left it: its greedy sampler first copies each logit into a
-        struct of its own, which takes ten times as long (docs/llama-cpp.md).
+        struct of its own (benchmarks/llama_cpp_greedy.py).
         """
         if self._chain is None:
             return int(self.logits().argmax())
