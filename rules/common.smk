@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_class, approach_names
-from firsttoken.child_job import find_python
 from firsttoken.hardware import visible_gpu
 from firsttoken.inputs.checks import (
     hub_access_problem,
@@ -24,12 +23,8 @@ from firsttoken.inputs.checks import (
     model_limits,
     model_problem,
 )
-from firsttoken.measure.environment import (
-    fingerprint,
-    machine_facts,
-    software_facts,
-)
-from firsttoken.measure.probe import probe
+from firsttoken.measure.environment import fingerprint, machine_facts
+from firsttoken.measure.environments import Environments
 from firsttoken.report.documents import page_names
 from firsttoken.study.config import (
     ConfigError,
@@ -83,8 +78,9 @@ def checked_study():
         limit = model_limits(study.model)
         if limit is not None:
             study.check_context(limit)
+        found = environments_of(study)
         study.check_availability(
-            {name: availability(name, study) for name in study.config["approaches"]}
+            {name: found.availability(name) for name in study.config["approaches"]}
         )
         study.check_compared(finished_studies(Path("results")))
         read_publications(claim_files(study))  # a wrong file ends here
@@ -100,28 +96,14 @@ def claim_files(study):
     )
 
 
-def python_of(environment, study):
-    """The interpreter of an environment; "" for the one that runs the rule, which Snakemake may deploy."""
-    configured = study.python(environment)
-    return configured if DEPLOYMENT else find_python(environment, configured)
-
-
-def probed(environment, study):
-    """What the interpreter of an environment has, for all approaches of the study that run in it."""
-    names = [
-        name
-        for name in [*INSTRUMENT, *study.config["approaches"]]
-        if approach_class(name).environment == environment
-    ]
-    return probe(python_of(environment, study), study.device, tuple(names))
-
-
-def availability(name, study):
-    """Whether an approach can run in this study. Snakemake may deploy the packages that are not here."""
-    approach = approach_class(name)
-    if DEPLOYMENT and not python_of(approach.environment, study):
-        return approach.deployed(DEPLOYMENT, study.device)
-    return probed(approach.environment, study).approaches[name]
+def environments_of(study):
+    """The interpreters of the study's approaches and of the instrument, and what these have."""
+    return Environments(
+        names=(*INSTRUMENT, *study.config["approaches"]),
+        device=study.device,
+        deployment=tuple(DEPLOYMENT),
+        configured=study.pythons,
+    )
 
 
 STUDY = checked_study()
@@ -134,22 +116,12 @@ MODEL_DIR = f"results/models/{STUDY.model_id}"
 MODEL_MANIFEST = f"{MODEL_DIR}.json"
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]
 MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, DEPLOYMENT)
-AVAILABILITY = {name: availability(name, STUDY) for name in [*APPROACHES, *INSTRUMENT]}
-
-
-def software(environment):
-    """The versions in an environment that measurements depend on, and its interpreter where the config names one."""
-    found = probed(environment, STUDY)
-    return software_facts(found.python, found.packages, STUDY.python(environment))
-
-
-def environment_fingerprint(environment):
-    """The machine and the software of an environment: another version of an engine reruns its approaches alone."""
-    return fingerprint(MACHINE, software(environment))
-
-
-ENVIRONMENTS = sorted({approach_class(name).environment for name in AVAILABILITY})
-FINGERPRINT = environment_fingerprint("base")
+ENVIRONMENTS = environments_of(STUDY)
+AVAILABILITY = {
+    name: ENVIRONMENTS.availability(name) for name in [*APPROACHES, *INSTRUMENT]
+}
+SOFTWARE = ENVIRONMENTS.software()
+FINGERPRINT = fingerprint(MACHINE, SOFTWARE["base"])
 
 
 wildcard_constraints:
@@ -248,25 +220,25 @@ def environment_name(wildcards):
 
 def configured_python(wildcards):
     """What the config says of a job's interpreter: where `make env-NAME` put one is no reason to run again."""
-    return STUDY.python(environment_name(wildcards))
+    return STUDY.pythons.get(environment_name(wildcards), "")
 
 
 def job_fingerprint(wildcards):
-    """The fingerprint of the environment that a job runs in."""
-    return environment_fingerprint(environment_name(wildcards))
+    """The machine and the software that a job runs with: another version of an engine reruns its approaches alone."""
+    return fingerprint(MACHINE, SOFTWARE[environment_name(wildcards)])
 
 
 def environment_file(wildcards):
     """The conda environment of a job, relative to this file; the base's where another interpreter does the work."""
     name = environment_name(wildcards)
-    name = "base" if python_of(name, STUDY) else name
+    name = "base" if ENVIRONMENTS.python(name) else name
     return f"../envs/{name}.yaml"
 
 
 def environment_container(wildcards):
     """The container of a job; None where its environment has none or another interpreter does the work."""
     name = environment_name(wildcards)
-    return None if python_of(name, STUDY) else CONTAINERS.get(name)
+    return None if ENVIRONMENTS.python(name) else CONTAINERS.get(name)
 
 
 def host_memory_mb(wildcards):

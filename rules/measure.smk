@@ -61,7 +61,7 @@ rule record_environment:
         "../envs/base.yaml"
     params:
         machine=MACHINE,
-        software={name: software(name) for name in ENVIRONMENTS},
+        software=SOFTWARE,
         availability={
             name: [found.status, found.reason] for name, found in AVAILABILITY.items()
         },

@@ -142,9 +142,10 @@ class Study:
                     f"give the path of a Python, or leave the key out and run make env-{name}"
                 )
 
-    def python(self, environment: str) -> str:
-        """The interpreter that the config gives for an environment, or ""."""
-        return str(self.config["environments"].get(environment, {}).get("python", ""))
+    @property
+    def pythons(self) -> dict[str, str]:
+        """The interpreters that the config gives, by environment."""
+        return {name: str(settings["python"]) for name, settings in self.config["environments"].items()}
 
     def check_context(self, max_context: int) -> None:
         """Raise ConfigError where the longest prompt and its new tokens do not fit the model's context."""

@@ -209,7 +209,7 @@ def test_a_worker_that_dies_ends_the_request_and_the_next(
 def test_too_long_a_request_is_one_line(backend: type[TensorRTLLM], model: Path, plan: Plan) -> None:
     with backend() as approach:
         approach.load(model, plan)
-        with pytest.raises(ValueError, match="10 prompt and 7 new tokens do not fit the plan's max_context of 16"):
+        with pytest.raises(ValueError, match="10 prompt tokens and 7 new ones do not fit the KV cache of 16"):
             approach.generate(prompt_ids(10), 7, Chunks())
 
 

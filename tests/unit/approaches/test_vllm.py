@@ -153,7 +153,7 @@ def test_a_request_beyond_the_plan_fails(engine: Any, model: Path) -> None:
     """vLLM itself would stop early, at `max_model_len`."""
     with Vllm() as approach:
         approach.load(model, vllm_engine.plan())
-        with pytest.raises(ValueError, match="do not fit the plan's max_context of 16"):
+        with pytest.raises(ValueError, match="10 prompt tokens and 7 new ones do not fit the KV cache of 16"):
             approach.generate(prompt_ids(10), 7, Chunks())
 
 
