@@ -53,7 +53,7 @@ def test_availability_is_that_of_the_interpreter_or_of_what_will_be_deployed(pre
 def test_software_has_the_version_of_each_engine_and_the_configured_path(
     prefix: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Vllm, "packages", ("pytest",))
+    monkeypatch.setattr(Vllm, "packages", ("vllm", "pytest"))
     found = environments(vllm=sys.executable).software()
     assert set(found) == {"base", "vllm"}
     assert found["vllm"]["interpreter"] == sys.executable and found["base"]["interpreter"] == ""
