@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fakes.plans import gpu_plan
 from firsttoken import hardware
 from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.plan import Plan, TensorRTOptions
@@ -45,13 +46,5 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def plan(**changes: Any) -> Plan:
-    """Prompts of 5 and 9 tokens, 7 new ones, on a GPU."""
-    fields: dict[str, Any] = {
-        "prompt_lengths": (5, 9),
-        "new_tokens": 7,
-        "max_context": 16,
-        "dtype": "float32",
-        "device": "cuda",
-        "tensorrt_llm": TensorRTOptions(single_process=True),
-    }
-    return Plan(**{**fields, **changes})
+    """`gpu_plan`, without a worker process unless it is asked for."""
+    return gpu_plan(**{"tensorrt_llm": TensorRTOptions(single_process=True), **changes})

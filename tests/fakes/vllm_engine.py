@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from fakes.plans import gpu_plan
 from firsttoken.external.vllm import settings as vllm_settings
-from firsttoken.plan import Plan
 
 WORKER_MODULE = vllm_settings.WORKER.rpartition(".")[0]
 CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT")
@@ -24,7 +24,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
-    for name in (*vllm_settings.process_environment(plan(), "", False, flashinfer=False), *CACHES):
+    for name in (*vllm_settings.process_environment(gpu_plan(), "", False, flashinfer=False), *CACHES):
         monkeypatch.setenv(name, "before")  # recorded, so that monkeypatch restores what the code under test sets
     from vllm.v1.engine.llm_engine import LLMEngine
 
@@ -35,15 +35,3 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
             engine.engine_core.shutdown()
         for name in [name for name in sys.modules if name.split(".")[0] == "vllm" or name == WORKER_MODULE]:
             del sys.modules[name]
-
-
-def plan(**changes: Any) -> Plan:
-    """Prompts of 5 and 9 tokens, 7 new ones, on a GPU."""
-    fields: dict[str, Any] = {
-        "prompt_lengths": (5, 9),
-        "new_tokens": 7,
-        "max_context": 16,
-        "dtype": "float32",
-        "device": "cuda",
-    }
-    return Plan(**{**fields, **changes})

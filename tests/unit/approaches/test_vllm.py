@@ -11,6 +11,7 @@ import pytest
 from safetensors import safe_open
 
 from fakes import vllm_engine
+from fakes.plans import gpu_plan
 from firsttoken.approaches.vllm import Vllm
 from firsttoken.approaches.vllm_2p import Vllm2p
 from firsttoken.engine.compilation import use_compile_cache
@@ -57,7 +58,7 @@ def reference(prompt: list[int], new_tokens: int) -> list[int]:
 def test_pushes_the_references_tokens_one_at_a_time(engine: Any, model: Path, approach_class: type[Vllm]) -> None:
     sink = Chunks()
     with approach_class() as approach:
-        setup = approach.load(model, vllm_engine.plan())
+        setup = approach.load(model, gpu_plan())
         approach.generate(prompt_ids(9), 7, sink)  # 16 positions: all that the plan's context has
         counters, facts, memory = approach.counters(), approach.facts(), approach.memory()
     assert sink.chunks == [[token] for token in reference(prompt_ids(9), 7)]
@@ -75,7 +76,7 @@ def test_pushes_the_references_tokens_one_at_a_time(engine: Any, model: Path, ap
 @BOTH
 def test_how_vllm_was_started(engine: Any, model: Path, approach_class: type[Vllm], tmp_path: Path) -> None:
     with approach_class() as approach:
-        approach.load(model, vllm_engine.plan(compile_cache_dir=str(tmp_path / "cache")))
+        approach.load(model, gpu_plan(compile_cache_dir=str(tmp_path / "cache")))
         facts = approach.facts()
     started = engine.instances[-1]
     assert started.environment["VLLM_ENABLE_V1_MULTIPROCESSING"] == ("1" if approach_class is Vllm2p else "0")
@@ -99,14 +100,14 @@ def test_a_used_cache_is_told(engine: Any, model: Path, tmp_path: Path) -> None:
     use_compile_cache(cache)
     (tmp_path / "cache" / "triton" / "kernel").mkdir()
     with Vllm() as approach:
-        approach.load(model, vllm_engine.plan(compile_cache_dir=cache))
+        approach.load(model, gpu_plan(compile_cache_dir=cache))
         assert approach.facts().compile_cache == "cached"
 
 
 def test_sampling_is_handed_over(engine: Any, model: Path) -> None:
     sampling = Sampling(method="sample", repetition_penalty=1.1, temperature=0.8, top_k=5, top_p=0.9)
     with Vllm() as approach:
-        approach.load(model, vllm_engine.plan(sampling=sampling, seed=11))
+        approach.load(model, gpu_plan(sampling=sampling, seed=11))
         approach.generate(prompt_ids(5), 7, Chunks())
     _, params = engine.instances[-1].requests[-1]
     assert (params.repetition_penalty, params.temperature, params.top_k, params.top_p) == (1.1, 0.8, 5, 0.9)
@@ -117,7 +118,7 @@ def test_chunks_of_none_one_and_three(engine: Any, model: Path, monkeypatch: pyt
     monkeypatch.setattr(engine, "chunk_sizes", (1, 0, 3))
     sink = Chunks()
     with Vllm() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         approach.generate(prompt_ids(9), 7, sink)
         assert approach.counters()["chunks"] == 4, "empty ones are none"
     assert [len(chunk) for chunk in sink.chunks] == [1, 3, 1, 2]
@@ -131,7 +132,7 @@ def test_another_number_of_tokens_fails(
 ) -> None:
     sink = Chunks()
     with approach_class() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         monkeypatch.setattr(engine, change, 1)
         with pytest.raises(RuntimeError, match=f"gave {found} tokens for 7"):
             approach.generate(prompt_ids(5), 7, sink)
@@ -143,7 +144,7 @@ def test_a_prefix_cache_hit_fails(
     engine: Any, model: Path, monkeypatch: pytest.MonkeyPatch, approach_class: type[Vllm]
 ) -> None:
     with approach_class() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         monkeypatch.setattr(engine, "cached_tokens", 4)
         with pytest.raises(RuntimeError, match="took 4 prompt tokens from its prefix cache"):
             approach.generate(prompt_ids(5), 7, Chunks())
@@ -152,14 +153,14 @@ def test_a_prefix_cache_hit_fails(
 def test_a_request_beyond_the_plan_fails(engine: Any, model: Path) -> None:
     """vLLM itself would stop early, at `max_model_len`."""
     with Vllm() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         with pytest.raises(ValueError, match="10 prompt tokens and 7 new ones do not fit the KV cache of 16"):
             approach.generate(prompt_ids(10), 7, Chunks())
 
 
 def test_an_error_of_the_engine_is_one_line(engine: Any, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Vllm() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         monkeypatch.setattr(engine, "error", "CUDA error:\n  out of memory")
         with pytest.raises(RuntimeError, match=r"could not finish a request: CUDA error: out of memory$"):
             approach.generate(prompt_ids(5), 7, Chunks())
@@ -170,7 +171,7 @@ def test_a_core_that_dies_ends_the_request_and_the_next(
     engine: Any, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Vllm2p() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         core = engine.instances[-1].engine_core.popen
         monkeypatch.setattr(engine, "stop_after_chunks", 3)
 
@@ -196,7 +197,7 @@ def test_log_probabilities_come_from_decode_steps_where_the_text_is_the_same(
     prompt, chosen = prompt_ids(9), reference(prompt_ids(9), 7)
     continuation = [*chosen[:2], (chosen[2] + 1) % 96, *chosen[3:]]
     with approach_class() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         before = len(engine.instances[-1].requests)
         assert approach.save_logits(prompt, continuation, tmp_path / "logits.safetensors")
         requests = engine.instances[-1].requests[before:]
@@ -214,7 +215,7 @@ def test_log_probabilities_come_from_decode_steps_where_the_text_is_the_same(
 def test_a_wrong_row_is_seen(engine: Any, model: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     prompt, chosen, path = prompt_ids(9), reference(prompt_ids(9), 7), tmp_path / "logits.safetensors"
     with Vllm() as approach:
-        approach.load(model, vllm_engine.plan())
+        approach.load(model, gpu_plan())
         monkeypatch.setattr(engine, "lost_logprobs", 1)  # the best one, which is the sampled one as well
         approach.save_logits(prompt, chosen, path)
         monkeypatch.setattr(engine, "lost_logprobs", 2)
@@ -228,7 +229,7 @@ def test_a_wrong_row_is_seen(engine: Any, model: Path, monkeypatch: pytest.Monke
 
 def test_a_benchmark_run_through_the_harness(engine: Any, model: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(harness, "Telemetry", QuietTelemetry)
-    plan = vllm_engine.plan()
+    plan = gpu_plan()
     prompts = tuple(Prompt(index=0, length=n, offset=0, token_ids=tuple(prompt_ids(n))) for n in plan.prompt_lengths)
     request = make_request(
         tmp_path,
@@ -259,7 +260,7 @@ def test_a_benchmark_run_through_the_harness(engine: Any, model: Path, tmp_path:
 def test_what_vllm_cannot_serve_is_unsupported(
     engine: Any, tmp_path: Path, family: str, changes: dict[str, Any], reason: str
 ) -> None:
-    plan: Plan = vllm_engine.plan(**changes)
+    plan: Plan = gpu_plan(**changes)
     with Vllm() as approach, pytest.raises(Unsupported, match=reason) as error:
         approach.load(save_tiny_model(family, tmp_path / "model"), plan)
     assert "\n" not in str(error.value)
@@ -281,6 +282,6 @@ def test_availability_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> N
 def test_closing_twice_and_unloaded_is_fine(engine: Any, model: Path, approach_class: type[Vllm]) -> None:
     approach = approach_class()
     approach.close()
-    approach.load(model, vllm_engine.plan())
+    approach.load(model, gpu_plan())
     approach.close()
     approach.close()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fakes import vllm_engine
+from fakes.plans import gpu_plan
 from firsttoken.external.vllm import settings as vllm_settings
 from firsttoken.external.vllm.logprobs import full_row
 
@@ -25,12 +25,12 @@ HARNESS = {"numpy", "pyarrow", "msgspec", "psutil", "nvidia-ml-py", "safetensors
 
 
 def test_variables_of_the_process() -> None:
-    whole = vllm_settings.process_environment(vllm_engine.plan(dtype="float16"), "", False, flashinfer=True)
+    whole = vllm_settings.process_environment(gpu_plan(dtype="float16"), "", False, flashinfer=True)
     assert whole == {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", "VLLM_NO_USAGE_STATS": "1",
         "VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
-    other = vllm_settings.process_environment(vllm_engine.plan(dtype="float32"), "/c", True, flashinfer=False)
+    other = vllm_settings.process_environment(gpu_plan(dtype="float32"), "/c", True, flashinfer=False)
     assert other["VLLM_ENABLE_V1_MULTIPROCESSING"] == "1" and other["VLLM_CACHE_ROOT"] == "/c"
     assert other["VLLM_USE_FLASHINFER_SAMPLER"] == "0"
     assert (other["VLLM_FLOAT32_MATMUL_PRECISION"], other["TRITON_F32_DEFAULT"]) == ("highest", "ieee")
@@ -38,7 +38,7 @@ def test_variables_of_the_process() -> None:
 
 @pytest.mark.parametrize("context, captured, positions", [(16, 16, 384), (132, 132, 512), (628, 512, 896)])
 def test_sizes_follow_the_plan(context: int, captured: int, positions: int) -> None:
-    plan = vllm_engine.plan(max_context=context, dtype="float16")
+    plan = gpu_plan(max_context=context, dtype="float16")
     arguments = vllm_settings.engine_arguments(Path("model"), plan)
     assert (arguments["max_model_len"], arguments["max_cudagraph_capture_size"]) == (context, captured)
     # Llama-2-7B: half a megabyte a position.
