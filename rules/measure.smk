@@ -61,7 +61,11 @@ rule record_environment:
         "../envs/base.yaml"
     params:
         machine=MACHINE,
-        software=SOFTWARE,
+        software={  # an engine without an interpreter of its own has no software here
+            name: facts
+            for name, facts in SOFTWARE.items()
+            if name == "base" or ENVIRONMENTS.python(name)
+        },
         availability={
             name: [found.status, found.reason] for name, found in AVAILABILITY.items()
         },
