@@ -32,6 +32,7 @@ from firsttoken.study.config import (
     finished_studies,
     load_schema,
 )
+from firsttoken.study.runs import begin_run
 from firsttoken.study.sources import not_chosen, package_sources
 
 # Relative, so that recorded paths hold in any clone.
@@ -107,6 +108,11 @@ def environments_of(study):
 
 
 STUDY = checked_study()
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    try:
+        RUN = begin_run(workflow.snakemake_tmp_dir)  # held until this process ends
+    except OSError as error:
+        sys.exit(f"firsttoken: {error}")
 RESULTS = f"results/{STUDY.name}"
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]

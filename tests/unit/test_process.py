@@ -229,11 +229,11 @@ def test_threads_have_the_names_that_the_kernel_shows() -> None:
 
 
 def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = tmp_path / ("a long runtime folder " * 6)
+    base = tmp_path / ("a long temporary folder " * 6)
     base.mkdir()
     (tmp_path / "msgspec.py").write_text("raise ImportError('the working directory is not to be imported from')")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    monkeypatch.setattr(tempfile, "tempdir", str(base))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     null = EngineSpec(model_dir="", plan=PLAN, forward="null", dynamic_operations="none")
     with GeneratorClient.launch(null) as client:
@@ -245,7 +245,6 @@ def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkey
 
 def test_a_command_that_does_not_exist_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     with pytest.raises(FileNotFoundError):
         GeneratorClient.launch(spec("counting"), ("/nowhere/python",))
     assert list(tmp_path.iterdir()) == []
