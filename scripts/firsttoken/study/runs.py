@@ -11,25 +11,30 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from firsttoken.files import HALF_WRITTEN
+from firsttoken.files import HALF_WRITTEN, storage_problem
 from firsttoken.private_folder import PrivateFolder, dead_folders
 
 HOLDER = "holder.txt"
 TEMPORARY = "temporary.txt"  # path of Snakemake's own temporary folder
 
 
-def begin_run(temporary: Path) -> PrivateFolder:
+def begin_run(temporary: Path, results: Path) -> PrivateFolder:
     """Say that this process runs here, for as long as it keeps what is returned; remove what killed runs left.
 
     To be called in the project's folder, before Snakemake locks it. `temporary` is Snakemake's temporary folder. A lock
     is removed where every run that may have taken it is dead; else one line on stderr says who may hold it. Raises
-    OSError where files cannot be written here.
+    ValueError in one line where files cannot be written here, or to `results`, the study's folder.
     """
     state = Path(".snakemake")
+    # A study that may not be written at all can still be read, for its report.
+    written = [results] if os.access(results, os.W_OK) else []
+    if problem := storage_problem([state, Path(tempfile.gettempdir()), *written]):
+        raise ValueError(problem)
     state.mkdir(exist_ok=True)
     locks = list((state / "locks").glob("*.lock"))  # listed first: whoever took one of them has a folder by now
     killed = 0

@@ -18,7 +18,7 @@ RUN = """
 import sys
 from pathlib import Path
 from firsttoken.study.runs import begin_run
-run = begin_run(Path("temporary"))
+run = begin_run(Path("temporary"), Path("results/tiny"))
 lock = Path(".snakemake/locks/0.output.lock")
 lock.parent.mkdir(exist_ok=True)
 lock.touch()
@@ -61,7 +61,7 @@ def test_a_killed_runs_lock_and_leftovers_go(capsys: pytest.CaptureFixture[str])
     with start_run() as run:
         run.send_signal(signal.SIGKILL)
     assert locks()
-    mine = begin_run(Path("mine"))
+    mine = begin_run(Path("mine"), Path("results/tiny"))
     assert not locks()
     assert capsys.readouterr().err == "firsttoken: removed the lock of a run that was killed\n"
     assert not any(path.exists() for path in (half, script, model, temporary))
@@ -79,7 +79,7 @@ def test_nothing_of_a_live_run_is_touched(capsys: pytest.CaptureFixture[str]) ->
     with start_run() as run:
         half.touch()
         capsys.readouterr()
-        begin_run(Path("mine")).cleanup()
+        begin_run(Path("mine"), Path("results/tiny")).cleanup()
         said = capsys.readouterr().err
         assert locks() and half.exists()
         assert f"locked by process {run.pid} on" in said
@@ -97,7 +97,7 @@ def test_another_kernels_run_is_taken_to_be_alive(capsys: pytest.CaptureFixture[
     with start_run() as killed:
         killed.send_signal(signal.SIGKILL)
     capsys.readouterr()
-    begin_run(Path("mine")).cleanup()
+    begin_run(Path("mine"), Path("results/tiny")).cleanup()
     assert locks()
     assert "process 7 on node12, since 2026-01-01 10:00:00" in capsys.readouterr().err
 
@@ -106,6 +106,6 @@ def test_a_lock_of_nobody_known_stays(capsys: pytest.CaptureFixture[str]) -> Non
     lock = Path(".snakemake/locks/0.input.lock")
     lock.parent.mkdir(parents=True)
     lock.touch()
-    begin_run(Path("mine")).cleanup()
+    begin_run(Path("mine"), Path("results/tiny")).cleanup()
     assert lock.exists()
     assert "snakemake --unlock" in capsys.readouterr().err
