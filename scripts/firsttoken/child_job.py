@@ -36,10 +36,16 @@ class Died(RuntimeError):
 def log_to(log: Path, mode: str) -> Iterator[None]:
     """Log to the job's file and, without tracebacks, to the terminal.
 
-    ValueError, RuntimeError and OSError are meant for the user: they end the process with one line on the terminal, and
-    the log holds the traceback. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned up.
+    An error ends the process with one line on the terminal, and the log holds the traceback. ValueError, RuntimeError
+    and OSError are meant for the user; others are named, too. SIGTERM becomes SystemExit, so that processes and
+    temporary files are cleaned up.
     """
-    to_file = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    try:
+        to_file = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"firsttoken: {error}")
+    # On a full disk the terminal still has the line: no traceback of the logging beside it.
+    to_file.handleError = lambda record: None  # type: ignore[method-assign]
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -54,13 +60,15 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
         LOGGER.exception("failed", extra={"file_only": True})
         LOGGER.error("firsttoken: %s", error)
         sys.exit(1)
-    except Exception:
-        LOGGER.exception("failed")
-        raise
+    except Exception as error:
+        LOGGER.exception("failed", extra={"file_only": True})
+        LOGGER.error("firsttoken: %s: %.200s; the traceback is in %s", type(error).__name__, error, log)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        to_file.close()
+        with suppress(OSError):
+            to_file.close()
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
