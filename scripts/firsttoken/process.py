@@ -28,6 +28,7 @@ from typing import IO, NoReturn
 import msgspec
 
 from firsttoken.plan import Record
+from firsttoken.transient import CRASHES
 
 STOP_GRACE_S = 10  # from being told to end to being killed
 JOB_GRACE_S = 20  # a rule's script: from SIGTERM to ending at once
@@ -101,6 +102,11 @@ class OwnedProcess:
         end = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         last_lines = " | ".join(self._last_lines.copy()) or "(nothing)"
         return f"generator process {self.pid} {end}; its last output: {last_lines}"
+
+    @property
+    def crashed(self) -> bool:
+        """Whether a fault of its own ended it; known after `exit_reason`."""
+        return -(self._process.returncode or 0) in CRASHES
 
     def state(self) -> str:
         """The kernel's letter for the state of the process, e.g. T when it is stopped; see proc_pid_stat(5)."""

@@ -25,7 +25,7 @@ TIMINGS_PER_MESSAGE = 512  # a row is at most about 200 bytes
 
 RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-ErrorKind = Literal["invalid", "engine"]
+ErrorKind = Literal["unsupported", "invalid", "transient", "engine"]
 
 
 class WireError(Exception):
@@ -84,9 +84,10 @@ class Ready(Message, frozen=True, tag=16):
 
 
 class Refused(Message, frozen=True, tag=17):
-    """First message on a connection when there will be no engine; `unsupported`: it cannot serve this model or plan."""
+    """First message on a connection when there will be no engine. `unsupported`: it cannot serve this model or plan;
+    `transient`: see `firsttoken.transient`; `engine`: it raised anything else."""
 
-    unsupported: bool
+    kind: ErrorKind
     reason: str
 
 
@@ -112,7 +113,7 @@ class Done(Message, frozen=True, tag=20):
 
 
 class RequestFailed(Message, frozen=True, tag=21):
-    """The end of a request. `invalid`: the request cannot be served (too long); `engine`: the engine raised."""
+    """The end of a request. `invalid`: it cannot be served (too long); `transient`, `engine`: the engine raised."""
 
     request: RequestId
     kind: ErrorKind

@@ -37,6 +37,7 @@ from firsttoken.engines import build_engine
 from firsttoken.plan import Unsupported
 from firsttoken.server import protocol
 from firsttoken.server.connection import Client, Job
+from firsttoken.transient import is_transient
 
 MAX_REASON_CHARACTERS = 2000
 HEARTBEAT_S = 1.0
@@ -107,10 +108,10 @@ class Generator:
             process.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
             return engine, protocol.Ready(engine.setup)
         except Unsupported as error:
-            return None, protocol.Refused(True, _one_line(str(error)))
+            return None, protocol.Refused("unsupported", _one_line(str(error)))
         except Exception as error:
             traceback.print_exc()
-            return None, protocol.Refused(False, _describe(error))
+            return None, protocol.Refused(_kind(error), _describe(error))
 
     def _greet(self, greeting: protocol.Message) -> None:
         with self._reading:
@@ -171,7 +172,7 @@ class Generator:
             job.client.finish(job, protocol.RequestFailed(request.request, "invalid", _one_line(str(error))))
         except Exception as error:
             traceback.print_exc()
-            job.client.finish(job, protocol.RequestFailed(request.request, "engine", _describe(error)))
+            job.client.finish(job, protocol.RequestFailed(request.request, _kind(error), _describe(error)))
 
     def _generate(self, engine: Engine, job: Job, request: protocol.Generate) -> None:
         started_ns = time.perf_counter_ns()
@@ -294,6 +295,10 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
 
     process.end_with_owner(launch, stop)
     generator.serve()
+
+
+def _kind(error: Exception) -> protocol.ErrorKind:
+    return "transient" if is_transient(error) else "engine"
 
 
 def _describe(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import subprocess
@@ -78,8 +79,12 @@ def build(spec: EngineSpec) -> CountingEngine:
         raise Unsupported("no static cache for this model")
     if behaviour == "broken":
         raise RuntimeError("weights are missing")
+    if behaviour == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
     if behaviour == "crashing":
         os._exit(3)
+    if behaviour == "faulty":
+        os.abort()
     if behaviour == "endless":  # a load that no one can interrupt, with a child of its own
         child = subprocess.Popen(["sleep", "1000"])
         print(f"child {child.pid}", file=sys.stderr, flush=True)

@@ -14,8 +14,9 @@ import pytest
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import Facts, MemoryReport
-from firsttoken.server.client import GeneratorClient, GeneratorDied, GeneratorError
+from firsttoken.server.client import GeneratorClient, GeneratorCrashed, GeneratorDied, GeneratorError
 from firsttoken.server.server import SWITCH_INTERVAL_S
+from firsttoken.transient import Transient
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("scripted_generator.py")))
@@ -88,10 +89,14 @@ def test_a_model_that_cannot_be_served_is_told_from_a_failure() -> None:
         client.wait_until_ready()
     with launch("broken") as client, pytest.raises(GeneratorError, match=r"^RuntimeError: weights are missing$"):
         client.wait_until_ready()
+    with launch("full") as client, pytest.raises(Transient, match="No space left on device"):
+        client.wait_until_ready()
 
 
 def test_death_while_loading_gives_exit_code_and_last_words() -> None:
     with launch("crashing") as client, pytest.raises(GeneratorDied, match=r"exit code 3.*loading crashing"):
+        client.wait_until_ready()
+    with launch("faulty") as client, pytest.raises(GeneratorCrashed, match="SIGABRT"):
         client.wait_until_ready()
 
 
