@@ -53,7 +53,7 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
         yield
     except (ValueError, RuntimeError, OSError) as error:
         LOGGER.exception("failed", extra={"file_only": True})
-        LOGGER.error("firsttoken: %s", error)
+        LOGGER.error("firsttoken: %s (log: %s)", error, log)
         sys.exit(1)
     except Exception:
         LOGGER.exception("failed")

@@ -94,7 +94,8 @@ def _attempt(run: Run, logits: Path) -> None:
         reason = f"{type(error).__name__}: {one_line(error)}"
         if is_transient(error):
             raise Transient(f"{request.approach}, process {request.repeat}: {reason}; run again to go on") from error
-        LOG.exception("%s, process %d: failed", request.approach, request.repeat)
+        LOG.exception("%s, process %d", request.approach, request.repeat, extra={"file_only": True})
+        LOG.error("firsttoken: %s, process %d failed: %s", request.approach, request.repeat, reason)
         run.status, run.reason = "failed", reason
     finally:
         progress.close()

@@ -304,7 +304,7 @@ def test_a_user_error_ends_the_job_with_its_line(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit) as caught, job(snakemake):
         raise ValueError("config key x: found 1")
     assert caught.value.code == 1
-    assert capsys.readouterr().err == "firsttoken: config key x: found 1\n"
+    assert capsys.readouterr().err == f"firsttoken: config key x: found 1 (log: {tmp_path}/x.log)\n"
     assert "Traceback" in (tmp_path / "x.log").read_text()
 
 
