@@ -81,7 +81,7 @@ def test_a_request_that_is_there_is_read_without_sleeping(idle: tuple[Generator,
     poll = CountedPoll(generator, before_sleep=lambda: None)
     generator._sockets = poll  # type: ignore[assignment]
     generator._wait_and_read()
-    assert generator._queue.get(block=False).request == protocol.Inspect(1)
+    assert generator._waiting.popleft().request == protocol.Inspect(1)
     assert poll.waits == [AT_ONCE]
 
 
@@ -94,7 +94,7 @@ def test_an_engine_watches_for_a_while_then_sleeps(
     poll = CountedPoll(generator, before_sleep=lambda: peer.send(protocol.Inspect(2)))
     generator._sockets = poll  # type: ignore[assignment]
     generator._wait_and_read()
-    assert generator._queue.get(block=False).request == protocol.Inspect(2)
+    assert generator._waiting.popleft().request == protocol.Inspect(2)
     assert poll.waits == [AT_ONCE] * 4 + [ASLEEP]
 
 
@@ -195,7 +195,7 @@ def test_a_token_does_not_overtake_those_that_wait_for_a_slow_client() -> None:
 
 
 def test_a_client_too_far_behind_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "BACKLOG_MESSAGES", 10)
+    monkeypatch.setattr(connection_module, "BACKLOG_BYTES", 1000)
     with served() as running:
         running.engine.free.set()
         slow, quick = Peer(running.address), Peer(running.address)
