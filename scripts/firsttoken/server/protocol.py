@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
@@ -32,7 +32,10 @@ ErrorKind = Literal["invalid", "engine"]
 class WireError(Exception):
     """A message that breaks the rules: not msgpack, of no known type, out of range, or too long."""
 
-    request: int | None = None  # its number, where that much can be read
+    def __init__(self, reason: str, request: int | None = None) -> None:
+        """`request`: its number, where that much can be read."""
+        super().__init__(reason)
+        self.request = request
 
 
 class Disconnected(Exception):
@@ -165,6 +168,13 @@ class _Head(msgspec.Struct, array_like=True):
 _decode_head = msgspec.msgpack.Decoder(_Head).decode
 
 
+def _request_number(data: bytes | memoryview) -> int | None:
+    try:
+        return _decode_head(data).request
+    except (msgspec.MsgspecError, RecursionError):  # the latter: arrays within arrays
+        return None
+
+
 class Decoder(Generic[Received]):
     """Bytes to one of the messages of one direction; anything else is a `WireError`."""
 
@@ -178,10 +188,7 @@ class Decoder(Generic[Received]):
         try:
             return self._decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            refused = WireError(f"message of {len(data)} bytes: {error}")
-            with suppress(msgspec.MsgspecError, RecursionError):  # the latter: arrays within arrays
-                refused.request = _decode_head(data).request
-            raise refused from error
+            raise WireError(f"message of {len(data)} bytes: {error}", _request_number(data)) from error
 
 
 class Inbox(Generic[Received]):

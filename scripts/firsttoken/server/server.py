@@ -287,6 +287,7 @@ class Generator:
         for job in client.jobs.copy().values():
             with suppress(ValueError):  # it runs
                 self._waiting.remove(job)
+        client.jobs.clear()  # each refers to its client, and the collector of such rings is off
 
 
 def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
