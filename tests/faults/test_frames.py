@@ -42,23 +42,6 @@ REQUESTS = (
 VALUES: tuple[object, ...] = (
     0, -1, 2**63, 2**31, 1.5, None, [], {}, "x", b"y", [1] * 50, [-1], [2**31], [None], True, "/etc/passwd",
 )  # fmt: skip
-    0,
-    -1,
-    2**63,
-    2**31,
-    1.5,
-    None,
-    [],
-    {},
-    "x",
-    b"y",
-    [1] * 50,
-    [-1],
-    [2**31],
-    [None],
-    True,
-    "/etc/passwd",
-)
 
 
 @pytest.fixture
