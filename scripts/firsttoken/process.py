@@ -14,6 +14,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -138,9 +139,14 @@ class OwnedProcess:
 
 
 def private_folder() -> Path:
-    """A new folder for a socket that only this user can open: in the user's runtime folder, else a temporary one."""
+    """A new folder for a socket that only this user can open: in the user's runtime folder, else a temporary one.
+
+    Raises OSError where none can be made, or another user could put one of theirs in its place.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else None
+    base = Path(runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir())
+    if base.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+        raise PermissionError(f"{base}: any user may rename what is in it: chmod +t, or set TMPDIR to one of yours")
     return Path(tempfile.mkdtemp(prefix="firsttoken-", dir=base))  # mode 0700
 
 
@@ -166,11 +172,13 @@ def _wait_until_exit(pid: int, timeout_s: float) -> bool:
 # ---------------------------------------------------------------- the generator's side
 
 
-def end_with_owner(launch: Launch, stop: Callable[[], None]) -> None:
-    """From now on call `stop` once the owner is gone or closes the pipe, or SIGTERM or SIGINT asks for the end.
+def end_with_owner(launch: Launch, stop: Callable[[], None], fail: Callable[[str], NoReturn]) -> None:
+    """From now on call `stop` once the owner is gone or closes the pipe, or SIGTERM or SIGINT asks for the end; and
+    `fail` with the reason when a thread of ours fails.
 
     To be called in the main thread. The process then has STOP_GRACE_S seconds left.
     """
+    _when_a_thread_fails(fail)
     signals, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, _OWNER_DIED):
@@ -220,18 +228,29 @@ def signal_on_parent_death(number: int) -> None:
 
 
 def end_with(ancestor: int) -> None:
-    """Send ourselves SIGTERM when the process `ancestor` ends, and end at once if that does not help.
+    """Send ourselves SIGTERM when the process `ancestor` ends or a thread of ours fails, and end at once if that does
+    not help.
 
     A thread waits for it in the kernel.
     """
     watched = os.pidfd_open(ancestor)
 
-    def wait() -> None:
-        select.select([watched], [], [])
+    def end() -> NoReturn:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(JOB_GRACE_S)
         os._exit(128 + signal.SIGTERM)
 
+    def wait() -> None:
+        select.select([watched], [], [])
+        end()
+
+    def fail(reason: str) -> NoReturn:
+        try:
+            print(reason, file=sys.stderr, flush=True)
+        finally:
+            end()
+
+    _when_a_thread_fails(fail)
     start_thread("ft-parent", wait)
 
 
@@ -250,7 +269,7 @@ def snakemake_above() -> int | None:
 
 
 def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
-    """A daemon thread whose name the kernel knows too (`ps -T`, `/proc/PID/task`): at most 15 bytes."""
+    """A daemon thread whose name the kernel knows too (`ps -T`, `/proc/PID/task`): "ft-", at most 15 bytes."""
 
     def run() -> None:
         name_this_thread(name)
@@ -259,6 +278,19 @@ def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def _when_a_thread_fails(fail: Callable[[str], NoReturn]) -> None:
+    """From now on a thread of ours that raises prints its traceback and calls `fail` with one line."""
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        try:
+            threading.__excepthook__(failure)
+        finally:
+            if failure.thread is not None and failure.thread.name.startswith("ft-"):  # a library may do without its own
+                fail(f"thread {failure.thread.name} failed: {failure.exc_type.__name__}: {failure.exc_value}")
+
+    threading.excepthook = hook
 
 
 def name_this_thread(name: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -241,6 +243,42 @@ def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkey
         assert client.address.is_relative_to(base) and len(str(client.address)) > 108
         client.generate([1], 3, lambda token: None)
     assert list(base.iterdir()) == []
+
+
+def test_a_folder_that_any_user_may_replace_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Seen failing: a socket in it."""
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with pytest.raises(PermissionError, match=rf"^{tmp_path}: any user may rename .* TMPDIR"):
+        process_module.private_folder()
+    tmp_path.chmod(0o1777)
+    assert process_module.private_folder().stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Seen failing: an error that names no folder, and an empty folder left behind."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+
+    class FullDisk(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(socket, "socket", FullDisk)
+    with pytest.raises(OSError, match=rf"^no socket can be made in {tmp_path}/\S+: No space left on device; set "):
+        GeneratorClient.launch(spec("counting"), COMMAND)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_that_fails_ends_its_process_with_the_reason() -> None:
+    """Seen failing: a traceback, and the process goes on without the thread."""
+    code = (
+        "import os, time\nfrom firsttoken.process import end_with, start_thread\nend_with(os.getppid())\n"
+        "start_thread('ft-test', lambda: {}['missing'])\ntime.sleep(20)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr.splitlines()[-1] == "thread ft-test failed: KeyError: 'missing'"
 
 
 def test_a_command_that_does_not_exist_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -73,7 +73,12 @@ class GeneratorClient:
     def launch(cls, spec: EngineSpec, command: Sequence[str] = GENERATOR_COMMAND, silence_s: float = SILENCE_S) -> Self:
         """Start a generator process that ends with this one. `close` ends it."""
         address = private_folder() / "socket"
-        with protocol.listen(address) as listener:
+        try:
+            listener = protocol.listen(address)
+        except OSError:
+            address.parent.rmdir()
+            raise
+        with listener:
             process = OwnedProcess(command, spec, address, listener)
             try:
                 # It waits in the listener's queue until the generator accepts it.
@@ -138,7 +143,9 @@ class GeneratorClient:
 
     def _ends(self, message: protocol.GeneratorMessage, number: int) -> bool:
         """Take in a message that is no token; True when it ends request `number`. Skips leftovers of earlier ones."""
-        if isinstance(message, protocol.Heartbeat | protocol.Ready | protocol.Refused) or message.request != number:
+        if isinstance(message, protocol.Refused):
+            raise self._died(message.reason)
+        if isinstance(message, protocol.Heartbeat | protocol.Ready) or message.request != number:
             return False
         if isinstance(message, protocol.RequestFailed):
             raise _raised(message)
@@ -231,8 +238,9 @@ class GeneratorClient:
             raise ValueError(f"request too long for the socket: {error}") from error
         try:
             self._socket.send(data)
-        except OSError as error:
-            raise self._died(self._exit_reason(error)) from None
+        except OSError:
+            while True:  # what the generator said before it closed the connection, or how it ended
+                self._ends(self._receive(), self._request)
 
     def _exit_reason(self, error: Exception) -> str:
         if self._process is None:
