@@ -32,6 +32,7 @@ from firsttoken.study.config import (
     finished_studies,
     load_schema,
 )
+from firsttoken.study.runs import begin_run
 from firsttoken.study.sources import not_chosen, package_sources
 from firsttoken.study.trace import changed_outputs
 
@@ -122,6 +123,11 @@ def check_results(results):
 
 
 STUDY = checked_study()
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    try:
+        RUN = begin_run(workflow.snakemake_tmp_dir)  # held until this process ends
+    except OSError as error:
+        sys.exit(f"firsttoken: {error}")
 RESULTS = f"results/{STUDY.name}"
 if workflow.is_main_process:  # not in its jobs, which may run side by side
     check_results(Path(RESULTS))

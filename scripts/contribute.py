@@ -26,6 +26,7 @@ from pathlib import Path
 import run
 import verify
 from firsttoken.files import read_json, sha256_file, write_json
+from firsttoken.private_folder import PrivateFolder
 from firsttoken.results import Environment
 from firsttoken.study.contribution import STUDY_NAME, check, contributor, pack, personal_data, unpack
 from firsttoken.study.git import history_problem, uncommitted
@@ -73,7 +74,7 @@ def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:
     if status:
         print("firsttoken: nothing was packed; the same command goes on with what is finished", file=sys.stderr)
         return status
-    with tempfile.TemporaryDirectory(prefix="firsttoken-") as staging:
+    with PrivateFolder("contribute") as staging:
         folder = Path(staging) / study
         ship(RESULTS / study, folder, ROOT)
         write_json(folder / CONTRIBUTOR, who)
@@ -95,7 +96,6 @@ def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:
 
 def measure(study: str, config: Path | None, rest: list[str]) -> int:
     """The study and its report, as `make run` makes them; first it is said which approaches cannot run here."""
-    run.unlock_after_a_crash()
     environment = f"results/{study}/environment.json"
     configfile = ["--configfile", str(config)] if config else []
     status = run.run([*run.SNAKEMAKE[:3], environment, *rest, *run.SNAKEMAKE[3:], *configfile, "--quiet", "all"])

@@ -15,15 +15,15 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import yaml
 
 from firsttoken.files import sha256_file, write_text
+from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
 from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
@@ -47,7 +47,6 @@ def main() -> int:
     try:
         if options.report_only:
             return report_of_finished(options.report_only, options.report)
-        unlock_after_a_crash()
         if options.compare:
             a, b = options.compare
             return compare(a, b, rest)
@@ -58,7 +57,8 @@ def main() -> int:
         print(f"firsttoken: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        print("firsttoken: interrupted; the same command goes on from here", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
@@ -91,7 +91,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
     config |= {"compare": [], "claims": []}  # the other study need not be here; claims are judged as of today
     report = (report or folder / "report.html").absolute()
-    with tempfile.TemporaryDirectory(prefix="firsttoken-report-") as mirror:
+    with PrivateFolder("report") as mirror:
         for name in ("Snakefile", "rules", "scripts", "config", "report", "envs", "profiles"):
             (Path(mirror) / name).symlink_to(ROOT / name)
         results = Path(mirror) / "results" / config["study"]
@@ -203,12 +203,19 @@ def report_is_old(report: Path, results: Path) -> bool:
 
 
 def run(command: list[str], folder: Path = ROOT) -> int:
-    """Run in the project's folder, or in `folder`, and pass on how it ended.
+    """Run in the project's folder, or in `folder`, and give the exit status. Raises KeyboardInterrupt.
 
     Ctrl-C reaches the child from the terminal; SIGTERM is passed on as Ctrl-C to it and its jobs, since Snakemake would
-    finish the running jobs first. A child never outlives us, however we end.
+    finish the running jobs first. Where we ignore Ctrl-C (a script's background job), the child has a session of its
+    own, in which nothing ignores it. A child never outlives us, however we end: its jobs end with it.
     """
-    process = subprocess.Popen(command, cwd=folder, preexec_fn=partial(signal_on_parent_death, signal.SIGINT))
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal_on_parent_death(signal.SIGKILL)
+
+    process = subprocess.Popen(command, cwd=folder, preexec_fn=prepare, start_new_session=ignored)
     before = signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
     try:
         return process.wait()
@@ -219,26 +226,13 @@ def run(command: list[str], folder: Path = ROOT) -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def interrupt(pid: int) -> None:
-    """Ctrl-C for a process and everything below it."""
+def interrupt(pid: int) -> NoReturn:
+    """Ctrl-C for a process, everything below it, and this process."""
     process = psutil.Process(pid)
     for member in [*process.children(recursive=True), process]:
         with suppress(psutil.NoSuchProcess):
             member.send_signal(signal.SIGINT)
-
-
-def unlock_after_a_crash() -> None:
-    """Remove Snakemake's lock where no Snakemake works in this folder any more: after `kill -9` or a power cut it
-    stays."""
-    if not any((ROOT / ".snakemake" / "locks").glob("*")):
-        return
-    for process in psutil.process_iter(["cmdline"]):
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            words = " ".join(process.info["cmdline"] or [])
-            if "snakemake" in words and process.pid != os.getpid() and Path(process.cwd()) == ROOT:
-                return
-    print("firsttoken: removing the lock of an interrupted run", file=sys.stderr)
-    subprocess.run([*SNAKEMAKE[:3], "--unlock", "--quiet", "all"], cwd=ROOT, check=True)
+    raise KeyboardInterrupt
 
 
 def print_summary(results: Path, report: Path) -> None:

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import NoReturn
 import msgspec
 
 from firsttoken.files import write_json
+from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import JOB_GRACE_S, end_with
 from firsttoken.transient import CRASHES, Transient
 
@@ -58,6 +58,8 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
     except Exception:
         LOGGER.exception("failed")
         raise
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
     finally:
         to_file.close()
 
@@ -82,11 +84,12 @@ def run_module(python: str, module: str, job: msgspec.Struct) -> None:
     What it prints goes to our stderr, since Snakemake reads the job's stdout. Raises Crashed, Transient where another
     signal ended it, and SystemExit with its status where it failed: it has said why itself.
     """
-    with tempfile.TemporaryDirectory(prefix="firsttoken-job-") as folder:
+    with PrivateFolder("job") as folder:
         path = Path(folder) / "job.json"
         write_json(path, job)
         command, environment = module_command(python, module, str(path))
-        process = subprocess.Popen(command, env=environment, stdout=2)
+        # Compilers and libraries leave files behind when they are killed: here they go with the folder.
+        process = subprocess.Popen(command, env=environment | {"TMPDIR": folder}, stdout=2)
         try:
             status = process.wait()
         finally:

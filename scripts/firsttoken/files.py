@@ -14,13 +14,15 @@ import msgspec
 
 T = TypeVar("T")
 
+HALF_WRITTEN = ".firsttoken-"  # how names begin of what replaces its target when it is complete
+
 
 @contextmanager
 def atomic_path(target: Path | str) -> Iterator[Path]:
     """A temporary path beside `target` that replaces it if the block succeeds and vanishes if it does not."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=HALF_WRITTEN, suffix=f"-{target.name}")
     os.close(handle)
     temporary = Path(name)
     temporary.chmod(0o644)

@@ -14,10 +14,8 @@ import select
 import shutil
 import signal
 import socket
-import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -29,6 +27,7 @@ from typing import IO, NoReturn
 import msgspec
 
 from firsttoken.plan import Record
+from firsttoken.private_folder import PrivateFolder
 from firsttoken.transient import CRASHES
 
 STOP_GRACE_S = 10  # from being told to end to being killed
@@ -62,14 +61,16 @@ def package_environment() -> dict[str, str]:
 class OwnedProcess:
     """A generator process that ends with this one. Close it on every way out; closing twice is fine."""
 
-    def __init__(self, command: Sequence[str], spec: msgspec.Struct, address: Path, listener: socket.socket) -> None:
-        """Start `command` with a `Launch` on its stdin. The folder of `address`, where `listener` listens, is removed
-        at the end, also where nothing could be started."""
-        self.address = address
-        self._folder = address.parent
+    def __init__(
+        self, command: Sequence[str], spec: msgspec.Struct, folder: PrivateFolder, listener: socket.socket
+    ) -> None:
+        """Start `command` with a `Launch` on its stdin. `folder`, where `listener` listens at `socket`, is removed at
+        the end, also where nothing could be started."""
+        self.address = folder.path / "socket"
+        self._folder = folder
         launch = Launch(
             spec=msgspec.Raw(msgspec.json.encode(spec)),
-            folder=str(self._folder),
+            folder=folder.name,
             listener=listener.fileno(),
             owner=os.getpid(),
             spawned_ns=time.perf_counter_ns(),
@@ -85,7 +86,7 @@ class OwnedProcess:
                 start_new_session=True,  # a terminal's Ctrl-C reaches only the owner, which then ends it in order
             )
         except BaseException:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            folder.cleanup()
             raise
         self.pid = self._process.pid
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
@@ -128,7 +129,7 @@ class OwnedProcess:
         if self._process.returncode is None:
             _wait_until_exit(self.pid, STOP_GRACE_S)
         self._reap()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.cleanup()
 
     def _reap(self) -> int:
         """Kill what still runs of it and what it had started; returns the exit code."""
@@ -136,18 +137,6 @@ class OwnedProcess:
         code = self._process.wait()
         self._relay.join(1.0)
         return code
-
-
-def private_folder() -> Path:
-    """A new folder for a socket that only this user can open: in the user's runtime folder, else a temporary one.
-
-    Raises OSError where none can be made, or another user could put one of theirs in its place.
-    """
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    base = Path(runtime if runtime and os.access(runtime, os.W_OK | os.X_OK) else tempfile.gettempdir())
-    if base.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
-        raise PermissionError(f"{base}: any user may rename what is in it: chmod +t, or set TMPDIR to one of yours")
-    return Path(tempfile.mkdtemp(prefix="firsttoken-", dir=base))  # mode 0700
 
 
 def _relay(stream: IO[bytes] | None, last_lines: deque[str]) -> None:

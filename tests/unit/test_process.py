@@ -21,6 +21,7 @@ from firsttoken import process as process_module
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan
 from firsttoken.server.client import GeneratorClient, GeneratorDied
+from firsttoken.transient import Transient
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).parent / "server" / "scripted_generator.py"))
@@ -231,11 +232,11 @@ def test_threads_have_the_names_that_the_kernel_shows() -> None:
 
 
 def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    base = tmp_path / ("a long runtime folder " * 6)
+    base = tmp_path / ("a long temporary folder " * 6)
     base.mkdir()
     (tmp_path / "msgspec.py").write_text("raise ImportError('the working directory is not to be imported from')")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(base))
+    monkeypatch.setattr(tempfile, "tempdir", str(base))
     monkeypatch.delenv("PYTHONPATH", raising=False)
     null = EngineSpec(model_dir="", plan=PLAN, forward="null", dynamic_operations="none")
     with GeneratorClient.launch(null) as client:
@@ -245,26 +246,16 @@ def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkey
     assert list(base.iterdir()) == []
 
 
-def test_a_folder_that_any_user_may_replace_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Seen failing: a socket in it."""
-    tmp_path.chmod(0o777)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    with pytest.raises(PermissionError, match=rf"^{tmp_path}: any user may rename .* TMPDIR"):
-        process_module.private_folder()
-    tmp_path.chmod(0o1777)
-    assert process_module.private_folder().stat().st_mode & 0o777 == 0o700
-
-
 def test_a_full_disk_is_one_line_and_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Seen failing: an error that names no folder, and an empty folder left behind."""
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     class FullDisk(socket.socket):
         def bind(self, _address: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(socket, "socket", FullDisk)
-    with pytest.raises(OSError, match=rf"^no socket can be made in {tmp_path}/\S+: No space left on device; set "):
+    with pytest.raises(Transient, match=rf"^no socket can be made in {tmp_path}/\S+: No space left on device; set "):
         GeneratorClient.launch(spec("counting"), COMMAND)
     assert list(tmp_path.iterdir()) == []
 
@@ -283,7 +274,6 @@ def test_a_thread_that_fails_ends_its_process_with_the_reason() -> None:
 
 def test_a_command_that_does_not_exist_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     with pytest.raises(FileNotFoundError):
         GeneratorClient.launch(spec("counting"), ("/nowhere/python",))
     assert list(tmp_path.iterdir()) == []

@@ -32,7 +32,7 @@ def start(project: Project, temporary: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "scripts/run.py", "--config", project.config],
         cwd=project.folder,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary), "XDG_RUNTIME_DIR": str(temporary)},
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -78,7 +78,7 @@ def test_interrupted_and_continued(project: Project, number: signal.Signals, to_
     run = start(project, temporary)
     top = psutil.Process(run.pid)
     wait_for_generator(top)
-    assert list(temporary.glob("firsttoken-*/socket")), "the generator's socket is there"
+    assert list(temporary.glob("firsttoken-job-*/firsttoken-socket-*/socket")), "the generator's socket is there"
     family = [top, *top.children(recursive=True)]
     if to_all:
         os.killpg(run.pid, number)  # a terminal sends Ctrl-C to every process of the foreground group

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from firsttoken.files import HALF_WRITTEN
 from firsttoken.inputs.manifest import describe_model
 from firsttoken.inputs.model_files import model_files
 from firsttoken.plan import ModelManifest
@@ -16,11 +17,13 @@ def fetch_model(section: dict[str, Any], folder: Path, corpus: Path) -> ModelMan
     """Make, download or take the model of the config's `model` section and describe it.
 
     Works in `{folder}.partial`, which an interrupted download leaves behind and the next call goes on with; the last
-    step renames it to `folder`. Raises ValueError in one line.
+    step renames it to `folder`. What is not downloaded is made in a hidden folder, anew each time. Raises ValueError in
+    one line.
     """
     partial = folder.with_name(f"{folder.name}.partial")
     if section["source"] != "huggingface":
-        shutil.rmtree(partial, ignore_errors=True)  # only a download is worth resuming
+        partial = folder.with_name(f"{HALF_WRITTEN}{folder.name}")
+        shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True, exist_ok=True)
     if section["source"] == "synthetic":
         from firsttoken.inputs.synthetic import make_model

@@ -15,7 +15,8 @@ import msgspec
 
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Unsupported
-from firsttoken.process import OwnedProcess, private_folder
+from firsttoken.private_folder import PrivateFolder
+from firsttoken.process import OwnedProcess
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
 from firsttoken.transient import Transient
@@ -72,17 +73,12 @@ class GeneratorClient:
     @classmethod
     def launch(cls, spec: EngineSpec, command: Sequence[str] = GENERATOR_COMMAND, silence_s: float = SILENCE_S) -> Self:
         """Start a generator process that ends with this one. `close` ends it."""
-        address = private_folder() / "socket"
-        try:
-            listener = protocol.listen(address)
-        except OSError:
-            address.parent.rmdir()
-            raise
-        with listener:
-            process = OwnedProcess(command, spec, address, listener)
+        folder = PrivateFolder("socket")
+        with protocol.listen(folder.path / "socket") as listener:
+            process = OwnedProcess(command, spec, folder, listener)
             try:
                 # It waits in the listener's queue until the generator accepts it.
-                return cls(protocol.connect(address), process, silence_s)
+                return cls(protocol.connect(process.address), process, silence_s)
             except BaseException:
                 process.close()
                 raise

@@ -92,7 +92,7 @@ class Ready(Message, frozen=True, tag=16):
 
 class Refused(Message, frozen=True, tag=17):
     """Last message on a connection that the generator closes, or its only one when there will be no engine.
-    `unsupported`: it cannot serve this model or plan; `transient`: see `firsttoken.transient`; `engine`: anything else."""
+    `unsupported`: it cannot serve this model or plan; `transient`: see `firsttoken.transient`; `engine`: it raised."""
 
     kind: ErrorKind
     reason: str

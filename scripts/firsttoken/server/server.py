@@ -266,7 +266,9 @@ class Generator:
             return
         client = Client(connection)
         if len(self._clients) >= MAX_CLIENTS:
-            client.put(protocol.encode(protocol.Refused("transient", f"the generator has {MAX_CLIENTS} clients, its limit")))
+            client.put(
+                protocol.encode(protocol.Refused("transient", f"the generator has {MAX_CLIENTS} clients, its limit"))
+            )
             client.close()
             return
         self._clients[client.fileno()] = client

@@ -47,12 +47,12 @@ def test_a_hub_cache_of_symbolic_links_becomes_real_files(llama_folder: Path, tm
 
 
 def test_what_an_earlier_call_left_is_replaced(llama_folder: Path, tmp_path: Path, corpus: Path) -> None:
-    for name in ("model", "model.partial"):
+    for name in ("model", ".firsttoken-model"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "leftover.safetensors").write_bytes(b"half")
     fetch_model(section(llama_folder), tmp_path / "model", corpus)
     assert read_folder(tmp_path / "model") == read_folder(llama_folder)
-    assert not (tmp_path / "model.partial").exists()
+    assert not (tmp_path / ".firsttoken-model").exists()
 
 
 def test_a_model_that_is_not_marked_is_trained(llama_folder: Path, tmp_path: Path, corpus: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from firsttoken.external.tensorrt_llm.settings import VERSION
 from firsttoken.plan import Plan
+from firsttoken.private_folder import PrivateFolder
 
 
 def read_config(model_dir: Path) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def readable_model(model_dir: Path, dtype: str) -> Iterator[Path]:
     weights to it, and does not read the argument `dtype` of `LLM`.
     """
     config = transformers_4_config(read_config(model_dir)) | {"torch_dtype": dtype, "dtype": dtype}
-    with tempfile.TemporaryDirectory(prefix="firsttoken-trtllm-") as name:
+    with PrivateFolder("trtllm") as name:
         folder = Path(name)
         for source in model_dir.iterdir():
             if source.name != "config.json":

@@ -1,0 +1,71 @@
+"""The runs of one project folder, each a main process of Snakemake: what a killed one left is removed, what a live one
+holds is not.
+
+A run has a private folder in .snakemake/. Its flock says, for every process of this kernel, whether the run lives; a
+run on another host is taken to be alive.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from firsttoken.files import HALF_WRITTEN
+from firsttoken.private_folder import PrivateFolder, dead_folders
+
+HOLDER = "holder.txt"
+TEMPORARY = "temporary.txt"  # path of Snakemake's own temporary folder
+
+
+def begin_run(temporary: Path) -> PrivateFolder:
+    """Say that this process runs here, for as long as it keeps what is returned; remove what killed runs left.
+
+    To be called in the project's folder, before Snakemake locks it. `temporary` is Snakemake's temporary folder. A lock
+    is removed where every run that may have taken it is dead; else one line on stderr says who may hold it. Raises
+    OSError where files cannot be written here.
+    """
+    state = Path(".snakemake")
+    state.mkdir(exist_ok=True)
+    locks = list((state / "locks").glob("*.lock"))  # listed first: whoever took one of them has a folder by now
+    killed = 0
+    for folder in dead_folders(state):
+        killed += 1
+        with suppress(FileNotFoundError):
+            shutil.rmtree((folder / TEMPORARY).read_text(), ignore_errors=True)
+    run = PrivateFolder("run", state)
+    holder = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    (run.path / HOLDER).write_text(holder)
+    (run.path / TEMPORARY).write_text(str(temporary))
+    others = [folder for folder in state.glob("firsttoken-run-*") if folder.name != run.path.name]
+    if not others:
+        _remove_leftovers(state)
+    if locks and killed and not others:
+        print("firsttoken: removed the lock of a run that was killed", file=sys.stderr)
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+    elif locks:
+        print(f"firsttoken: {_who_holds(others)}", file=sys.stderr)
+    return run
+
+
+def _who_holds(others: list[Path]) -> str:
+    """One line on a lock that stays."""
+    if not others:
+        return "this folder is locked, by which run is not known; if none is alive: snakemake --unlock"
+    holder = others[0] / HOLDER
+    who = holder.read_text() if holder.exists() else "a run that starts or ends just now"
+    return f"this folder is locked by {who}; if that run is dead: rm -r {others[0]} and snakemake --unlock"
+
+
+def _remove_leftovers(state: Path) -> None:
+    """Files that a killed job had half written, and Snakemake's copies of its scripts."""
+    for path in [*Path("results").rglob(f"{HALF_WRITTEN}*"), *(state / "scripts").glob("*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
