@@ -39,6 +39,13 @@ def start_owner(base: Path, *prefix: str) -> tuple[subprocess.Popen[str], Path]:
     return owner, Path(owner.stdout.readline().strip())
 
 
+def wait_for_lock(folder: Path) -> None:
+    """Until the kernel has ended the process that holds the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    os.close(handle)
+
+
 def test_it_is_private_and_goes_at_the_end_of_the_block(tmp_path: Path) -> None:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with PrivateFolder("test", tmp_path) as name:
@@ -61,6 +68,7 @@ def test_a_killed_owners_folder_is_removed_by_the_next_and_a_live_ones_is_not(
             assert (folder / "half").exists(), "a live process's folder was removed"
         owner.send_signal(signal.SIGKILL)
         owner.wait()  # before its stdin is closed, which would end it in order
+    wait_for_lock(folder)
     (found,) = tmp_path.iterdir()
     assert found == folder
     with PrivateFolder("other", tmp_path) as mine:
