@@ -28,6 +28,7 @@ rule all:
     default_target: True
     input:
         STUDY_OUTPUTS,
+        READ_ON_THE_WAY,
         GATES_PASSED,
 
 

@@ -34,6 +34,7 @@ from firsttoken.study.config import (
 )
 from firsttoken.study.runs import begin_run
 from firsttoken.study.sources import not_chosen, package_sources
+from firsttoken.study.trace import changed_outputs
 
 # Relative, so that recorded paths hold in any clone.
 ROOT = Path(os.path.relpath(workflow.basedir))
@@ -107,6 +108,20 @@ def environments_of(study):
     )
 
 
+def check_results(results):
+    """The end of the program with one line where a finished job's outputs are other files than it wrote."""
+    try:
+        changed = changed_outputs([results / "logs", results / "gates"])
+    except ValueError as error:
+        sys.exit(f"firsttoken: {error}")
+    if changed:
+        more = f" (and {len(changed) - 1} more)" if len(changed) > 1 else ""
+        sys.exit(
+            f"firsttoken: {changed[0]}{more}: not the bytes that its job wrote; delete it and run again, which makes "
+            "it again"
+        )
+
+
 STUDY = checked_study()
 RESULTS = f"results/{STUDY.name}"
 if workflow.is_main_process and not workflow.output_settings.dryrun:
@@ -114,6 +129,8 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
         RUN = begin_run(workflow.snakemake_tmp_dir, Path(RESULTS))
     except ValueError as error:
         sys.exit(f"firsttoken: {error}")
+if workflow.is_main_process:  # not in its jobs, which may run side by side
+    check_results(Path(RESULTS))
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]

@@ -95,6 +95,7 @@ rule measure_ceilings:
     params:
         plan=STUDY.plan(),
         fingerprint=FINGERPRINT,
+        expected_gpu=EXPECTED_GPU,
     message:
         "Measuring this device's bandwidth and matrix rate"
     script:
@@ -206,6 +207,7 @@ rule measure_experiment:
         plan=STUDY.plan(compile_cache_dir=compile_cache_dir("jit_cuda")),
         lengths=lambda wildcards: EXPERIMENT_LENGTHS[wildcards.experiment],
         fingerprint=FINGERPRINT,
+        expected_gpu=EXPECTED_GPU,
     message:
         "Running the experiment {wildcards.experiment}"
     script:

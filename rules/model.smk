@@ -98,6 +98,7 @@ rule make_reference:
         logit_prompts_per_length=STUDY.config["equivalence"]["prompts_per_length"],
         device=STUDY.device,
         threads=STUDY.config["threads"],
+        expected_gpu=EXPECTED_GPU,
     message:
         "Running the float32 reference"
     script:

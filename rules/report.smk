@@ -79,6 +79,13 @@ STUDY_OUTPUTS = [
     f"{RESULTS}/provenance.json",
     *(f"{folder}/comparison.html" for folder in COMPARED),
 ]
+# What is read on the way. Snakemake makes a missing file again only where a target asks for it.
+READ_ON_THE_WAY = [
+    *(name for suffix in ("parquet", "json", "tokens.json", "logits") for name in raw(suffix)),
+    f"{RESULTS}/prompts.json",
+    f"{RESULTS}/reference.safetensors",
+    f"{RESULTS}/model_check.json",
+]
 GATES_PASSED = [
     *(f"{RESULTS}/gates/{gate}" for gate in GATES),
     *(f"{folder}/no_regression" for folder in COMPARED),

@@ -8,7 +8,7 @@ from time import perf_counter_ns
 import msgspec
 
 from firsttoken.approaches.base import approach_class
-from firsttoken.child_job import Died, find_python, run_module
+from firsttoken.child_job import Crashed, find_python, run_module
 from firsttoken.device_job import device_job
 from firsttoken.files import read_json, sha256_file
 from firsttoken.measure.run_request import RunJob, RunRequest
@@ -42,13 +42,12 @@ if __name__ == "__main__":
             code_sha256=code_digest(snakemake.input.sources),
             fingerprint=snakemake.params.fingerprint,
             gpu_uuid=device.gpu.uuid if device.gpu else None,
-            expected_gpu=snakemake.params.expected_gpu,
             process_started_ns=perf_counter_ns(),
         )
         job = RunJob(request=request, outputs=dict(snakemake.output.items()), log=snakemake.log[0])
         try:
             run_module(find_python(approach.environment, snakemake.params.python), "firsttoken.measure.run", job)
-        except Died as error:
+        except Crashed as error:
             from firsttoken.measure.run import write_death  # here: it imports what the run's own process has imported
 
             write_death(job, str(error))

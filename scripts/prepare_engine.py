@@ -18,7 +18,6 @@ if __name__ == "__main__":
             plan=plan,
             engine_dir=snakemake.output.engine,
             manifest=snakemake.output.manifest,
-            expected_gpu=snakemake.params.expected_gpu,
             log=snakemake.log[0],
         )
         run_module(find_python(environment, snakemake.params.python), "firsttoken.external.prepare", job)

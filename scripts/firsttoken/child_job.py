@@ -22,14 +22,15 @@ import msgspec
 from firsttoken.files import write_json
 from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import JOB_GRACE_S, end_with
+from firsttoken.transient import CRASHES, Transient
 
 LOGGER = logging.getLogger("firsttoken")
 PACKAGE_ROOT = str(Path(__file__).resolve().parents[1])
 ASKED_TO_END = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Died(RuntimeError):
-    """The process was ended by a signal that nobody here sent: a crash, or the kernel for want of memory."""
+class Crashed(RuntimeError):
+    """The process was ended by a fault of its own, so that it would end so again."""
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
         yield
     except (ValueError, RuntimeError, OSError) as error:
         LOGGER.exception("failed", extra={"file_only": True})
-        LOGGER.error("firsttoken: %s", error)
+        LOGGER.error("firsttoken: %s (log: %s)", error, log)
         sys.exit(1)
     except Exception as error:
         LOGGER.exception("failed", extra={"file_only": True})
@@ -88,8 +89,8 @@ def find_python(environment: str, configured: str) -> str:
 def run_module(python: str, module: str, job: msgspec.Struct) -> None:
     """Run `python -m module JOB.json` with `job` in the file and wait for its end; "" is this script's interpreter.
 
-    What it prints goes to our stderr, since Snakemake reads the job's stdout. Raises Died, and SystemExit with its
-    status where it failed: it has said why itself.
+    What it prints goes to our stderr, since Snakemake reads the job's stdout. Raises Crashed, Transient where another
+    signal ended it, and SystemExit with its status where it failed: it has said why itself.
     """
     with PrivateFolder("job") as folder:
         path = Path(folder) / "job.json"
@@ -101,8 +102,11 @@ def run_module(python: str, module: str, job: msgspec.Struct) -> None:
             status = process.wait()
         finally:
             _end(process)
+    if -status in CRASHES:
+        raise Crashed(f"the process was ended by {signal.Signals(-status).name}; the log has its last output")
     if status < 0 and -status not in ASKED_TO_END:
-        raise Died(f"the process was killed by {signal.Signals(-status).name}; the log has its last output")
+        name = signal.Signals(-status).name
+        raise Transient(f"the process was killed by {name}, by somebody or for want of memory; run again to go on")
     if status:
         sys.exit(status if status > 0 else 128 - status)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firsttoken.hardware import device_lock, require_gpu
+from firsttoken.hardware import check_gpu, device_lock, require_gpu
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.plan import Device
 from firsttoken.results import Gpu
@@ -28,12 +28,13 @@ class HeldDevice:
 def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
     """Run a rule's work while holding `device`; see `study.job.job`.
 
-    Raises RuntimeError without the resource gpu=1, or without a GPU for `cuda`; ValueError where a file of the rule's
-    `model` input has changed since `model_check` was written.
+    Raises RuntimeError without the resource gpu=1, without a GPU for `cuda`, or with another one than the rule's param
+    `expected_gpu`; ValueError where a file of the rule's `model` input has changed since `model_check` was written.
     """
     with job(snakemake) as log:
         require_gpu_slot(snakemake)
         gpu = require_gpu() if device == "cuda" else None
+        check_gpu(snakemake.params.expected_gpu, gpu.name if gpu else "")
         with device_lock(gpu.uuid if gpu else "cpu"):
             if check := snakemake.input.get("model_check"):
                 require_checked(Path(snakemake.input.model), Path(check))

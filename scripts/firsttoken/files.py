@@ -29,6 +29,8 @@ def atomic_path(target: Path | str) -> Iterator[Path]:
     temporary.chmod(0o644)
     try:
         yield temporary
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())  # else a power cut may leave the name without the bytes
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)

@@ -10,9 +10,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from firsttoken.transient import Transient
 
 KERNEL = Path("/proc/sys/kernel/random/boot_id").read_text().split("-")[0]
 
@@ -20,11 +23,14 @@ KERNEL = Path("/proc/sys/kernel/random/boot_id").read_text().split("-")[0]
 class PrivateFolder(tempfile.TemporaryDirectory[str]):
     """A new folder `firsttoken-{kind}-...` that only this user can open, in `base` or where temporary files go.
 
-    Removed at the end of the block, by `cleanup`, or when the process ends.
+    Removed at the end of the block, by `cleanup`, or when the process ends. Raises Transient where another user could
+    put a folder of theirs in its place.
     """
 
     def __init__(self, kind: str, base: Path | None = None) -> None:
         base = (base or Path(tempfile.gettempdir())).absolute()
+        if base.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:
+            raise Transient(f"{base}: any user may rename what is in it: chmod +t, or set TMPDIR to one of yours")
         for _ in dead_folders(base):
             pass
         handle = None

@@ -28,6 +28,7 @@ import msgspec
 
 from firsttoken.plan import Record
 from firsttoken.private_folder import PrivateFolder
+from firsttoken.transient import CRASHES
 
 STOP_GRACE_S = 10  # from being told to end to being killed
 JOB_GRACE_S = 20  # a rule's script: from SIGTERM to ending at once
@@ -104,6 +105,11 @@ class OwnedProcess:
         last_lines = " | ".join(self._last_lines.copy()) or "(nothing)"
         return f"generator process {self.pid} {end}; its last output: {last_lines}"
 
+    @property
+    def crashed(self) -> bool:
+        """Whether a fault of its own ended it; known after `exit_reason`."""
+        return -(self._process.returncode or 0) in CRASHES
+
     def state(self) -> str:
         """The kernel's letter for the state of the process, e.g. T when it is stopped; see proc_pid_stat(5)."""
         return Path(f"/proc/{self.pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
@@ -155,11 +161,13 @@ def _wait_until_exit(pid: int, timeout_s: float) -> bool:
 # ---------------------------------------------------------------- the generator's side
 
 
-def end_with_owner(launch: Launch, stop: Callable[[], None]) -> None:
-    """From now on call `stop` once the owner is gone or closes the pipe, or SIGTERM or SIGINT asks for the end.
+def end_with_owner(launch: Launch, stop: Callable[[], None], fail: Callable[[str], NoReturn]) -> None:
+    """From now on call `stop` once the owner is gone or closes the pipe, or SIGTERM or SIGINT asks for the end; and
+    `fail` with the reason when a thread of ours fails.
 
     To be called in the main thread. The process then has STOP_GRACE_S seconds left.
     """
+    _when_a_thread_fails(fail)
     signals, wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT, _OWNER_DIED):
@@ -209,18 +217,29 @@ def signal_on_parent_death(number: int) -> None:
 
 
 def end_with(ancestor: int) -> None:
-    """Send ourselves SIGTERM when the process `ancestor` ends, and end at once if that does not help.
+    """Send ourselves SIGTERM when the process `ancestor` ends or a thread of ours fails, and end at once if that does
+    not help.
 
     A thread waits for it in the kernel.
     """
     watched = os.pidfd_open(ancestor)
 
-    def wait() -> None:
-        select.select([watched], [], [])
+    def end() -> NoReturn:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(JOB_GRACE_S)
         os._exit(128 + signal.SIGTERM)
 
+    def wait() -> None:
+        select.select([watched], [], [])
+        end()
+
+    def fail(reason: str) -> NoReturn:
+        try:
+            print(reason, file=sys.stderr, flush=True)
+        finally:
+            end()
+
+    _when_a_thread_fails(fail)
     start_thread("ft-parent", wait)
 
 
@@ -239,7 +258,7 @@ def snakemake_above() -> int | None:
 
 
 def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
-    """A daemon thread whose name the kernel knows too (`ps -T`, `/proc/PID/task`): at most 15 bytes."""
+    """A daemon thread whose name the kernel knows too (`ps -T`, `/proc/PID/task`): "ft-", at most 15 bytes."""
 
     def run() -> None:
         name_this_thread(name)
@@ -248,6 +267,19 @@ def start_thread(name: str, work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+def _when_a_thread_fails(fail: Callable[[str], NoReturn]) -> None:
+    """From now on a thread of ours that raises prints its traceback and calls `fail` with one line."""
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        try:
+            threading.__excepthook__(failure)
+        finally:
+            if failure.thread is not None and failure.thread.name.startswith("ft-"):  # a library may do without its own
+                fail(f"thread {failure.thread.name} failed: {failure.exc_type.__name__}: {failure.exc_value}")
+
+    threading.excepthook = hook
 
 
 def name_this_thread(name: str) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from firsttoken.child_job import Died, module_command, run_module
+from firsttoken.child_job import Crashed, module_command, run_module
 from firsttoken.plan import Record
+from firsttoken.transient import Transient
 
 
 class Job(Record, frozen=True, kw_only=True):
@@ -85,8 +86,10 @@ def test_an_error_is_one_line_and_its_status(site: Path, capfd: pytest.CaptureFi
 
 
 def test_a_crash_is_told_apart_from_being_asked_to_end(site: Path) -> None:
-    with pytest.raises(Died, match="SIGSEGV"):
+    with pytest.raises(Crashed, match="SIGSEGV"):
         run_module("", "worker", write_module(site, "os.kill(os.getpid(), signal.SIGSEGV)"))
+    with pytest.raises(Transient, match="SIGKILL, by somebody or for want of memory; run again"):
+        run_module("", "worker", write_module(site, "os.kill(os.getpid(), signal.SIGKILL)"))
     with pytest.raises(SystemExit):
         run_module("", "worker", write_module(site, "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)"))
 

@@ -13,6 +13,7 @@ import pytest
 
 from firsttoken import private_folder
 from firsttoken.private_folder import KERNEL, PrivateFolder, dead_folders
+from firsttoken.transient import Transient
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 OWNER = """
@@ -38,6 +39,13 @@ def start_owner(base: Path, *prefix: str) -> tuple[subprocess.Popen[str], Path]:
     return owner, Path(owner.stdout.readline().strip())
 
 
+def wait_for_lock(folder: Path) -> None:
+    """Until the kernel has ended the process that holds the folder."""
+    handle = os.open(folder, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    os.close(handle)
+
+
 def test_it_is_private_and_goes_at_the_end_of_the_block(tmp_path: Path) -> None:
     descriptors = len(list(Path("/proc/self/fd").iterdir()))
     with PrivateFolder("test", tmp_path) as name:
@@ -59,6 +67,8 @@ def test_a_killed_owners_folder_is_removed_by_the_next_and_a_live_ones_is_not(
         with PrivateFolder("other", tmp_path):
             assert (folder / "half").exists(), "a live process's folder was removed"
         owner.send_signal(signal.SIGKILL)
+        owner.wait()  # before its stdin is closed, which would end it in order
+    wait_for_lock(folder)
     (found,) = tmp_path.iterdir()
     assert found == folder
     with PrivateFolder("other", tmp_path) as mine:
@@ -115,3 +125,13 @@ def test_a_file_system_without_locks_judges_nothing(tmp_path: Path, monkeypatch:
     with PrivateFolder("test", tmp_path) as mine:
         assert list(dead_folders(tmp_path)) == []
         assert Path(mine).exists()
+
+
+def test_a_base_where_any_user_may_replace_it_is_refused(tmp_path: Path) -> None:
+    """Seen failing: a socket in it."""
+    tmp_path.chmod(0o777)
+    with pytest.raises(Transient, match=rf"^{tmp_path}: any user may rename .* TMPDIR"):
+        PrivateFolder("test", tmp_path)
+    tmp_path.chmod(0o1777)
+    with PrivateFolder("test", tmp_path) as folder:
+        assert Path(folder).stat().st_mode & 0o777 == 0o700

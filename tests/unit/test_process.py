@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +21,7 @@ from firsttoken import process as process_module
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan
 from firsttoken.server.client import GeneratorClient, GeneratorDied
+from firsttoken.transient import Transient
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).parent / "server" / "scripted_generator.py"))
@@ -241,6 +244,32 @@ def test_any_working_directory_and_long_paths_with_spaces(tmp_path: Path, monkey
         assert client.address.is_relative_to(base) and len(str(client.address)) > 108
         client.generate([1], 3, lambda token: None)
     assert list(base.iterdir()) == []
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Seen failing: an error that names no folder, and an empty folder left behind."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    class FullDisk(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(socket, "socket", FullDisk)
+    with pytest.raises(Transient, match=rf"^no socket can be made in {tmp_path}/\S+: No space left on device; set "):
+        GeneratorClient.launch(spec("counting"), COMMAND)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_thread_that_fails_ends_its_process_with_the_reason() -> None:
+    """Seen failing: a traceback, and the process goes on without the thread."""
+    code = (
+        "import os, time\nfrom firsttoken.process import end_with, start_thread\nend_with(os.getppid())\n"
+        "start_thread('ft-test', lambda: {}['missing'])\ntime.sleep(20)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
+    ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr.splitlines()[-1] == "thread ft-test failed: KeyError: 'missing'"
 
 
 def test_a_command_that_does_not_exist_leaves_no_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -66,6 +66,25 @@ def test_another_function_fails_the_study_and_leaves_its_evidence(project: Proje
     assert (project.folder / TINY / "raw/jit_only/1.parquet").exists(), "the samples are kept"
 
 
+def test_after_an_interruption_every_gate_judges_the_new_tables(project: Project) -> None:
+    """Seen failing: the tables were new, the old gates stayed, and the study ended as one that passed."""
+    project.append("scripts/firsttoken/approaches/jit_only.py", OTHER_TOKENS)
+    assert project.snakemake(f"{TINY}/tables/summary.csv").returncode == 0  # and no further, as if it had been killed
+    assert gates_passed(project) == {"equality", "floors", "status"}, "those of the time before"
+    assert project.dry_run().rules["gate_study"] == 3
+
+
+def test_a_file_that_is_not_what_its_job_wrote_ends_the_next_run_with_one_line(project: Project) -> None:
+    path = f"{TINY}/raw/baseline/2.parquet"
+    with (project.folder / path).open("r+b") as samples:
+        samples.truncate(1000)
+    result = project.snakemake()
+    assert result.returncode != 0
+    assert result.stderr.splitlines()[-1].startswith(f"firsttoken: {path}: not the bytes that its job wrote; delete it")
+    (project.folder / path).unlink()
+    assert project.dry_run().runs == {("baseline", 2)}
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with three finished studies of known latencies, `after` slower than `before`."""

@@ -9,6 +9,7 @@ from typing import Literal
 from firsttoken import files
 from firsttoken.analysis.compare import Comparison
 from firsttoken.analysis.schemas import read_table
+from firsttoken.pooled_runs import read_records
 from firsttoken.results import Bound, Ceilings
 
 FLOOR_SHARE = 0.9  # a median under this share of its floor was not measured but mistaken
@@ -73,12 +74,17 @@ def gate_equality(equivalence: Path | str) -> None:
     _fail([f"{name}: {why}" for name, why in zip(different["approach"], different["reason"], strict=True)], equivalence)
 
 
-def gate_status(summary: Path | str, on_unavailable: Literal["record", "fail"] = "record") -> None:
-    """No approach may have failed; nor be unavailable, where the study says that this ends it."""
+def gate_status(summary: Path | str, records: Path | str, on_unavailable: Literal["record", "fail"] = "record") -> None:
+    """No approach may have failed; nor be unavailable, where the study says that this ends it. The message names the
+    files of failed runs, since a run is not tried again while they are there."""
     table = read_table(summary, "summary")
     bad = table[table["status"].isin(["failed", "unavailable"] if on_unavailable == "fail" else ["failed"])]
     rows = zip(bad["approach"], bad["status"], bad["reason"], strict=True)
-    _fail([f"{name} is {status}: {reason}" for name, status, reason in rows], summary)
+    offences = [f"{name} is {status}: {reason}" for name, status, reason in rows]
+    runs = [f"{run.approach}/{run.repeat}.json" for run in read_records(records) if run.status == "failed"]
+    if runs:
+        offences.append(f"to try again, delete {', '.join(runs)} in {Path(records).parent}/raw and run again")
+    _fail(offences, summary)
 
 
 def gate_regression(comparison: Path | str) -> None:

@@ -42,7 +42,7 @@ class Engine(Protocol):
     ) -> None:
         """Call `emit(token)` once a token, as soon as it is an `int` on this host; stop early when `cancelled()`.
 
-        Raises ValueError when prompt plus new tokens do not fit the KV cache.
+        Raises ValueError when prompt plus new tokens do not fit the KV cache, or an id is not in the vocabulary.
         """
 
     def timings(self) -> Sequence[TokenTiming]:

@@ -24,7 +24,7 @@ class CaptureWorker:
         self._patience_s = patience_s
         self._idle = threading.Event()
         self._idle.set()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="capture")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ft-capture")
         self._background: set[Future[Any]] = set()
 
     def run(self, job: Callable[[], R]) -> R:
@@ -58,7 +58,14 @@ class CaptureWorker:
 
     def _when_idle(self, job: Callable[[], object]) -> None:
         self._idle.wait(self._patience_s)
-        self._at_short_interval(job)
+        try:
+            self._at_short_interval(job)
+        except BaseException as error:
+            # As if it had ended the thread, which the pool prevents: nobody may ever ask the future.
+            threading.excepthook(
+                threading.ExceptHookArgs((type(error), error, error.__traceback__, threading.current_thread()))
+            )
+            raise
 
     @staticmethod
     def _at_short_interval(job: Callable[[], R]) -> R:

@@ -29,11 +29,20 @@ class StepState:
         self.last = self.request[:1]
 
     def stage(self, prompt_ids: Sequence[int], padded_length: int) -> None:
-        """Put a prompt into the staging buffer on the host, zeros behind it up to `padded_length`."""
-        length = len(prompt_ids)
+        """Put a prompt into the staging buffer on the host, zeros behind it up to `padded_length`. Raises as
+        `checked`."""
+        length, ids = len(prompt_ids), self.checked(prompt_ids)
         self._staging_host[0] = length - 1
-        self._staging_host[1 : 1 + length] = prompt_ids
+        self._staging_host[1 : 1 + length] = ids
         self._staging_host[1 + length : 1 + padded_length] = 0
+
+    def checked(self, token_ids: Sequence[int]) -> np.ndarray:
+        """The ids as int64. Raises ValueError for one that is not in the vocabulary: a GPU would read past a table."""
+        ids, vocabulary = np.array(token_ids, np.int64), self.logits.shape[1]
+        if ids.view(np.uint64).max() >= vocabulary:  # negative ones too
+            wrong = next(token for token in token_ids if not 0 <= token < vocabulary)
+            raise ValueError(f"token id {wrong} is not in the model's vocabulary of {vocabulary}")
+        return ids
 
     def upload(self, length: int) -> None:
         """Queue the transfer of the first `length` staged ids; nothing to do where the device reads them itself."""

@@ -20,7 +20,6 @@ class PrepareJob(Record, frozen=True, kw_only=True):
     plan: Plan
     engine_dir: str
     manifest: str
-    expected_gpu: str
     log: str
 
 
@@ -29,7 +28,7 @@ def main(path: str) -> None:
     job = read_json(path, PrepareJob)
     with child_job(job.log):
         import_module(f"firsttoken.external.{job.environment}.engine").prepare_engine(
-            Path(job.model_dir), job.plan, Path(job.engine_dir), Path(job.manifest), expected_gpu=job.expected_gpu
+            Path(job.model_dir), job.plan, Path(job.engine_dir), Path(job.manifest)
         )
 
 

@@ -17,7 +17,6 @@ import msgspec
 from firsttoken.approaches.base import Approach
 from firsttoken.collector import garbage_collector_off
 from firsttoken.files import write_json
-from firsttoken.hardware import check_gpu
 from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.run_record import Run, RunOutputs
 from firsttoken.measure.run_request import RunRequest
@@ -28,6 +27,7 @@ from firsttoken.measure.workload import order_seed, prompts_by_length, schedule
 from firsttoken.plan import Unsupported
 from firsttoken.progress import Progress
 from firsttoken.results import RunRecord, SetupTimes
+from firsttoken.transient import Transient, is_transient
 
 LOG = logging.getLogger(__name__)
 WARM_ROUNDS = 2  # the second meets the shapes that the first one's compilations made
@@ -37,8 +37,9 @@ MUST_NOT_GROW = ("captures", "recompiles")
 def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: RunOutputs) -> RunRecord:
     """Measure one approach once and write its files.
 
-    An approach that cannot run or that raises gives a record that says so, with the samples taken until then; the
-    caller never sees its exceptions. KeyboardInterrupt and SystemExit pass through after `close`.
+    An approach that cannot run, or that raises what it would raise again, gives a record that says so, with the samples
+    taken until then. Raises Transient where it may succeed the next time. KeyboardInterrupt and SystemExit pass through
+    after `close`.
     """
     plan = request.plan
     availability = approach_class.availability(plan.device)
@@ -73,7 +74,6 @@ def _attempt(run: Run, logits: Path) -> None:
     try:
         run.by_length = prompts_by_length(request.prompts, request.plan.prompt_lengths)
         with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, run.approach_class() as approach:
-            check_gpu(request.expected_gpu, telemetry.start.gpu_name)
             progress.note("loading, compiling, capturing")
             _start_cold(run, approach, telemetry.starting_ns)
             progress.note("warming")
@@ -91,8 +91,12 @@ def _attempt(run: Run, logits: Path) -> None:
     except Unsupported as error:
         run.status, run.reason = "unavailable", one_line(error)
     except Exception as error:
-        LOG.exception("%s, repeat %d: failed", request.approach, request.repeat)
-        run.status, run.reason = "failed", f"{type(error).__name__}: {one_line(error)}"
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        if is_transient(error):
+            raise Transient(f"{request.approach}, process {request.repeat}: {reason}; run again to go on") from error
+        LOG.exception("%s, process %d", request.approach, request.repeat, extra={"file_only": True})
+        LOG.error("firsttoken: %s, process %d failed: %s", request.approach, request.repeat, reason)
+        run.status, run.reason = "failed", reason
     finally:
         progress.close()
 

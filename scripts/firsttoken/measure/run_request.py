@@ -30,7 +30,6 @@ class RunRequest(Record, frozen=True, kw_only=True):
     fingerprint: str = ""
     versions: dict[str, str] = {}  # noqa: RUF012 (msgspec copies it)
     gpu_uuid: str | None = None
-    expected_gpu: str = ""  # name as NVML gives it; "" takes what is there
 
 
 class RunJob(Record, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import OwnedProcess
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
+from firsttoken.transient import Transient
 
 # -P: nothing from the working directory
 GENERATOR_COMMAND = (sys.executable, "-P", "-m", "firsttoken.server.server")
@@ -35,8 +36,18 @@ class GeneratorError(RuntimeError):
     """The engine failed; the message is one line."""
 
 
-class GeneratorDied(GeneratorError):
+class GeneratorDied(Transient):
     """The generator process ended or fell silent; the message says how, and what it said last."""
+
+
+class GeneratorCrashed(GeneratorError):
+    """The same by a fault of its own, so that it would again."""
+
+
+def _raised(failure: protocol.Refused | protocol.RequestFailed) -> Exception:
+    """What a client raises for a failure that the generator tells."""
+    kinds = {"unsupported": Unsupported, "invalid": ValueError, "transient": Transient, "engine": GeneratorError}
+    return kinds[failure.kind](failure.reason)
 
 
 class GeneratorClient:
@@ -89,20 +100,21 @@ class GeneratorClient:
         return self._process.pid if self._process else None
 
     def wait_until_ready(self) -> SetupTimes:
-        """Block until the engine is warm. Raises Unsupported, GeneratorError or GeneratorDied."""
+        """Block until the engine is warm. Raises as `generate`, or Unsupported."""
         message = self._receive()
         if isinstance(message, protocol.Ready):
             self._limit_silence(self._silence_s)
             return message.setup
         if isinstance(message, protocol.Refused):
-            raise Unsupported(message.reason) if message.unsupported else GeneratorError(message.reason)
+            raise _raised(message)
         raise GeneratorError(f"unexpected first message: {type(message).__name__}")
 
     def generate(self, prompt_ids: Sequence[int], max_new_tokens: int, push: Callable[[int], None]) -> None:
         """Call `push(token)` as each token arrives.
 
-        Raises ValueError for a request that the engine cannot serve, GeneratorError when it fails, GeneratorDied when
-        it is gone. An exception from `push` cancels the request and leaves the client usable.
+        Raises ValueError for a request that the engine cannot serve, GeneratorError or Transient when it fails,
+        GeneratorDied or GeneratorCrashed when it is gone. An exception from `push` cancels the request and leaves the
+        client usable.
         """
         self._sent_ns = time.perf_counter_ns()
         number = self._request = self._request + 1
@@ -127,10 +139,12 @@ class GeneratorClient:
 
     def _ends(self, message: protocol.GeneratorMessage, number: int) -> bool:
         """Take in a message that is no token; True when it ends request `number`. Skips leftovers of earlier ones."""
-        if isinstance(message, protocol.Heartbeat | protocol.Ready | protocol.Refused) or message.request != number:
+        if isinstance(message, protocol.Refused):
+            raise self._died(message.reason)
+        if isinstance(message, protocol.Heartbeat | protocol.Ready) or message.request != number:
             return False
         if isinstance(message, protocol.RequestFailed):
-            raise ValueError(message.reason) if message.kind == "invalid" else GeneratorError(message.reason)
+            raise _raised(message)
         if isinstance(message, protocol.Timings):
             self._timings.append(message)
             return False
@@ -220,8 +234,9 @@ class GeneratorClient:
             raise ValueError(f"request too long for the socket: {error}") from error
         try:
             self._socket.send(data)
-        except OSError as error:
-            raise self._died(self._exit_reason(error)) from None
+        except OSError:
+            while True:  # what the generator said before it closed the connection, or how it ended
+                self._ends(self._receive(), self._request)
 
     def _exit_reason(self, error: Exception) -> str:
         if self._process is None:
@@ -235,9 +250,10 @@ class GeneratorClient:
         self._process.kill()
         return f"generator process {self._process.pid} was silent for {self._limit_s:g} s in state {state}: killed"
 
-    def _died(self, reason: str) -> GeneratorDied:
+    def _died(self, reason: str) -> GeneratorDied | GeneratorCrashed:
         self._dead = reason
-        return GeneratorDied(reason)
+        crashed = self._process is not None and self._process.crashed
+        return GeneratorCrashed(reason) if crashed else GeneratorDied(reason)
 
     def _limit_silence(self, seconds: float) -> None:
         """The kernel's own receive limit: unlike Python's timeout it costs no extra system call a message."""

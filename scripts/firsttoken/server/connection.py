@@ -7,14 +7,16 @@ later (median, 2 cores, `benchmarks/ipc.py`). What the socket does not take wait
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from collections import deque
 from contextlib import suppress
 
 from firsttoken.server import protocol
 
-MAX_WAITING_REQUESTS = 64  # of one client
-BACKLOG_MESSAGES = 65_536  # a client that is further behind is disconnected
+MAX_WAITING_REQUESTS = 4  # of one client; ours waits for each, but one that it cancelled may still be ending
+BACKLOG_BYTES = 16 * 2**20  # 65,536 tokens with their timings; a client that is further behind is disconnected
+FLUSH_MESSAGES = 256  # at once, under the lock that a token to this client may wait for: less than a millisecond
 
 _NOW = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
 
@@ -42,6 +44,7 @@ class Client:
         self.jobs: dict[int, Job] = {}
         self.greeted = False
         self.backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
         self._socket = connection
         self._lock = threading.Lock()
         self._closed = False
@@ -77,7 +80,8 @@ class Client:
                 return
             if not self.backlog and self._sent(message):
                 return
-            if len(self.backlog) >= BACKLOG_MESSAGES:
+            self._backlog_bytes += sys.getsizeof(message)
+            if self._backlog_bytes > BACKLOG_BYTES:
                 self._give_up()
             else:
                 self.backlog.append(message)
@@ -85,11 +89,11 @@ class Client:
     def flush(self) -> None:
         """Send of the backlog what the socket takes."""
         with self._lock:
-            while self.backlog:
-                message = self.backlog.popleft()
-                if not self._sent(message):
-                    self.backlog.appendleft(message)
+            for _ in range(FLUSH_MESSAGES):
+                if not self.backlog or not self._sent(self.backlog[0]):
                     return
+                if self.backlog:  # else it turned out that the client is gone
+                    self._backlog_bytes -= sys.getsizeof(self.backlog.popleft())
 
     def close(self) -> None:
         """Close the connection and cancel what the client asked for."""

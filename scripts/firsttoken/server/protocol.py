@@ -1,7 +1,8 @@
 """What client and generator say to each other: typed messages, one a SEQPACKET datagram, with a length limit.
 
-A message is a msgpack array whose first element is its tag. Whatever else arrives is a `WireError`, which costs the
-sender its connection and nobody else anything. Tokens go one way; nothing is acknowledged but the end of a request.
+A message is a msgpack array whose first element is its tag. Whatever else arrives is a `WireError`: its sender hears
+why and loses the request, or the connection where no request can be told; nobody else loses anything. Tokens go one
+way; nothing is acknowledged but the end of a request.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 import msgspec
 
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
+from firsttoken.transient import Transient
 
 # One datagram must fit the socket buffer. Linux grants any user net.core.wmem_max (212,992 by default) and doubles it
 # for its own bookkeeping, so that 256 KiB pass everywhere: a prompt of more than 50,000 ids.
@@ -25,11 +27,16 @@ TIMINGS_PER_MESSAGE = 512  # a row is at most about 200 bytes
 
 RequestId = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
-ErrorKind = Literal["invalid", "engine"]
+ErrorKind = Literal["unsupported", "invalid", "transient", "engine"]
 
 
 class WireError(Exception):
     """A message that breaks the rules: not msgpack, of no known type, out of range, or too long."""
+
+    def __init__(self, reason: str, request: int | None = None) -> None:
+        """`request`: its number, where that much can be read."""
+        super().__init__(reason)
+        self.request = request
 
 
 class Disconnected(Exception):
@@ -84,9 +91,10 @@ class Ready(Message, frozen=True, tag=16):
 
 
 class Refused(Message, frozen=True, tag=17):
-    """First message on a connection when there will be no engine; `unsupported`: it cannot serve this model or plan."""
+    """Last message on a connection that the generator closes, or its only one when there will be no engine.
+    `unsupported`: it cannot serve this model or plan; `transient`: see `firsttoken.transient`; `engine`: it raised."""
 
-    unsupported: bool
+    kind: ErrorKind
     reason: str
 
 
@@ -112,7 +120,7 @@ class Done(Message, frozen=True, tag=20):
 
 
 class RequestFailed(Message, frozen=True, tag=21):
-    """The end of a request. `invalid`: the request cannot be served (too long); `engine`: the engine raised."""
+    """The end of a request. `invalid`: it cannot be served (too long); `transient`, `engine`: the engine raised."""
 
     request: RequestId
     kind: ErrorKind
@@ -151,6 +159,23 @@ def encode(message: Message) -> bytes:
     return data
 
 
+class _Head(msgspec.Struct, array_like=True):
+    """What all requests begin with."""
+
+    tag: Literal[1, 2, 3]
+    request: RequestId
+
+
+_decode_head = msgspec.msgpack.Decoder(_Head).decode
+
+
+def _request_number(data: bytes | memoryview) -> int | None:
+    try:
+        return _decode_head(data).request
+    except (msgspec.MsgspecError, RecursionError):  # the latter: arrays within arrays
+        return None
+
+
 class Decoder(Generic[Received]):
     """Bytes to one of the messages of one direction; anything else is a `WireError`."""
 
@@ -164,7 +189,7 @@ class Decoder(Generic[Received]):
         try:
             return self._decode(data)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise WireError(f"message of {len(data)} bytes: {error}") from error
+            raise WireError(f"message of {len(data)} bytes: {error}", _request_number(data)) from error
 
 
 class Inbox(Generic[Received]):
@@ -179,7 +204,10 @@ class Inbox(Generic[Received]):
     def receive(self) -> Received:
         """Block for the next message. Raises `Disconnected`, `WireError`; BlockingIOError after the SO_RCVTIMEO."""
         try:
-            size = self._receive_into(self._buffer)
+            try:
+                size = self._receive_into(self._buffer)
+            except ConnectionResetError:  # closed with messages of ours unread; what was said before is still there
+                size = self._receive_into(self._buffer)
         except BlockingIOError:
             raise
         except OSError as error:
@@ -192,8 +220,12 @@ class Inbox(Generic[Received]):
 def listen(path: Path) -> socket.socket:
     """A listening socket at `path`, whose folder is the caller's to protect."""
     listener = _seqpacket()
-    with _short_path(path) as address:
-        listener.bind(address)
+    try:
+        with _short_path(path) as address:
+            listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise Transient(f"no socket can be made in {path.parent}: {error.strerror}; set another TMPDIR") from None
     listener.listen(64)
     return listener
 

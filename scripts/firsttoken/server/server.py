@@ -7,7 +7,7 @@
     ft-owner     ends the process with its owner (see `process`)
 
 An engine may have threads of its own, such as the one that captures graphs. Requests of all clients wait in one FIFO
-queue.
+queue. Where a thread of ours fails, all clients hear why and the process ends.
 
 What comes to an idle engine is read where it will be run: handed over by another thread, a request waited 60 us for
 the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores (`benchmarks/ipc.py`).
@@ -15,6 +15,7 @@ the engine's thread on a GPU host (queue_ns of a study), 7 us on two idle cores 
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import select
@@ -23,10 +24,11 @@ import sys
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from typing import NoReturn
 
 import msgspec
 
@@ -35,14 +37,19 @@ from firsttoken.collector import garbage_collector_off
 from firsttoken.engine.base import Engine, EngineSpec
 from firsttoken.engines import build_engine
 from firsttoken.plan import Unsupported
+from firsttoken.results import SetupTimes
 from firsttoken.server import protocol
 from firsttoken.server.connection import Client, Job
+from firsttoken.transient import is_transient
 
-MAX_REASON_CHARACTERS = 2000
+MAX_REASON_CHARACTERS = 300
 HEARTBEAT_S = 1.0
+MAX_CLIENTS = 32  # a study has four; each has a descriptor, of 1,024 by default, and a buffer for its longest message
+_NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of `accept`: pass when others close theirs
 
 # While a request runs, a message may lie in its socket for this long; with several clients that wait counts as IPC.
-# Looking now and then costs the engine less than a thread that each message wakes.
+# Looking now and then costs the engine less than a thread that each message wakes. One message of each client at a
+# time: what a client sends without pause waits in its own socket.
 SERVICE_INTERVAL_S = 0.005
 
 # The kernel takes tens of microseconds to wake a thread, so an idle engine polls for this long after a request before
@@ -60,26 +67,33 @@ class Generator:
     def __init__(self, listener: socket.socket, build: Callable[[], Engine]) -> None:
         self._listener = listener
         self._build = build
-        self._queue: SimpleQueue[Job] = SimpleQueue()
+        self._waiting: deque[Job] = deque()
         self._clients: dict[int, Client] = {}  # by the descriptor of the socket
         self._sockets = select.epoll()
         self._sockets.register(listener, select.EPOLLIN)
-        self._reading = threading.Lock()  # whoever holds it may accept and read
-        self._engine_reads = False  # changed under that lock
-        self._greeting: bytes | None = None  # as well
+        self._reading = threading.Lock()  # whoever holds it may accept and read; the engine while it has nothing to run
+        self._greeting: bytes | None = None  # changed under that lock
         self._current: Job | None = None
         self._stopping = False
         self.loading = True
 
     def serve(self) -> None:
         """Make the engine, tell every client, run requests until `stop`."""
+        self._read(self._sockets.poll(0))  # the owner is at the door, and hears why a load failed at once
         service = process.start_thread("ft-clients", self._serve_clients)
-        engine, greeting = self._make_engine()
-        self.loading = False
+        engine: Engine | None = None
         try:
+            engine = self._build()
+            process.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
+            self.loading = False
             with garbage_collector_off():
-                self._greet(greeting)
+                self._greet(engine.setup)
                 self._run_jobs(engine)
+        except Unsupported as error:
+            self._tell_all(protocol.Refused("unsupported", _one_line(str(error))))
+        except BaseException as error:
+            self._tell_all(protocol.Refused(_kind(error), _describe(error)))
+            raise
         finally:
             if engine is not None:
                 engine.close()
@@ -98,52 +112,44 @@ class Generator:
         with suppress(OSError):  # closed already
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes an engine that waits; closing would not
 
+    def fail(self, reason: str) -> NoReturn:
+        """Tell all clients why, and end the process at once, whatever the other threads do."""
+        try:
+            self._tell_all(protocol.Refused("transient", _one_line(reason)))
+            print(f"generator: {reason}", file=sys.stderr, flush=True)
+        finally:
+            process.end_now()
+
+    def _tell_all(self, message: protocol.Message) -> None:
+        for client in self._clients.copy().values():
+            client.put(protocol.encode(message))
+
     # ------------------------------------------------------------ engine thread
 
-    def _make_engine(self) -> tuple[Engine | None, protocol.Message]:
-        """The engine, or None, and what clients are told; without one the process waits for its owner to end it."""
-        try:
-            engine = self._build()
-            process.name_this_thread("ft-engine")  # only now: threads that libraries start meanwhile inherit the name
-            return engine, protocol.Ready(engine.setup)
-        except Unsupported as error:
-            return None, protocol.Refused(True, _one_line(str(error)))
-        except Exception as error:
-            traceback.print_exc()
-            return None, protocol.Refused(False, _describe(error))
-
-    def _greet(self, greeting: protocol.Message) -> None:
+    def _greet(self, setup: SetupTimes) -> None:
         with self._reading:
-            self._greeting = protocol.encode(greeting)
+            self._greeting = protocol.encode(protocol.Ready(setup))
             for client in self._clients.values():
                 client.greet(self._greeting)
 
-    def _run_jobs(self, engine: Engine | None) -> None:
+    def _run_jobs(self, engine: Engine) -> None:
         while (job := self._next_job()) is not None:
             self._current = job
             if self._stopping:
                 break
             if job.cancelled:
                 self._end_cancelled(job, time.perf_counter_ns())
-            elif engine is None:
-                job.client.finish(job, protocol.RequestFailed(job.request.request, "engine", "there is no engine"))
             else:
                 self._run(engine, job)
 
     def _next_job(self) -> Job | None:
         """The next request, None to stop; while there is none, this thread reads."""
         with self._reading:
-            self._engine_reads = True
-        try:
             while not self._stopping:
-                try:
-                    return self._queue.get(block=False)
-                except Empty:
-                    self._wait_and_read()
-            return None
-        finally:
-            with self._reading:
-                self._engine_reads = False
+                if self._waiting:
+                    return self._waiting.popleft()
+                self._wait_and_read()
+        return None
 
     def _wait_and_read(self) -> None:
         """Wait until a client connects or sends something, or `stop`."""
@@ -151,10 +157,7 @@ class Generator:
         until_ns = now() + WATCH_NS
         while not (events := look(0)) and now() < until_ns:
             os.sched_yield()  # a client may need this very core
-        if not events:
-            events = look()
-        with self._reading:
-            self._read(events)
+        self._read(events or look())
 
     def _run(self, engine: Engine, job: Job) -> None:
         request = job.request
@@ -171,7 +174,7 @@ class Generator:
             job.client.finish(job, protocol.RequestFailed(request.request, "invalid", _one_line(str(error))))
         except Exception as error:
             traceback.print_exc()
-            job.client.finish(job, protocol.RequestFailed(request.request, "engine", _describe(error)))
+            job.client.finish(job, protocol.RequestFailed(request.request, _kind(error), _describe(error)))
 
     def _generate(self, engine: Engine, job: Job, request: protocol.Generate) -> None:
         started_ns = time.perf_counter_ns()
@@ -212,24 +215,27 @@ class Generator:
         due_s = time.monotonic() + HEARTBEAT_S
         while not self._stopping:
             time.sleep(SERVICE_INTERVAL_S)
-            with self._reading:
-                while not self._engine_reads and not self._stopping and self._read(self._sockets.poll(0)):
-                    pass
-                clients = list(self._clients.values())
-            for client in clients:
+            if self._reading.acquire(blocking=False):
+                try:
+                    self._read(self._sockets.poll(0))
+                finally:
+                    self._reading.release()
+            clients = self._clients.copy()  # in one step, since the engine may be reading
+            for client in clients.values():
                 if client.backlog:
                     client.flush()
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + HEARTBEAT_S
-                for client in clients:
+                self._sockets.modify(self._listener, select.EPOLLIN)  # see `_accept`
+                for client in clients.values():
                     # Others do not read, and heartbeats would fill their socket.
                     if (client.jobs or not client.greeted) and not client.backlog:
                         client.put(heartbeat)
 
     # ------------------------------------------------------------ whichever thread reads
 
-    def _read(self, events: list[tuple[int, int]]) -> bool:
-        """Accept a client, and take one message of each that has sent one; whether there was anything."""
+    def _read(self, events: list[tuple[int, int]]) -> None:
+        """Accept a client, and take one message of each that has sent one."""
         for descriptor, _ in events:
             client = self._clients.get(descriptor)
             if client is None:
@@ -240,18 +246,31 @@ class Generator:
             except protocol.Disconnected:
                 self._drop(client)  # the usual end
             except protocol.WireError as error:
-                print(f"generator: connection closed: {error}", file=sys.stderr, flush=True)
-                self._drop(client)
-        return bool(events)
+                reason = _one_line(str(error))
+                if error.request is not None:
+                    client.put(protocol.encode(protocol.RequestFailed(error.request, "invalid", reason)))
+                else:
+                    client.put(protocol.encode(protocol.Refused("transient", f"connection closed: {reason}")))
+                    self._drop(client)
 
     def _accept(self) -> None:
         try:
             connection, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
             if self._stopping:
                 return
-            raise
+            if error.errno not in _NO_ROOM:
+                raise
+            print(f"generator: accepts no client for {HEARTBEAT_S:g} s: {error}", file=sys.stderr, flush=True)
+            self._sockets.modify(self._listener, 0)  # the next heartbeat listens again; `stop` is heard all the same
+            return
         client = Client(connection)
+        if len(self._clients) >= MAX_CLIENTS:
+            client.put(
+                protocol.encode(protocol.Refused("transient", f"the generator has {MAX_CLIENTS} clients, its limit"))
+            )
+            client.close()
+            return
         self._clients[client.fileno()] = client
         self._sockets.register(client, select.EPOLLIN)
         if self._greeting is not None:
@@ -262,12 +281,16 @@ class Generator:
             if message.request in client.jobs:  # else it has ended
                 client.jobs[message.request].cancelled = True
             return
-        self._queue.put(client.begin(message, time.perf_counter_ns()))
+        self._waiting.append(client.begin(message, time.perf_counter_ns()))
 
     def _drop(self, client: Client) -> None:
         self._sockets.unregister(client)
         del self._clients[client.fileno()]
         client.close()
+        for job in client.jobs.copy().values():
+            with suppress(ValueError):  # it runs
+                self._waiting.remove(job)
+        client.jobs.clear()  # each refers to its client, and the collector of such rings is off
 
 
 def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
@@ -292,11 +315,15 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
             process.end_now()
         generator.stop()
 
-    process.end_with_owner(launch, stop)
+    process.end_with_owner(launch, stop, generator.fail)
     generator.serve()
 
 
-def _describe(error: Exception) -> str:
+def _kind(error: BaseException) -> protocol.ErrorKind:
+    return "transient" if is_transient(error) else "engine"
+
+
+def _describe(error: BaseException) -> str:
     return _one_line(f"{type(error).__name__}: {error}")
 
 

@@ -32,10 +32,11 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if (above := snakemake_above()) is not None:
         end_with(above)
-    started = time.time()
+    trace, started = log.with_suffix(".trace.json"), time.time()
+    trace.unlink(missing_ok=True)  # it tells of the outputs that this job makes anew
     with log_to(log, "w"):
         yield LOGGER
-        write_trace(snakemake, log.with_suffix(".trace.json"), started)
+        write_trace(snakemake, trace, started)
 
 
 def require_gpu_slot(snakemake: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from firsttoken.files import read_json, write_json
 from firsttoken.plan import Record
 from firsttoken.pooled_runs import SCHEMA_VERSION
-from firsttoken.study.trace import Trace
+from firsttoken.study.trace import Trace, traces_by_output
 
 MANIFEST = re.compile(r"^results/models/[^/]+\.json$")
 SHIPPED_MANIFEST = "model.json"  # the model's manifest beside a shipped study
@@ -27,11 +27,7 @@ class Provenance(Record, frozen=True, kw_only=True):
 def collect(study: str, results: Iterable[str], logs: Iterable[Path]) -> Provenance:
     """The jobs behind `results`, found among the traces in the log folders and files: who wrote each, and what it read
     in turn."""
-    # The last job that wrote a file made it: a rule that was renamed since left a trace of its own.
-    by_output = {
-        path: trace for trace in sorted(read_traces(logs), key=lambda each: each.started_at) for path in trace.outputs
-    }
-    return jobs_behind(study, results, by_output)
+    return jobs_behind(study, results, {path: trace for path, (_, trace) in traces_by_output(logs).items()})
 
 
 def jobs_behind(study: str, results: Iterable[str], by_output: Mapping[str, Trace]) -> Provenance:
@@ -65,15 +61,6 @@ def write_provenance(study: str, results: Iterable[str], logs: Iterable[Path], t
     write_json(target, provenance)
     if provenance.breaks:
         raise ValueError(provenance.breaks[0])
-
-
-def read_traces(logs: Iterable[Path]) -> list[Trace]:
-    """The traces in these folders, and those among these files that exist."""
-    return [
-        read_json(path, Trace)
-        for log in logs
-        for path in (log.rglob("*.trace.json") if log.is_dir() else [log] if log.exists() else [])
-    ]
 
 
 def _breaks(traces: Sequence[Trace]) -> Iterable[str]:

@@ -11,9 +11,9 @@ from firsttoken.files import sha256_file
 from firsttoken.plan import Record
 from firsttoken.pooled_runs import raw_digests
 from firsttoken.study.git import commit_with, history_problem
-from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance, read_traces
+from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
 from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, listed_hashes
-from firsttoken.study.trace import Trace, digest
+from firsttoken.study.trace import Trace, digest, read_traces
 
 # Too large to ship with a study: their absence is said, but is no damage.
 NOT_SHIPPED = re.compile(r"^results/(models/|[^/]+/(engine(/|$)|reference\.safetensors$|raw/[^/]+/\d+\.logits$))")
@@ -51,7 +51,7 @@ def verify(provenance_file: Path, root: Path) -> Verdict:
     provenance = read_provenance(provenance_file)
     folder, home = provenance_file.parent, f"results/{provenance.study}/"
     place = _shipped_elsewhere(home, folder, root)
-    gates = read_traces([folder / "gates"])
+    gates = [*read_traces([folder / "gates"]).values()]
     recorded, what = _recorded((*provenance.jobs, *gates), leave_out=f"{home}provenance.json")
     records = folder / "records.parquet"
     pooled = {f"{home}{path}": value for path, value in raw_digests(records).items()} if records.exists() else {}
@@ -125,7 +125,7 @@ def _of_the_provenance(provenance_file: Path, root: Path) -> dict[str, list[str]
 def _edited_traces(provenance: Provenance, folder: Path, home: str) -> Iterator[str]:
     """The study's own jobs whose trace beside the log is another one than the provenance has; a shipped study has no
     logs, and the model may have been fetched again for another study."""
-    traces = read_traces([folder / "logs"])
+    traces = [*read_traces([folder / "logs"]).values()]
     for job in provenance.jobs if traces else ():
         if min(job.outputs).startswith(home) and job not in traces:
             where = f"trace of {job.rule} ({min(job.outputs)})"

@@ -38,7 +38,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Study:
 def test_a_good_study_passes_all(good: Study, tmp_path: Path) -> None:
     gate_floors(good.table("latency_by_length"), good.root / "ceilings.json")
     gate_equality(good.table("equivalence"))
-    gate_status(good.table("summary"), "fail")
+    gate_status(good.table("summary"), good.records, "fail")
     compare_studies(good.root, good.root, BOUNDS, 0.05, tmp_path / "c.csv", tmp_path / "c.json")
     gate_regression(tmp_path / "c.json")
 
@@ -109,20 +109,32 @@ def test_equality(tmp_path: Path) -> None:
 
 def test_status(tmp_path: Path) -> None:
     known = {"baseline": Known(), "jit_cuda": Known(status="failed", reason="out of memory")}
-    table = analyse(make_study(tmp_path, known, requests=2)).table("summary")
-    assert "jit_cuda is failed: out of memory" in refused(lambda: gate_status(table), table)
+    study = analyse(make_study(tmp_path, known, requests=2, repeats=2))
+    table = study.table("summary")
+    text = refused(lambda: gate_status(table, study.records), table)
+    assert "jit_cuda is failed: out of memory" in text
+    assert f"to try again, delete jit_cuda/1.json, jit_cuda/2.json in {tmp_path}/raw and run again" in text
+
+
+def test_another_function_is_not_tried_again(tmp_path: Path) -> None:
+    study = analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": Known(wrong_by=1.0)}, requests=2))
+    table = study.table("summary")
+    text = refused(lambda: gate_status(table, study.records), table)
+    assert "jit_cuda is failed" in text and "try again" not in text
 
 
 def test_unavailable_only_fails_where_the_study_says_so(tmp_path: Path) -> None:
     known = {"baseline": Known(), "tensorrt_llm": Known(status="unavailable", reason="no engine")}
-    table = analyse(make_study(tmp_path, known, requests=2)).table("summary")
-    gate_status(table, "record")
-    assert "tensorrt_llm is unavailable: no engine" in refused(lambda: gate_status(table, "fail"), table)
+    study = analyse(make_study(tmp_path, known, requests=2))
+    table = study.table("summary")
+    gate_status(table, study.records, "record")
+    assert "tensorrt_llm is unavailable: no engine" in refused(lambda: gate_status(table, study.records, "fail"), table)
 
 
 def test_emulated_is_no_offence(tmp_path: Path) -> None:
     known = {"cuda_graph": Known(status="emulated", reason="no CUDA device")}
-    gate_status(analyse(make_study(tmp_path, known, requests=2)).table("summary"), "fail")
+    study = analyse(make_study(tmp_path, known, requests=2))
+    gate_status(study.table("summary"), study.records, "fail")
 
 
 def test_regression(good: Study, tmp_path: Path) -> None:

@@ -79,6 +79,23 @@ def test_the_cache_is_filled_to_its_last_position_and_not_beyond(make_engine: Ma
     assert run_request(engine, prompt, 20) == greedy("llama_gqa", prompt, 20)
 
 
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_an_id_outside_the_vocabulary_is_refused_and_the_next_request_is_right(
+    make_engine: MakeEngine, tmp_path: Path, wrong: int
+) -> None:
+    """A GPU would read past the table. Seen failing: an index error here, and -1 taken for the last id."""
+    engine = make_engine()
+    prompt = prompt_ids(8)
+    for call in (
+        lambda: run_request(engine, [*prompt, wrong], 4),
+        lambda: engine.save_logits([wrong, *prompt], prompt, tmp_path / "logits"),
+        lambda: engine.save_logits(prompt, [wrong, *prompt], tmp_path / "logits"),
+    ):
+        with pytest.raises(ValueError, match=f"^token id {wrong} is not in the model's vocabulary of "):
+            call()
+    assert run_request(engine, prompt, 4) == greedy("llama_gqa", prompt, 4)
+
+
 @pytest.mark.parametrize("length", [14, 15, 16, 17])
 def test_the_kv_bucket_changes_at_the_exact_boundary(make_engine: MakeEngine, length: int) -> None:
     """Trap 3. Seen to fail with `position <= bucket` in `bucket_for_position`: the step at 16 then reads only 0 to

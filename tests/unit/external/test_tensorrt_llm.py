@@ -143,13 +143,6 @@ def test_an_engine_of_another_gpu_is_refused(
         check_engine(engine_dir, trtllm.plan())
 
 
-def test_no_engine_is_built_on_another_gpu_than_the_config_promises(tmp_path: Path, llm: Any) -> None:
-    folder = tmp_path / "engine"
-    with pytest.raises(RuntimeError, match=r"hardware\.gpu: expected 'NVIDIA Other', this job has"):
-        prepare_engine(tmp_path, trtllm.plan(), folder, manifest_path(folder), expected_gpu="NVIDIA Other")
-    assert not folder.exists()
-
-
 def test_an_engine_of_another_version_is_refused(engine_dir: Path) -> None:
     config = json.loads((engine_dir / "config.json").read_text())
     (engine_dir / "config.json").write_text(json.dumps({**config, "version": "1.1.0"}))

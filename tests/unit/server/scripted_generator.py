@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from firsttoken import process
 from firsttoken.engine.base import EngineSpec, never
+from firsttoken.engine.capture_worker import CaptureWorker
 from firsttoken.plan import Unsupported
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import server as server_module
+
+FAILING_THREADS = {20: "ft-clients", 21: "ft-engine", 22: "ft-owner", 23: "ft-capture_0"}  # by the prompt that asks
+
+
+def fail_in_thread(name: str) -> None:
+    """Make one of the generator's threads raise soon."""
+    unset: Any = None
+    if name == "ft-clients":
+        server_module.SERVICE_INTERVAL_S = unset
+    elif name == "ft-engine":
+        server_module.WATCH_NS = unset
+    elif name == "ft-owner":
+        process.STOP_GRACE_S = unset
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        CaptureWorker().later(unset)
 
 
 class CountingEngine:
@@ -36,6 +56,8 @@ class CountingEngine:
             raise ZeroDivisionError("first line\nsecond line")
         if prompt_ids[0] == 14:
             raise ValueError("prompt 14 is too long")
+        if prompt_ids[0] in FAILING_THREADS:
+            fail_in_thread(FAILING_THREADS[prompt_ids[0]])
         self._rows = [TokenTiming(launch_ns=i, pool_hit=True) for i in range(max_new_tokens)]
         for index in range(max_new_tokens - (prompt_ids[0] == 15)):
             if cancelled():
@@ -78,8 +100,12 @@ def build(spec: EngineSpec) -> CountingEngine:
         raise Unsupported("no static cache for this model")
     if behaviour == "broken":
         raise RuntimeError("weights are missing")
+    if behaviour == "full":
+        raise OSError(errno.ENOSPC, "No space left on device")
     if behaviour == "crashing":
         os._exit(3)
+    if behaviour == "faulty":
+        os.abort()
     if behaviour == "endless":  # a load that no one can interrupt, with a child of its own
         child = subprocess.Popen(["sleep", "1000"])
         print(f"child {child.pid}", file=sys.stderr, flush=True)

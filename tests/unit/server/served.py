@@ -6,6 +6,7 @@ import contextlib
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,14 +99,7 @@ class Served:
         self.queued: list[Job] = []
         self.enqueued = threading.Semaphore(0)
         self.generator = Generator(protocol.listen(address), lambda: engine)
-        put = self.generator._queue.put
-
-        def logged_put(job: Job) -> None:
-            self.queued.append(job)
-            put(job)
-            self.enqueued.release()
-
-        self.generator._queue = _Queue(self.generator._queue.get, logged_put)  # type: ignore[assignment]
+        self.generator._waiting = _LoggedQueue(self)
         self.thread = threading.Thread(target=self.generator.serve)
         self.thread.start()
 
@@ -115,10 +109,15 @@ class Served:
         assert self.enqueued.acquire(timeout=PATIENCE_S)
 
 
-class _Queue:
-    def __init__(self, get: Callable[[], Job], put: Callable[[Job], None]) -> None:
-        self.get = get
-        self.put = put
+class _LoggedQueue(deque[Job]):
+    def __init__(self, served: Served) -> None:
+        super().__init__()
+        self._served = served
+
+    def append(self, job: Job) -> None:
+        super().append(job)
+        self._served.queued.append(job)
+        self._served.enqueued.release()
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -9,13 +9,17 @@ import sys
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import Facts, MemoryReport
-from firsttoken.server.client import GeneratorClient, GeneratorDied, GeneratorError
+from firsttoken.server.client import GeneratorClient, GeneratorCrashed, GeneratorDied, GeneratorError
 from firsttoken.server.server import SWITCH_INTERVAL_S
+from firsttoken.transient import Transient
+from unit.server.scripted_generator import FAILING_THREADS
+from unit.server.served import wait_for
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("scripted_generator.py")))
@@ -88,10 +92,49 @@ def test_a_model_that_cannot_be_served_is_told_from_a_failure() -> None:
         client.wait_until_ready()
     with launch("broken") as client, pytest.raises(GeneratorError, match=r"^RuntimeError: weights are missing$"):
         client.wait_until_ready()
+    with launch("full") as client, pytest.raises(Transient, match="No space left on device"):
+        client.wait_until_ready()
+
+
+@pytest.mark.parametrize(("prompt", "thread"), FAILING_THREADS.items(), ids=FAILING_THREADS.values())
+def test_all_clients_hear_which_thread_failed_and_the_process_ends(prompt: int, thread: str) -> None:
+    """Seen failing for each: a generator that goes on without the thread, or ends without a word to its clients."""
+    reason = "TypeError.*NoneType" if thread == "ft-engine" else f"thread {thread} failed: TypeError.*NoneType"
+    with launch("paced") as client:
+        client.wait_until_ready()
+        with GeneratorClient.attach(client.address) as second:
+            second.wait_until_ready()
+            with pytest.raises(GeneratorDied, match=rf"^{reason}"):
+                while True:  # the engine's thread fails after the request
+                    client.generate([prompt], 100, lambda token: None)
+            with pytest.raises(GeneratorDied, match=rf"^{reason}"):
+                second.generate([1], 1, lambda token: None)
+        assert client.pid is not None
+        wait_for(lambda: psutil.Process(client.pid).status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "new_tokens", "reason"),
+    [([-1], 2, "Expected `int` >= 0"), ([2**31], 2, "Expected `int` <= 2147483647"), ([], 2, "length >= 1"),
+     ([1], 0, "Expected `int` >= 1"), ([1], 2**31, "Expected `int` <= 2147483647"), ([1.5], 2, "got `float`")],
+)  # fmt: skip
+def test_a_request_out_of_range_is_one_line_and_the_next_one_is_served(
+    prompt: list[int], new_tokens: int, reason: str
+) -> None:
+    """Seen failing: the connection closed without a word, so that the owner waits ten seconds for the process's end."""
+    with launch("counting") as client:
+        client.wait_until_ready()
+        with pytest.raises(ValueError, match=reason):
+            client.generate(prompt, new_tokens, lambda token: None)
+        tokens: list[int] = []
+        client.generate([40], 2, tokens.append)
+        assert tokens == [40, 41]
 
 
 def test_death_while_loading_gives_exit_code_and_last_words() -> None:
     with launch("crashing") as client, pytest.raises(GeneratorDied, match=r"exit code 3.*loading crashing"):
+        client.wait_until_ready()
+    with launch("faulty") as client, pytest.raises(GeneratorCrashed, match="SIGABRT"):
         client.wait_until_ready()
 
 

@@ -6,7 +6,7 @@ import contextlib
 import socket
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -22,6 +22,7 @@ token_lists = st.lists(tokens, min_size=1, max_size=50)
 stamps = st.integers(-(2**63), 2**63 - 1)
 seconds = st.floats(allow_nan=False)
 optional = st.none() | stamps
+kinds = st.sampled_from(get_args(protocol.ErrorKind))
 text = st.text(st.characters(exclude_categories=["Cs"]))
 rows = st.builds(
     TokenTiming, device_ns=optional, launch_ns=optional, sampling_ns=optional, pool_hit=st.none() | st.booleans()
@@ -35,11 +36,11 @@ CLIENT_MESSAGES = {
 }
 GENERATOR_MESSAGES = {
     protocol.Ready: st.builds(protocol.Ready, st.builds(SetupTimes, imports_s=seconds, load_s=seconds)),
-    protocol.Refused: st.builds(protocol.Refused, st.booleans(), text),
+    protocol.Refused: st.builds(protocol.Refused, kinds, text),
     protocol.Token: st.builds(protocol.Token, ids, tokens),
     protocol.Timings: st.builds(protocol.Timings, ids, st.lists(stamps, max_size=20), st.lists(rows, max_size=20)),
     protocol.Done: st.builds(protocol.Done, ids, stamps, stamps),
-    protocol.RequestFailed: st.builds(protocol.RequestFailed, ids, st.sampled_from(["invalid", "engine"]), text),
+    protocol.RequestFailed: st.builds(protocol.RequestFailed, ids, kinds, text),
     protocol.Saved: st.builds(protocol.Saved, ids, st.booleans()),
     protocol.Inspection: st.builds(
         protocol.Inspection,

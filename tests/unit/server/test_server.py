@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from firsttoken.server import connection as connection_module
 from firsttoken.server import protocol
 from firsttoken.server import server as server_module
 from firsttoken.server.connection import MAX_WAITING_REQUESTS
-from firsttoken.server.server import Generator
+from firsttoken.server.server import MAX_CLIENTS, Generator
 from unit.server.served import Peer, SteppedEngine, served, wait_for
 
 AT_ONCE, ASLEEP = 0, -1  # how long a poll may wait
@@ -81,7 +84,7 @@ def test_a_request_that_is_there_is_read_without_sleeping(idle: tuple[Generator,
     poll = CountedPoll(generator, before_sleep=lambda: None)
     generator._sockets = poll  # type: ignore[assignment]
     generator._wait_and_read()
-    assert generator._queue.get(block=False).request == protocol.Inspect(1)
+    assert generator._waiting.popleft().request == protocol.Inspect(1)
     assert poll.waits == [AT_ONCE]
 
 
@@ -94,7 +97,7 @@ def test_an_engine_watches_for_a_while_then_sleeps(
     poll = CountedPoll(generator, before_sleep=lambda: peer.send(protocol.Inspect(2)))
     generator._sockets = poll  # type: ignore[assignment]
     generator._wait_and_read()
-    assert generator._queue.get(block=False).request == protocol.Inspect(2)
+    assert generator._waiting.popleft().request == protocol.Inspect(2)
     assert poll.waits == [AT_ONCE] * 4 + [ASLEEP]
 
 
@@ -159,12 +162,73 @@ def test_a_malformed_message_costs_its_sender_the_connection_and_others_nothing(
         else:
             for number in [1, 1] if poison == "same number" else range(MAX_WAITING_REQUESTS + 1):
                 bad.send(protocol.Generate(number, [6], 1))
+        if poison:  # else it reads as the end of the connection
+            assert bad.read_until(protocol.Refused).reason.startswith("connection closed: ")
         with pytest.raises(protocol.Disconnected):
             bad.read_until(protocol.Done)
         running.engine.free.set()
         good.read_until(protocol.Done)
         assert len(good.tokens(1)) == 2
         assert running.engine.prompts == [5]  # nothing of the bad client was run
+
+
+def test_what_a_client_had_waiting_goes_with_it() -> None:
+    """Seen failing: the queue keeps the requests of departed clients as long as another's runs."""
+    with served() as running:
+        busy, leaving = Peer(running.address), Peer(running.address)
+        running.ask(busy, protocol.Generate(1, [5], 1))
+        for number in range(MAX_WAITING_REQUESTS):
+            running.ask(leaving, protocol.Generate(number, [6], 1))
+        running.ask(busy, protocol.Generate(2, [7], 1))
+        left = weakref.ref(running.queued[1].client)
+        running.queued.clear()
+        leaving.socket.close()
+        wait_for(lambda: len(running.generator._waiting) == 1 and left() is None)
+        running.engine.free.set()
+        for _ in range(2):
+            busy.read_until(protocol.Done)
+        assert running.engine.prompts == [5, 7]
+
+
+def test_a_client_too_many_hears_the_limit_and_is_welcome_when_another_left() -> None:
+    """Seen failing: clients without a limit, until there is no descriptor left."""
+    with served() as running:
+        peers = [Peer(running.address) for _ in range(MAX_CLIENTS)]
+        for peer in peers:
+            peer.read_until(protocol.Ready)
+        one_more = Peer(running.address)
+        assert str(MAX_CLIENTS) in one_more.read_until(protocol.Refused).reason
+        peers[0].socket.close()
+        wait_for(lambda: len(running.generator._clients) < MAX_CLIENTS)
+        Peer(running.address).read_until(protocol.Ready)
+
+
+def test_without_a_free_descriptor_clients_wait_and_the_engine_can_still_be_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seen failing: the generator ends."""
+    monkeypatch.setattr(server_module, "HEARTBEAT_S", 0.05)
+    with served() as running:
+        old = Peer(running.address)
+        old.read_until(protocol.Ready)
+        real = running.generator._listener
+        running.generator._listener = ListenerWithoutDescriptors(real)  # type: ignore[assignment]
+        new = Peer(running.address)
+        old.send(protocol.Inspect(1))
+        old.read_until(protocol.Inspection)
+        running.generator._listener = real
+        new.read_until(protocol.Ready)
+        running.generator._sockets.modify(real, 0)
+
+
+class ListenerWithoutDescriptors:
+    """`accept` as it is in a process that has used up its descriptors."""
+
+    def __init__(self, real: socket.socket) -> None:
+        self.fileno = real.fileno
+
+    def accept(self) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 def test_a_client_that_does_not_read_stalls_nobody_and_gets_all_when_it_reads() -> None:
@@ -195,7 +259,7 @@ def test_a_token_does_not_overtake_those_that_wait_for_a_slow_client() -> None:
 
 
 def test_a_client_too_far_behind_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "BACKLOG_MESSAGES", 10)
+    monkeypatch.setattr(connection_module, "BACKLOG_BYTES", 1000)
     with served() as running:
         running.engine.free.set()
         slow, quick = Peer(running.address), Peer(running.address)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from firsttoken.study import verification
 from firsttoken.study.job import job, require_gpu_slot
 from firsttoken.study.provenance import collect, read_provenance, write_provenance
-from firsttoken.study.trace import digest
+from firsttoken.study.trace import changed_outputs, digest
 from firsttoken.study.verification import verify
+
+CUT_OFF = "half of it"
 
 
 class Files(list[str]):
@@ -36,7 +39,12 @@ def run_job(rule: str, inputs: list[str], outputs: list[str], text: str = "resul
     )
     with job(snakemake):
         for output in outputs:
+            if Path(output).is_dir():
+                continue
             Path(output).parent.mkdir(parents=True, exist_ok=True)
+            if text == CUT_OFF:
+                Path(output).write_text(text)
+                raise KeyboardInterrupt
             Path(output).write_text(text + output)
 
 
@@ -241,6 +249,43 @@ def test_a_file_changed_between_two_jobs_breaks_the_chain(study: Path) -> None:
         )
 
 
+def changed() -> list[str]:
+    return changed_outputs([Path("results/demo/logs")])
+
+
+@pytest.mark.parametrize("damage", ["shorter", "other", "shorter, time kept", "part of a folder"])
+def test_an_output_that_is_not_what_its_job_wrote_is_named(study: Path, damage: str) -> None:
+    file = Path("results/demo/a.txt")
+    if damage == "part of a folder":
+        run_job("folder", [], ["results/demo/logits/1.bin", "results/demo/logits/2.bin"])
+        run_job("over", [], ["results/demo/logits"])
+        assert changed() == []
+        Path("results/demo/logits/2.bin").unlink()
+        assert changed() == ["results/demo/logits"]
+        return
+    before = file.stat()
+    text = file.read_text()
+    file.write_text(text.replace("result", "other!") if damage == "other" else text[:-3])
+    if damage == "shorter, time kept":
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert changed() == ["results/demo/a.txt"]
+
+
+def test_a_copy_of_a_study_with_new_times_and_a_missing_file_are_no_change(study: Path) -> None:
+    for path in Path("results").rglob("*.txt"):
+        os.utime(path)
+    assert changed() == []
+    Path("results/demo/b.txt").unlink()  # Snakemake makes it again
+    assert changed() == []
+
+
+def test_a_job_that_was_cut_off_leaves_no_trace_of_its_last_time(study: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run_job("first", [], ["results/demo/a.txt"], text=CUT_OFF)
+    assert Path("results/demo/a.txt").read_text() == CUT_OFF
+    assert changed() == []
+
+
 def test_jobs_that_nothing_needs_are_left_out(study: Path) -> None:
     run_job("stale", [], ["results/demo/old.txt"])
     collected = collect("demo", ["results/demo/b.txt"], [Path("results/demo/logs")])
@@ -259,7 +304,7 @@ def test_a_user_error_ends_the_job_with_its_line(tmp_path: Path, capsys: pytest.
     with pytest.raises(SystemExit) as caught, job(snakemake):
         raise ValueError("config key x: found 1")
     assert caught.value.code == 1
-    assert capsys.readouterr().err == "firsttoken: config key x: found 1\n"
+    assert capsys.readouterr().err == f"firsttoken: config key x: found 1 (log: {tmp_path}/x.log)\n"
     assert "Traceback" in (tmp_path / "x.log").read_text()
 
 

@@ -21,13 +21,10 @@ def manifest_path(engine_dir: Path) -> Path:
     return engine_dir.parent / f"{engine_dir.name}.json"
 
 
-def prepare_engine(
-    model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path, expected_gpu: str = ""
-) -> EngineManifest:
+def prepare_engine(model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path) -> EngineManifest:
     """Write `engine_dir/model.gguf` and `manifest`; of the plan only the dtype decides what is in them.
 
-    A model that cannot be written gives an empty folder and a manifest that says why. The file runs on any device, so
-    `expected_gpu` is not looked at.
+    A model that cannot be written gives an empty folder and a manifest that says why.
     """
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
     engine_dir.mkdir(parents=True, exist_ok=True)

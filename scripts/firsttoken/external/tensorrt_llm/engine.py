@@ -19,7 +19,7 @@ from typing import Any
 from firsttoken.external.tensorrt_llm import settings
 from firsttoken.external.tensorrt_llm.model import architecture_of, model_problem, read_config, readable_model
 from firsttoken.files import read_json, sha256_file, write_json
-from firsttoken.hardware import check_gpu, require_gpu
+from firsttoken.hardware import require_gpu
 from firsttoken.plan import FileEntry, Plan, Unsupported
 from firsttoken.results import EngineManifest
 
@@ -41,19 +41,15 @@ def require_environment() -> dict[str, str]:
 # ---------------------------------------------------------------- building
 
 
-def prepare_engine(
-    model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path, expected_gpu: str = ""
-) -> EngineManifest:
+def prepare_engine(model_dir: Path, plan: Plan, engine_dir: Path, manifest: Path) -> EngineManifest:
     """Build the engine that `plan` needs into `engine_dir` and write `manifest`.
 
     A model that cannot be built gives an empty folder and a manifest that says why. Raises RuntimeError in another
-    environment, without a GPU or on another than `expected_gpu`, and whatever the builder raises; then `engine_dir` is
-    removed.
+    environment or without a GPU, and whatever the builder raises; then `engine_dir` is removed.
     """
     os.environ.update(settings.process_environment(plan))
     versions = require_environment()
     gpu = require_gpu()
-    check_gpu(expected_gpu, gpu.name)
     config = read_config(model_dir)
     engine_dir.mkdir(parents=True, exist_ok=True)
     reason, build_s = "", 0.0
