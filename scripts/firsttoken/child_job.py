@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,7 +22,7 @@ import msgspec
 
 from firsttoken.files import write_json
 from firsttoken.private_folder import PrivateFolder
-from firsttoken.process import JOB_GRACE_S, end_with
+from firsttoken.process import JOB_GRACE_S, end_with, signal_on_parent_death
 from firsttoken.transient import CRASHES, Transient
 
 LOGGER = logging.getLogger("firsttoken")
@@ -97,7 +98,13 @@ def run_module(python: str, module: str, job: msgspec.Struct) -> None:
         write_json(path, job)
         command, environment = module_command(python, module, str(path))
         # Compilers and libraries leave files behind when they are killed: here they go with the folder.
-        process = subprocess.Popen(command, env=environment | {"TMPDIR": folder}, stdout=2)
+        # The kernel's signal comes also while the process still starts, when it does not yet watch this script.
+        process = subprocess.Popen(
+            command,
+            env=environment | {"TMPDIR": folder},
+            stdout=2,
+            preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),
+        )
         try:
             status = process.wait()
         finally:

@@ -17,9 +17,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from firsttoken.files import HALF_WRITTEN, storage_problem
-from firsttoken.private_folder import PrivateFolder, dead_folders
+from firsttoken.private_folder import PrivateFolder, dead_folders, is_dead
 
 HOLDER = "holder.txt"
+VARIABLE = "FIRSTTOKEN_RUN"  # in the environment of a run's jobs: its folder
 TEMPORARY = "temporary.txt"  # path of Snakemake's own temporary folder
 
 
@@ -43,6 +44,7 @@ def begin_run(temporary: Path, results: Path) -> PrivateFolder:
         with suppress(FileNotFoundError):
             shutil.rmtree((folder / TEMPORARY).read_text(), ignore_errors=True)
     run = PrivateFolder("run", state)
+    os.environ[VARIABLE] = run.name
     holder = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     (run.path / HOLDER).write_text(holder)
     (run.path / TEMPORARY).write_text(str(temporary))
@@ -56,6 +58,11 @@ def begin_run(temporary: Path, results: Path) -> PrivateFolder:
     elif locks:
         print(f"firsttoken: {_who_holds(others)}", file=sys.stderr)
     return run
+
+
+def run_has_ended() -> bool:
+    """Whether this is a job of a run that was killed meanwhile."""
+    return VARIABLE in os.environ and is_dead(Path(os.environ[VARIABLE]))
 
 
 def _who_holds(others: list[Path]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from firsttoken.private_folder import KERNEL
-from firsttoken.study.runs import begin_run
+from firsttoken.study.runs import VARIABLE, begin_run, run_has_ended
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 RUN = """
@@ -31,6 +32,8 @@ lock.unlink()
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder, in which the test works."""
+    monkeypatch.setenv(VARIABLE, "")  # put back at the end
+    monkeypatch.delenv(VARIABLE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -109,3 +112,27 @@ def test_a_lock_of_nobody_known_stays(capsys: pytest.CaptureFixture[str]) -> Non
     begin_run(Path("mine"), Path("results/tiny")).cleanup()
     assert lock.exists()
     assert "snakemake --unlock" in capsys.readouterr().err
+
+
+def test_a_job_knows_that_its_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not run_has_ended(), "no run around it"
+    with start_run() as run:
+        (folder,) = Path(".snakemake").glob("firsttoken-run-*")
+        monkeypatch.setenv(VARIABLE, str(folder.absolute()))
+        assert not run_has_ended()
+        run.send_signal(signal.SIGKILL)
+    assert run_has_ended()
+    folder.rename(folder.with_name(f"firsttoken-run-{KERNEL[::-1]}x-abcdefgh"))
+    monkeypatch.setenv(VARIABLE, str(folder.with_name(f"firsttoken-run-{KERNEL[::-1]}x-abcdefgh")))
+    assert not run_has_ended(), "a job on another host cannot tell"
+
+
+def test_storage_without_room_is_named() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"^\.: file too large; files must be written there"):
+            begin_run(Path("mine"), Path("results/tiny"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(Path.cwd().iterdir()) == []
