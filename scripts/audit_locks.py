@@ -13,7 +13,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = (ROOT / "requirements.lock", ROOT / "requirements-torch-cuda.lock", *sorted(ROOT.glob("envs/*.lock")))
 # In an environment of its own. The locks are complete and hashed, so that it need not ask pip to resolve them.
-PIP_AUDIT = ("tool", "run", "pip-audit==2.10.1", "--require-hashes", "--disable-pip", "--format", "json", "--requirement")
+PIP_AUDIT = (
+    "tool",
+    "run",
+    "pip-audit==2.10.1",
+    "--require-hashes",
+    "--disable-pip",
+    "--format",
+    "json",
+    "--requirement",
+)
 
 
 def findings(report: str) -> tuple[list[str], int, int]:
@@ -46,7 +55,9 @@ def main() -> None:
         if not known:
             print(f"audit of {lock.name}: skipped, the package index here has no advisories")
             continue
-        print(f"audit of {lock.name}: {len(lines)} vulnerabilities in {known} packages; {skipped} could not be looked up")
+        print(
+            f"audit of {lock.name}: {len(lines)} vulnerabilities in {known} packages; {skipped} could not be looked up"
+        )
         for line in lines:
             print(f"  {line}; make locks ARGS='--upgrade-package NAME'")
         bad = bad or bool(lines)
