@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship contribute accept test lint locks intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run summary report verify compare combine ship contribute accept test lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,6 +67,9 @@ locks: $(VENV)/.installed  ## the locks again, with hashes, after a .in file cha
 	$(LOCK) --no-emit-package torch --output-file requirements.lock requirements.in requirements-dev.in
 	grep '^torch==' requirements.in | $(LOCK) --no-config --constraint requirements.lock --output-file requirements-torch-cuda.lock -
 	for engine in $(basename $(wildcard envs/*.in)); do $(LOCK) --no-config --output-file $$engine.lock $$engine.in; done
+
+audit: $(VENV)/.installed  ## known vulnerabilities of the locked packages
+	@$(PY) scripts/audit_locks.py
 
 intervals: $(VENV)/.installed  ## simulated coverage of the intervals, into docs/intervals.md
 	$(PY) benchmarks/intervals.py

@@ -13,16 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = (ROOT / "requirements.lock", ROOT / "requirements-torch-cuda.lock", *sorted(ROOT.glob("envs/*.lock")))
 # In an environment of its own. The locks are complete and hashed, so that it need not ask pip to resolve them.
-PIP_AUDIT = (
-    "tool",
-    "run",
-    "pip-audit==2.10.1",
-    "--require-hashes",
-    "--disable-pip",
-    "--format",
-    "json",
-    "--requirement",
-)
+PIP_AUDIT = ("tool", "run", "--quiet", "pip-audit==2.10.1", "--require-hashes", "--disable-pip", "--format=json", "-r")
 
 
 def findings(report: str) -> tuple[list[str], int, int]:

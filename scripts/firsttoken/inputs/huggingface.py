@@ -186,11 +186,11 @@ class _Part(io.BufferedWriter):
 
     def __init__(self, path: Path, limit: int) -> None:
         super().__init__(io.FileIO(path, "ab"))
-        self._limit = limit
+        self._path, self._limit = path, limit
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) > self._limit:
-            raise _Line(f"{self.raw.name}: more arrives than the {self._limit} bytes that the hub promised; run again")
+            raise _Line(f"{self._path}: more arrives than the {self._limit} bytes that the hub promised; run again")
         return super().write(data)
 
 
