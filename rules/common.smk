@@ -42,7 +42,7 @@ CONFIG_SCHEMA = ROOT / "config" / "config.schema.yaml"
 CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA]))
 # What the environments are installed from. As inputs they are `ancient`: what counts is the versions in use, which
 # the fingerprint has.
-LOCKS = sorted(map(str, [*ROOT.glob("requirements.lock"), *ROOT.glob("envs/*")]))
+LOCKS = sorted(map(str, [*ROOT.glob("requirements*.lock"), *ROOT.glob("envs/*")]))
 INSTRUMENT = ["null", "null_2p"]  # measured in every study: the overhead of the harness
 CONTAINERS = yaml.safe_load((ROOT / "envs" / "containers.yaml").read_text())
 # How the rules' environments are deployed, e.g. ["conda"]; empty: all run in the environment that runs Snakemake.
