@@ -12,16 +12,20 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship contribute accept test lint intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run summary report verify compare combine ship contribute accept test lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@for lock in envs/*.lock; do printf '%-15s an environment for this engine, beside %s\n' "env-$$(basename $$lock .lock)" '$(VENV)'; done
 
-$(VENV)/.installed: requirements.lock
+PIP_INSTALL := -m pip install --quiet --require-hashes --requirement
+
+# torch: its CPU build where one lies on this disk and its hash is right, else the index's, which brings CUDA.
+$(VENV)/.installed: $(wildcard requirements*.lock)
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("firsttoken needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make run PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(PY) -m pip install --quiet --requirement requirements.lock
+	$(PY) $(PIP_INSTALL) requirements.lock
+	$(PY) $(PIP_INSTALL) requirements-torch-cpu.lock --no-index 2>/dev/null || $(PY) $(PIP_INSTALL) requirements-torch-cuda.lock
 	touch $@
 
 # Every lock in envs/ is an engine's environment beside the project's: make env-vllm, make env-llama_cpp.
@@ -29,7 +33,7 @@ $(patsubst envs/%.lock,env-%,$(wildcard envs/*.lock)): env-%: $(VENV)-%/.install
 
 $(VENV)-%/.installed: envs/%.lock
 	$(PYTHON) -m venv $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --requirement $<
+	$(VENV)-$*/bin/python $(PIP_INSTALL) $<
 	touch $@
 
 .PHONY: cpu-engines
@@ -56,6 +60,16 @@ lint: $(VENV)/.installed  ## style, types, imports, workflow lint
 	PYTHONPATH=scripts $(VENV)/bin/lint-imports --no-cache --no-logo
 	$(PY) -m snakefmt --check Snakefile rules
 	$(PY) -m snakemake --lint
+
+# The versions that a lock has stay, but for what its .in file no longer allows. CPython 3.11 and newer, every platform.
+LOCK = $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(ARGS)
+locks: $(VENV)/.installed  ## the locks again, with hashes, after a .in file changed: make locks [ARGS=--upgrade]
+	$(LOCK) --no-emit-package torch --output-file requirements.lock requirements.in requirements-dev.in
+	grep '^torch==' requirements.in | $(LOCK) --no-config --constraint requirements.lock --output-file requirements-torch-cuda.lock -
+	for engine in $(basename $(wildcard envs/*.in)); do $(LOCK) --no-config --output-file $$engine.lock $$engine.in; done
+
+audit: $(VENV)/.installed  ## known vulnerabilities of the locked packages
+	@$(PY) scripts/audit_locks.py
 
 intervals: $(VENV)/.installed  ## simulated coverage of the intervals, into docs/intervals.md
 	$(PY) benchmarks/intervals.py

@@ -23,6 +23,7 @@ from firsttoken.inputs.checks import (
     model_limits,
     model_problem,
 )
+from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.environment import fingerprint, machine_facts
 from firsttoken.measure.environments import Environments
 from firsttoken.report.documents import page_names
@@ -42,7 +43,7 @@ CONFIG_SCHEMA = ROOT / "config" / "config.schema.yaml"
 CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA]))
 # What the environments are installed from. As inputs they are `ancient`: what counts is the versions in use, which
 # the fingerprint has.
-LOCKS = sorted(map(str, [*ROOT.glob("requirements.lock"), *ROOT.glob("envs/*")]))
+LOCKS = sorted(map(str, [*ROOT.glob("requirements*.lock"), *ROOT.glob("envs/*")]))
 INSTRUMENT = ["null", "null_2p"]  # measured in every study: the overhead of the harness
 CONTAINERS = yaml.safe_load((ROOT / "envs" / "containers.yaml").read_text())
 # How the rules' environments are deployed, e.g. ["conda"]; empty: all run in the environment that runs Snakemake.
@@ -108,8 +109,15 @@ def environments_of(study):
     )
 
 
-def check_results(results):
-    """The end of the program with one line where a finished job's outputs are other files than it wrote."""
+def check_files(results, model):
+    """The end of the program with one line where a finished job's outputs are other files than it wrote. A change of
+    the model is said: what was measured stands, and no job will measure before its files are hashed again."""
+    check = results / "model_check.json"
+    if check.exists() and model.exists():
+        try:
+            require_checked(model, check)
+        except ValueError as error:
+            print(f"firsttoken: {error}", file=sys.stderr)
     try:
         changed = changed_outputs([results / "logs", results / "gates"])
     except ValueError as error:
@@ -129,14 +137,14 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
         RUN = begin_run(workflow.snakemake_tmp_dir, Path(RESULTS))
     except ValueError as error:
         sys.exit(f"firsttoken: {error}")
-if workflow.is_main_process:  # not in its jobs, which may run side by side
-    check_results(Path(RESULTS))
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]
 CLAIM_FILES = claim_files(STUDY)
 MODEL_DIR = f"results/models/{STUDY.model_id}"
 MODEL_MANIFEST = f"{MODEL_DIR}.json"
+if workflow.is_main_process:  # not in its jobs, which may run side by side
+    check_files(Path(RESULTS), Path(MODEL_DIR))
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]
 MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, DEPLOYMENT)
 ENVIRONMENTS = environments_of(STUDY)

@@ -31,7 +31,7 @@ typing-extensions typing-inspect tzdata urllib3 wrapt
 # Only `make test` needs these; the GPU tests do not.
 TEST_ONLY = """
 ast-serialize black greenlet grimp import-linter librt mypy pandas-stubs playwright pyee pytokens ruff shfmt-py snakefmt
-types-jsonschema types-psutil types-pyyaml
+types-jsonschema types-psutil types-pyyaml uv
 """
 
 
@@ -41,10 +41,10 @@ def canonical(name: str) -> str:
 
 
 def lacking(lock: str, host: set[str]) -> list[str]:
-    """The lock's requirements (`name==version`) that the host does not bring, in the lock's order."""
+    """The lock's entries, hashes included, that the host does not bring, in the lock's order."""
     without = host | {canonical(name) for name in TEST_ONLY.split()}
-    lines = [line.strip() for line in lock.splitlines() if "==" in line and not line.startswith("#")]
-    return [line for line in lines if canonical(line.split("==")[0]) not in without]
+    entries = re.findall(r"^\w.*(?:\n +--hash.*)*", lock, re.MULTILINE)
+    return [entry for entry in entries if canonical(entry.split("==")[0]) not in without]
 
 
 def runs_pip(python: str) -> bool:
@@ -73,8 +73,10 @@ def main() -> None:
     wanted = lacking((ROOT / "requirements.lock").read_text(encoding="utf-8"), host)
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
-    command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(options.out)]
-    if subprocess.run([*command, *wanted]).returncode != 0:
+    command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--require-hashes"]
+    asked = "\n".join(wanted)
+    from_stdin = ["--wheel-dir", str(options.out), "--requirement", "/dev/stdin"]
+    if subprocess.run([*command, *from_stdin], input=asked, text=True).returncode != 0:
         sys.exit(f"firsttoken: pip could not make the wheels with {options.python}; its own words are above")
     size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
     print(f"{options.out}: {len(wanted)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")

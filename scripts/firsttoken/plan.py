@@ -124,13 +124,14 @@ class ModelCheck(Record, frozen=True, kw_only=True):
 
 
 class FileStat(Record, frozen=True, kw_only=True):
-    """What stat says of a file: enough to tell whether it was written or replaced. Shared file systems keep all three
-    from node to node."""
+    """What stat says of a file: enough to tell whether it was written or replaced. Shared file systems keep it from
+    node to node."""
 
     path: str
     bytes: int
     mtime_ns: int
     inode: int
+    ctime_ns: int = 0  # nobody can set it back, but a hard link changes it, too
 
 
 class ModelStat(Record, frozen=True, kw_only=True):

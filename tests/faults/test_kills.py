@@ -82,7 +82,9 @@ class Run:
         return self.process.poll() is not None
 
     def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-1500:]
+        """What we said, and the end."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([*(line for line in lines if "firsttoken: " in line), "...", *lines[-6:]])
 
 
 def _is(process: psutil.Process, pattern: str) -> bool:

@@ -12,9 +12,10 @@ import wheelhouse
 
 
 def test_what_the_host_brings_is_left_out_by_any_spelling() -> None:
-    """Seen failing: names compared as they are written."""
-    lock = "# a comment\nnumpy==2.1\nnvidia_ml.py==13\nsnakemake==9.27.1\nruff==0.9\n"
-    assert wheelhouse.lacking(lock, {"numpy", "nvidia-ml-py"}) == ["snakemake==9.27.1"]
+    """Seen failing: names compared as they are written; hashes left out."""
+    entry = "snakemake==9.27.1 ; sys_platform == 'linux' \\\n    --hash=sha256:ab \\\n    --hash=sha256:cd"
+    lock = f"# a comment\nnumpy==2.1 \\\n    --hash=sha256:12\nnvidia_ml.py==13\n{entry}\nruff==0.9\n"
+    assert wheelhouse.lacking(lock, {"numpy", "nvidia-ml-py"}) == [entry]
 
 
 def test_an_interpreter_that_only_seems_to_be_there_is_one_line(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from firsttoken.files import HALF_WRITTEN
 from firsttoken.inputs.manifest import describe_model
 from firsttoken.inputs.model_files import model_files
 from firsttoken.plan import ModelManifest
+
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def fetch_model(section: dict[str, Any], folder: Path, corpus: Path) -> ModelManifest:
@@ -52,20 +55,29 @@ def _take_model(source: Path, folder: Path) -> None:
     """Put the model of a folder on this machine into `folder`. Raises ValueError for what is no model.
 
     Weights are hard-linked where the file system allows it, which costs no space and outlives the original, and copied
-    where it does not. Small files are copied. Symbolic links are not used: a study would lose its weights when the
-    original moves. Whoever edits the original weights in place changes the study's too; the hashes in the manifest
-    show it.
+    where it does not or where others may write to them. Small files are copied. Symbolic links are not used: a study
+    would lose its weights when the original moves. Whoever edits the original weights in place changes the study's too;
+    the hashes in the manifest show it.
     """
     for name in model_files(source):
-        if name.endswith(".safetensors"):
-            _link_or_copy((source / name).resolve(), folder / name)
-        else:
-            shutil.copyfile(source / name, folder / name)
+        original = (source / name).resolve()
+        if not (name.endswith(".safetensors") and _link(original, folder / name)):
+            _copy(original, folder / name)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
+def _link(source: Path, target: Path) -> bool:
+    """Whether a hard link could be made, to a file that none but its owner may write."""
+    if source.stat().st_mode & OTHERS_WRITE:
+        return False
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
+        return False
+    return True
+
+
+def _copy(source: Path, target: Path) -> None:
+    """A copy that is as private as the original at any time, and that none but its owner may write."""
+    target.touch(mode=0o600)
+    shutil.copyfile(source, target)
+    target.chmod(source.stat().st_mode & 0o777 & ~OTHERS_WRITE)

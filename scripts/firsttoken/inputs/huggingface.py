@@ -7,6 +7,8 @@ stays beside the others as `.{name}.incomplete`.
 
 from __future__ import annotations
 
+import io
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from firsttoken.inputs.model_files import INDEX, check_names, small_files, weigh
 from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config
 
 PRE_CHECK_TIMEOUT_S = 3.0
+SMALL_BYTES = 2**27  # of a config, a tokenizer or an index; the largest tokenizers have a quarter of it
 
 
 def download_model(repo: str, revision: str, folder: Path) -> None:
@@ -32,15 +35,17 @@ def download_model(repo: str, revision: str, folder: Path) -> None:
     files = {file.rfilename: file for file in info.siblings or ()}
     with _named(f"{repo} at {revision}"):
         check_names(files)
-        small = small_files(files)
-        for name in small + ([INDEX] if INDEX in files else []):
+        small = small_files(files) + ([INDEX] if INDEX in files else [])
+        for name in small:
+            _check_size(files[name], SMALL_BYTES)
             _download_file(repo, revision, files[name], folder)
         index = (folder / INDEX).read_bytes() if INDEX in files else None
-        weights = weight_files(files, index)
+        weights = [name for name in weight_files(files, index) if name != INDEX]
+        for name in weights:
+            _check_size(files[name], math.inf)
     config = read_config(folder / "config.json")
-    for name in weights:
-        if name != INDEX:  # before the long download
-            check_stored(f"{repo} at {revision}", config, _stored_dtypes(repo, revision, name))
+    for name in weights:  # before the long download
+        check_stored(f"{repo} at {revision}", config, _stored_dtypes(repo, revision, name))
     _check_space(repo, [files[name] for name in weights], folder)
     for name in weights:
         _download_file(repo, revision, files[name], folder)
@@ -88,10 +93,15 @@ def _get_small(repo: str, revision: str, name: str) -> bytes:
     from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status  # type: ignore[attr-defined]
 
     url = hf_hub_url(repo, name, revision=revision)
-    with hub_errors(repo, revision):
-        response = get_session().get(url, headers=build_hf_headers(), timeout=PRE_CHECK_TIMEOUT_S)
+    content = bytearray()
+    request = get_session().stream("GET", url, headers=build_hf_headers(), timeout=PRE_CHECK_TIMEOUT_S)
+    with hub_errors(repo, revision), request as response:
         hf_raise_for_status(response)
-        return bytes(response.content)
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > SMALL_BYTES:
+                raise ValueError(f"{repo} at {revision}: {name} is larger than {SMALL_BYTES} bytes")
+    return bytes(content)
 
 
 def _first_dtypes(repo: str, revision: str) -> dict[str, str]:
@@ -116,7 +126,7 @@ def _stored_dtypes(repo: str, revision: str, name: str, timeout: float = 10.0) -
         with hub_errors(repo, revision):
             header = HfApi().parse_safetensors_file_metadata(repo, name, revision=revision, timeout=timeout)
     except (SafetensorsParsingError, AttributeError, TypeError) as error:  # the latter: JSON of another form
-        raise ValueError(f"{repo} at {revision}: {name}: {str(error).splitlines()[0]}") from error
+        raise ValueError(f"{repo} at {revision}: {name}: {str(error).splitlines()[0][:200]}") from error
     return {tensor: info.dtype for tensor, info in header.tensors.items()}
 
 
@@ -153,13 +163,14 @@ def hub_errors(repo: str, revision: str) -> Iterator[None]:
 def _download_file(repo: str, revision: str, file: Any, folder: Path) -> None:
     """One file, resumed, under its name only when its hash is right. `file` is the hub's RepoSibling."""
     target = folder / file.rfilename
-    if target.is_file():  # a file gets its name only after its hash was checked
-        return
     partial = folder / f".{file.rfilename}.incomplete"
+    if target.is_file():  # an earlier call's: it was right then
+        target.replace(partial)
     if partial.exists() and partial.stat().st_size > file.size:
         partial.unlink()
-    with hub_errors(repo, revision), partial.open("ab") as stream:
-        _get(repo, revision, file, stream)
+    with hub_errors(repo, revision), _Part(partial, file.size) as stream:
+        if stream.tell() < file.size:
+            _get(repo, revision, file, stream)
     expected, found = _hashes(file, partial)
     if found != expected:
         partial.unlink()
@@ -168,6 +179,25 @@ def _download_file(repo: str, revision: str, file: Any, folder: Path) -> None:
             "it was deleted: run again"
         )
     partial.replace(target)
+
+
+class _Part(io.BufferedWriter):
+    """A file to append to, which takes no more than the bytes that the hub promised."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(io.FileIO(path, "ab"))
+        self._path, self._limit = path, limit
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > self._limit:
+            raise _Line(f"{self._path}: more arrives than the {self._limit} bytes that the hub promised; run again")
+        return super().write(data)
+
+
+def _check_size(file: Any, limit: float) -> None:
+    """Raise ValueError, without the place, for a size that no such file has."""
+    if type(file.size) is not int or not 0 < file.size <= limit:
+        raise ValueError(f"{file.rfilename} has {file.size} bytes, the hub says; 1 to {limit} were expected")
 
 
 def _get(repo: str, revision: str, file: Any, stream: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from firsttoken.inputs.architecture import check_tensors
 from firsttoken.inputs.file_entries import file_entries
 from firsttoken.inputs.model_files import CONTEXT_FIELDS
-from firsttoken.inputs.weight_headers import check_stored, read_config, read_headers
+from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config, read_headers
 from firsttoken.plan import DTYPE_BYTES, LinearLayer, ModelManifest
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
     The architecture is built on torch's meta device, which holds shapes only, so it is right for any model that
     AutoModelForCausalLM knows.
     """
+    for file in sorted(folder.glob("*.json")):
+        parse_object(file.read_bytes(), str(file))  # transformers would find a damaged one late, or never
     stored = read_headers(sorted(folder.glob("*.safetensors")))
     dtypes = {name: tensor.dtype for name, tensor in stored.items()}
     check_stored(str(folder), read_config(folder / "config.json"), dtypes)

@@ -14,7 +14,7 @@ import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from firsttoken.files import read_json, write_json
+from firsttoken.files import read_json, sha256_file, write_json
 from firsttoken.inputs.file_entries import file_entries, visible_files
 from firsttoken.plan import FileEntry, FileStat, ModelCheck, ModelManifest, ModelStat
 
@@ -39,9 +39,11 @@ def check_model(
 
 
 def require_checked(folder: Path, check: Path) -> None:
-    """Raise ValueError where a file of the model is not the one that was hashed, by size, mtime and inode.
+    """Raise ValueError where a file of the model is not the one that was hashed, by size, mtime, inode and ctime.
 
-    `check` is the study's model_check.json. Takes microseconds, so that every measuring process can afford it.
+    `check` is the study's model_check.json. Takes microseconds, so that every measurement can afford it, unless the
+    change time alone differs: a hard link, which another study's fetch makes, changes it as well as a write whose mtime
+    was set back, and only hashing that file again tells which it was.
     """
     advice = (
         f"`snakemake --forcerun check_model -- {check}`, with the study's --configfile, hashes again: "
@@ -51,9 +53,19 @@ def require_checked(folder: Path, check: Path) -> None:
     if not stat_file.exists():
         raise ValueError(f"{stat_file}: missing; {advice}")
     hashed = read_json(stat_file, ModelStat)
-    problem = _first_change({file.path: file for file in hashed.files}, _stats(folder))
+    before, now = {file.path: file for file in hashed.files}, _stats(folder)
+    problem = _first_change(before, now)
+    suspects = [] if problem else [name for name in now if now[name].ctime_ns != before[name].ctime_ns]
+    if suspects:
+        expected = {entry.path: entry for entry in read_json(check, ModelCheck).files if entry.path in suspects}
+        found = {
+            name: FileEntry(path=name, bytes=now[name].bytes, sha256=sha256_file(folder / name)) for name in suspects
+        }
+        problem = _first_change(expected, found)
     if problem:
         raise ValueError(f"{folder}/{problem} since the model was hashed on {hashed.host}; {advice}")
+    if suspects:
+        write_json(stat_file, ModelStat(host=platform.node(), files=tuple(now.values())))
 
 
 def _stat_file(check: Path) -> Path:
@@ -63,13 +75,19 @@ def _stat_file(check: Path) -> Path:
 def _stats(folder: Path) -> dict[str, FileStat]:
     stats = {path.name: path.stat() for path in visible_files(folder)}
     return {
-        name: FileStat(path=name, bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
+        name: FileStat(
+            path=name,
+            bytes=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            inode=stat.st_ino,
+            ctime_ns=stat.st_ctime_ns,
+        )
         for name, stat in stats.items()
     }
 
 
 def _first_change(expected: Mapping[str, FileEntry | FileStat], found: Mapping[str, FileEntry | FileStat]) -> str:
-    """The first file that differs, and how; empty where all files are as expected."""
+    """The first file that differs, and how, the change time apart; empty where all files are as expected."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found:
             return f"{name}: gone"
@@ -77,6 +95,6 @@ def _first_change(expected: Mapping[str, FileEntry | FileStat], found: Mapping[s
             return f"{name}: added"
         for field in expected[name].__struct_fields__:
             old, new = getattr(expected[name], field), getattr(found[name], field)
-            if old != new:
+            if old != new and field != "ctime_ns":
                 return f"{name}: {field} changed from {old} to {new}"
     return ""

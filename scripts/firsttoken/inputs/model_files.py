@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -39,9 +40,12 @@ def weight_files(names: Collection[str], index: bytes | str | None) -> list[str]
         if not isinstance(weight_map, dict) or not weight_map:
             raise ValueError(f"{INDEX} has no weight_map that names files; fetch the model again")
         wanted = sorted({str(name) for name in weight_map.values()})
-        foreign = [name for name in wanted if not name.endswith(".safetensors")]
+        # A path would lead out of the folder; a hidden file is not hashed.
+        foreign = [name for name in wanted if not re.fullmatch(r"\w[\w.-]*\.safetensors", name)]
         if foreign:
-            raise ValueError(f"{INDEX} names {foreign[0]}, which is no safetensors file; fetch the model again")
+            raise ValueError(
+                f"{INDEX} names {foreign[0][:100]!r}, which is no safetensors file beside it; fetch the model again"
+            )
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ValueError(f"{INDEX} names {missing[0]}, which is missing; fetch the model again")
@@ -65,7 +69,10 @@ def check_names(names: Collection[str]) -> None:
 
 
 def model_files(folder: Path) -> list[str]:
-    """All files of a local model. Raises ValueError that names the folder and what is wrong with it."""
+    """All files of a local model, which are in its folder even where they are links.
+
+    Raises ValueError that names the folder and what is wrong with it.
+    """
     if not folder.is_dir():
         raise ValueError(
             f"model.path: {folder} is no folder; give the path of a model that was saved with transformers"
@@ -74,6 +81,21 @@ def model_files(folder: Path) -> list[str]:
     try:
         check_names(names)
         index = (folder / INDEX).read_bytes() if INDEX in names else None
-        return small_files(names) + weight_files(names, index)
+        wanted = small_files(names) + weight_files(names, index)
+        _check_links(folder, wanted)
+        return wanted
     except ValueError as error:
         raise ValueError(f"model.path: {folder}: {error}") from error
+
+
+def _check_links(folder: Path, names: Collection[str]) -> None:
+    """Raise ValueError, without the place, for a link out of the model: someone else's model may name a secret file.
+
+    In the hub's cache a model is `snapshots/REVISION` with links into `blobs` beside `snapshots`.
+    """
+    real = folder.resolve()
+    homes = [real, real.parents[1] / "blobs"] if real.parent.name == "snapshots" else [real]
+    for name in names:
+        target = (folder / name).resolve()
+        if not any(target.is_relative_to(home) for home in homes):
+            raise ValueError(f"{name} is a link to {target}, outside of the model; put the file itself there")

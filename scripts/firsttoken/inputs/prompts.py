@@ -22,7 +22,8 @@ from firsttoken.plan import Prompt, Prompts
 def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_length: int, seed: int) -> Prompts:
     """`per_length` different prompts of each length; those of one length do not depend on the other lengths.
 
-    Raises ValueError if the corpus is too short for a length, or the tokenizer gives ids that the model does not have.
+    Raises ValueError if the corpus is too short for a length, or the tokenizer is damaged or gives ids that the model
+    does not have.
     """
     tokenizer_file = next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
     prefix, text = _encode(model_dir, tokenizer_file, corpus.read_text(encoding="utf-8"))
@@ -63,7 +64,11 @@ def _encode(model_dir: Path, tokenizer_file: Path, text: str) -> tuple[tuple[int
     if tokenizer_file.name == "tokenizer.json":
         from tokenizers import Tokenizer
 
-        fast = Tokenizer.from_file(str(tokenizer_file))
+        try:
+            fast = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the library raises nothing narrower
+            reason = str(error).splitlines()[0][:100]
+            raise ValueError(f"{tokenizer_file}: no tokenizer ({reason}); fetch the model again") from error
         fast.no_truncation()
         fast.no_padding()
         probe = fast.encode("a")

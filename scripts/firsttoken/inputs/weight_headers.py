@@ -76,4 +76,4 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
             return {name: StoredTensor(part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
     except SafetensorError as error:
-        raise ValueError(f"{path}: no whole safetensors file ({error}); fetch the model again") from error
+        raise ValueError(f"{path}: no whole safetensors file ({str(error)[:100]}); fetch the model again") from error

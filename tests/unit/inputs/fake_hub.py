@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +27,9 @@ class Faults:
     cuts: int = 0
     stall: threading.Event | None = None  # at the cut, wait for this instead of closing
     spoil: str = ""  # the file that arrives with a wrong byte, its size and promised hash unchanged
+    sizes: dict[str, Any] = field(default_factory=dict)  # what the hub says instead of a file's size
+    endless: str = ""  # the file that comes without a length, with this many bytes after its end: `more`
+    more: int = 0
 
 
 @dataclass
@@ -140,7 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
             return
         siblings = []
         for name, content in self.state.files.items():
-            entry: dict[str, Any] = {"rfilename": name, "size": len(content), "blobId": git_blob(content)}
+            entry: dict[str, Any] = {
+                "rfilename": name,
+                "size": self.state.faults.sizes.get(name, len(content)),
+                "blobId": git_blob(content),
+            }
             if is_large(name):
                 digest = hashlib.sha256(content).hexdigest()
                 entry["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 134}
@@ -183,12 +191,17 @@ class _Handler(BaseHTTPRequestHandler):
                 faults.stall.wait(60)
             self.close_connection = True
             return
+        if self.command == "GET" and faults.endless == name:
+            self._send(status, {**headers, "Content-Length": None}, body + bytes(faults.more))
+            self.close_connection = True
+            return
         self._send(status, headers, body)
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+    def _send(self, status: int, headers: Mapping[str, str | None], body: bytes = b"") -> None:
         self.send_response(status)
         for key, value in {"Content-Length": str(len(body)), **headers}.items():
-            self.send_header(key, value)
+            if value is not None:
+                self.send_header(key, value)
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)

@@ -18,7 +18,7 @@ import pytest
 from huggingface_hub import constants
 
 from firsttoken.files import sha256_file
-from firsttoken.inputs import checks
+from firsttoken.inputs import checks, huggingface
 from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.huggingface import access_problem
 from firsttoken.inputs.model_files import INDEX
@@ -227,13 +227,53 @@ def test_stored_dtypes_are_looked_at_in_the_headers(
         (WEIGHTS, b'\x0a\0\0\0\0\0\0\0{"a": "b"}', "model.safetensors: "),
         (WEIGHTS, b"\xff" * 100, "safetensors header is too big"),
         (WEIGHTS, b"", "model.safetensors"),
-        (INDEX, b'{"weight_map": {"a": "../evil.bin"}}', "names ../evil.bin, which is no safetensors file"),
+        (INDEX, b'{"weight_map": {"a": "../evil.bin"}}', "names '../evil.bin', which is no safetensors file beside"),
+        (INDEX, b'{"weight_map": {"a": "../../evil.safetensors"}}', "names '../../evil.safetensors', which is no"),
+        ("config.json", b" " * 300, "config.json is larger than 200 bytes"),
     ],
 )
-def test_what_a_hostile_hub_says_is_one_line(hub: FakeHub, name: str, content: bytes, words: str) -> None:
+def test_what_a_hostile_hub_says_is_one_line(
+    hub: FakeHub, name: str, content: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing: a name that leads out of the folder was asked for; a config of any size was read into memory."""
+    if len(content) == 300:
+        monkeypatch.setattr(huggingface, "SMALL_BYTES", 200)
     hub.files[name] = content
     problem = checks.hub_access_problem(SECTION)
     assert problem is not None and words in problem and "\n" not in problem
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+@pytest.mark.parametrize("size", [-1, 0, None, "7", 2**60])
+def test_a_size_that_cannot_be_is_refused(hub: FakeHub, name: str, size: Any, tmp_path: Path, corpus: Path) -> None:
+    """Seen failing: no size, or one that is no number, was a TypeError; a config of 2**60 bytes was begun."""
+    hub.faults = Faults(sizes={name: size})
+    with pytest.raises(ValueError, match=r"bytes, the hub says|make room") as caught:
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert "\n" not in str(caught.value) and not hub.gets(name)
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_no_more_is_taken_than_was_promised(hub: FakeHub, name: str, tmp_path: Path, corpus: Path) -> None:
+    """Seen failing: everything that a server sent was written, until the disk was full."""
+    hub.faults = Faults(endless=name, more=1 << 20)
+    promised = len(hub.files[name])
+    with pytest.raises(ValueError, match=rf"{name}\.incomplete: more arrives than the {promised} bytes"):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert (tmp_path / "model.partial" / f".{name}.incomplete").stat().st_size <= promised
+
+
+def test_what_an_earlier_call_left_is_hashed_again(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    """Seen failing: a finished file was trusted by its name, and the manifest had the hash of the damaged bytes."""
+    partial = tmp_path / "model.partial"
+    partial.mkdir()
+    for name in (WEIGHTS, "tokenizer.json"):
+        (partial / name).write_bytes(hub.files[name][:-1] + b"~")
+    for name in ("tokenizer.json", WEIGHTS):
+        with pytest.raises(ValueError, match=f"{name} arrived with hash"):
+            fetch_model(SECTION, tmp_path / "model", corpus)
+    fetch_model(SECTION, tmp_path / "model", corpus)
+    assert (tmp_path / "model" / WEIGHTS).read_bytes() == hub.files[WEIGHTS]
 
 
 def test_without_a_network_the_pre_check_says_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from firsttoken.inputs import file_entries as module
+from firsttoken.inputs import model_check
 from firsttoken.inputs.manifest import describe_model
 from firsttoken.inputs.model_check import check_model, require_checked
 from firsttoken.plan import ModelManifest
@@ -103,6 +104,25 @@ def test_what_changed_since_it_was_hashed(case: str, model: Path, manifest: Mode
     advice = f"`snakemake --forcerun check_model -- {check}`, with the study's --configfile, hashes again"
     assert f"since the model was hashed on {platform.node()}; {advice}" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_write_whose_time_was_set_back_is_noticed(model: Path, manifest: ModelManifest) -> None:
+    """Seen failing: size, mtime and inode were those that were hashed, and the byte was measured."""
+    check = checked(model, manifest)
+    flip_and_hide(model / WEIGHTS)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"model\.safetensors: sha256 changed from"):
+            require_checked(model, check)
+
+
+def test_a_hard_link_is_hashed_once_and_goes_on(
+    model: Path, manifest: ModelManifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = checked(model, manifest)
+    os.link(model / WEIGHTS, model.with_name("another study's"))
+    require_checked(model, check)
+    monkeypatch.setattr(model_check, "sha256_file", None)  # not again
+    require_checked(model, check)
 
 
 def test_the_same_bytes_go_on_after_hashing_again_and_leave_the_same_evidence(
