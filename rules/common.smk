@@ -111,7 +111,8 @@ def environments_of(study):
 
 def check_files(results, model):
     """The end of the program with one line where a finished job's outputs are other files than it wrote. A change of
-    the model is said: what was measured stands, and no job will measure before its files are hashed again."""
+    the model is said: what was measured stands, and no job will measure before its files are hashed again.
+    """
     check = results / "model_check.json"
     if check.exists() and model.exists():
         try:
