@@ -12,7 +12,8 @@ import yaml
 
 from firsttoken.plan import Plan
 from firsttoken.results import Availability
-from firsttoken.study.config import ConfigError, Study, load_schema
+from firsttoken.study.config import Study
+from firsttoken.study.schema import ConfigError, load_schema
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = load_schema(ROOT / "config" / "config.schema.yaml")

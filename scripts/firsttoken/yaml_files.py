@@ -1,0 +1,100 @@
+"""YAML that people write, read strictly: a plain loader takes some mistakes silently, and some files it never ends with.
+
+Refused in one line: a key that stands there twice, nested aliases (a short text can stand for terabytes), tags, numbers
+that YAML reads otherwise than they look (`1:20` is 80), a file that is none or is too large.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MOST_BYTES = 100_000  # about two seconds of reading; the largest file of the project has 9,000
+MOST_ALIASES = 100
+MOST_LEVELS = 20  # of lists and mappings within each other
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ValueError: one line with the file, what was found and what to do."""
+    path = Path(path)
+    try:
+        if path.exists() and not path.is_file():  # a device may have no end
+            raise OSError(0, "no plain file")
+        with path.open("rb") as stream:
+            content = stream.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}; name a YAML file that can be read") from error
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"{path}: found more than {MOST_BYTES:,} bytes; shorten it")
+    try:
+        found = yaml.load(content.decode("utf-8-sig"), _StrictLoader)  # noqa: S506  # it is a SafeLoader
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: found byte {error.start}, which is not UTF-8; save the file as UTF-8") from error
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or error
+        raise ValueError(f"{path}{where}: not valid YAML ({problem}); mend it") from error
+    if not isinstance(found, dict):
+        what = "nothing" if found is None else f"a {type(found).__name__}"
+        raise ValueError(f"{path}: found {what}, must be keys and values at the top level")
+    return found
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Raises YAMLError for what `read_yaml` refuses."""
+
+    aliases = 0
+    levels = 0
+    anchored = 0  # of those levels
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            self.aliases += 1
+            if self.anchored or self.aliases > MOST_ALIASES:
+                raise _refused(event, f"alias *{event.anchor} within an anchor, or one of more than {MOST_ALIASES}")
+            return super().compose_node(parent, index)
+        if event.tag:
+            raise _refused(event, f"tag {event.tag}, leave it out")
+        if self.levels > MOST_LEVELS:
+            raise _refused(event, f"more than {MOST_LEVELS} lists and mappings within each other")
+        self.levels += 1
+        self.anchored += bool(event.anchor)
+        node = super().compose_node(parent, index)
+        self.anchored -= bool(event.anchor)
+        self.levels -= 1
+        return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+                raise _refused(key, f"key {key.value if isinstance(key, yaml.ScalarNode) else '[...]'}, put it in quotes")
+            if key.value in seen:
+                raise _refused(key, f"key {key.value} twice, keep one")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+    def construct_int(self, node: yaml.ScalarNode) -> int:
+        if not re.fullmatch(r"[-+]?(0|[1-9][0-9_]{,17})", node.value):
+            raise _refused(node, f"{node.value[:30]}, which is no decimal number of at most 18 digits")
+        return int(node.value)
+
+    def construct_float(self, node: yaml.ScalarNode) -> float:
+        value = self.construct_yaml_float(node)
+        if math.isnan(value) or ":" in node.value:
+            raise _refused(node, f"{node.value}, which is no decimal number")
+        return value
+
+
+def _refused(place: yaml.Event | yaml.Node, what: str) -> yaml.YAMLError:
+    return yaml.MarkedYAMLError(problem=f"found {what}", problem_mark=place.start_mark)
+
+
+_StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_int)
+_StrictLoader.add_constructor("tag:yaml.org,2002:float", _StrictLoader.construct_float)
