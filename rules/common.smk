@@ -93,7 +93,7 @@ def checked_study():
             {name: found.availability(name) for name in study.config["approaches"]}
         )
         study.check_compared(finished_studies(Path("results")))
-        read_publications(claim_files(study))  # a wrong file ends here
+        read_publications(claim_files(study), approach_names())  # a wrong one ends here
         return study
     except ValueError as error:
         sys.exit(f"firsttoken: {one_line(str(error))}")

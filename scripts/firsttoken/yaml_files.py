@@ -1,6 +1,6 @@
 """YAML that people write, read strictly: a plain loader takes some mistakes silently, and some files it never ends with.
 
-Refused in one line: a key that stands there twice, nested aliases (a short text can stand for terabytes), tags, numbers
+Refused in one line: a key that stands there twice, aliases that stand for terabytes, tags, numbers
 that YAML reads otherwise than they look (`1:20` is 80), a file that is none or is too large.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 MOST_BYTES = 100_000  # about two seconds of reading; the largest file of the project has 9,000
-MOST_ALIASES = 100
+MOST_NODES = 20_000  # keys and values, those behind aliases again for each alias
 MOST_LEVELS = 20  # of lists and mappings within each other
 
 
@@ -48,26 +48,29 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
 class _StrictLoader(yaml.SafeLoader):
     """Raises YAMLError for what `read_yaml` refuses."""
 
-    aliases = 0
     levels = 0
-    anchored = 0  # of those levels
+    nodes = 0
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.sizes: dict[str, int] = {}  # anchor -> nodes below it
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event, before = self.peek_event(), self.nodes
         if isinstance(event, yaml.AliasEvent):
-            self.aliases += 1
-            if self.anchored or self.aliases > MOST_ALIASES:
-                raise _refused(event, f"alias *{event.anchor} within an anchor, or one of more than {MOST_ALIASES}")
-            return super().compose_node(parent, index)
-        if event.tag:
+            if event.anchor in self.anchors and event.anchor not in self.sizes:
+                raise _refused(event, f"alias *{event.anchor} within what it stands for")
+            self.nodes += self.sizes.get(event.anchor, 0)
+        elif event.tag:
             raise _refused(event, f"tag {event.tag}, leave it out")
-        if self.levels > MOST_LEVELS:
-            raise _refused(event, f"more than {MOST_LEVELS} lists and mappings within each other")
+        self.nodes += 1
         self.levels += 1
-        self.anchored += bool(event.anchor)
+        if self.nodes > MOST_NODES or self.levels > MOST_LEVELS:
+            raise _refused(event, f"more than {MOST_NODES:,} keys and values, or {MOST_LEVELS} within each other")
         node = super().compose_node(parent, index)
-        self.anchored -= bool(event.anchor)
         self.levels -= 1
+        if event.anchor:
+            self.sizes[event.anchor] = self.nodes - before
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
