@@ -1,4 +1,4 @@
-"""YAML that people write, read strictly: a plain loader takes some mistakes silently, and some files it never ends with.
+"""YAML that people write, read strictly: a plain loader takes some mistakes silently and never ends with some files.
 
 Refused in one line: a key that stands there twice, aliases that stand for terabytes, tags, numbers
 that YAML reads otherwise than they look (`1:20` is 80), a file that is none or is too large.
@@ -31,7 +31,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     if len(content) > MOST_BYTES:
         raise ValueError(f"{path}: found more than {MOST_BYTES:,} bytes; shorten it")
     try:
-        found = yaml.load(content.decode("utf-8-sig"), _StrictLoader)  # noqa: S506  # it is a SafeLoader
+        found = yaml.load(content.decode("utf-8-sig"), _StrictLoader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: found byte {error.start}, which is not UTF-8; save the file as UTF-8") from error
     except (yaml.YAMLError, ValueError) as error:
@@ -41,7 +41,7 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         raise ValueError(f"{path}{where}: not valid YAML ({problem}); mend it") from error
     if not isinstance(found, dict):
         what = "nothing" if found is None else f"a {type(found).__name__}"
-        raise ValueError(f"{path}: found {what}, must be keys and values at the top level")
+        raise ValueError(f"{path}: found {what}; write keys and values at the top level")
     return found
 
 
@@ -56,28 +56,31 @@ class _StrictLoader(yaml.SafeLoader):
         self.sizes: dict[str, int] = {}  # anchor -> nodes below it
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event, before = self.peek_event(), self.nodes
+        event: yaml.NodeEvent = self.peek_event()  # type: ignore[no-untyped-call]
+        anchor, before = event.anchor or "", self.nodes
         if isinstance(event, yaml.AliasEvent):
-            if event.anchor in self.anchors and event.anchor not in self.sizes:
-                raise _refused(event, f"alias *{event.anchor} within what it stands for")
-            self.nodes += self.sizes.get(event.anchor, 0)
-        elif event.tag:
-            raise _refused(event, f"tag {event.tag}, leave it out")
+            if anchor in self.anchors and anchor not in self.sizes:
+                raise _refused(event, f"alias *{anchor} within what it stands for")
+            self.nodes += self.sizes.get(anchor, 0)
+        elif tag := getattr(event, "tag", None):
+            raise _refused(event, f"tag {tag}, leave it out")
         self.nodes += 1
         self.levels += 1
         if self.nodes > MOST_NODES or self.levels > MOST_LEVELS:
             raise _refused(event, f"more than {MOST_NODES:,} keys and values, or {MOST_LEVELS} within each other")
         node = super().compose_node(parent, index)
         self.levels -= 1
-        if event.anchor:
-            self.sizes[event.anchor] = self.nodes - before
+        if anchor and not isinstance(event, yaml.AliasEvent):
+            self.sizes[anchor] = self.nodes - before
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-                raise _refused(key, f"key {key.value if isinstance(key, yaml.ScalarNode) else '[...]'}, put it in quotes")
+                raise _refused(
+                    key, f"key {key.value if isinstance(key, yaml.ScalarNode) else '[...]'}, put it in quotes"
+                )
             if key.value in seen:
                 raise _refused(key, f"key {key.value} twice, keep one")
             seen.add(key.value)
@@ -95,7 +98,8 @@ class _StrictLoader(yaml.SafeLoader):
         return value
 
 
-def _refused(place: yaml.Event | yaml.Node, what: str) -> yaml.YAMLError:
+def _refused(place: Any, what: str) -> yaml.YAMLError:
+    """`place` is an event or a node, which has its line."""
     return yaml.MarkedYAMLError(problem=f"found {what}", problem_mark=place.start_mark)
 
 

@@ -84,19 +84,22 @@ def complete_shape(architecture: str, shape: dict[str, Any]) -> dict[str, Any]:
     fields: dict[str, Any] = {**SMALL_SHAPES[architecture], **given}
     for name in SMALL_SHAPES[architecture]:
         if type(fields[name]) is not int or fields[name] < 1:
-            raise ValueError(f"model.shape.{name}: {fields[name]!r} is no positive whole number")
+            raise ValueError(f"model.shape.{name}: {fields[name]!r} is no positive whole number; give one")
     hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
     if "num_key_value_heads" in fields:
         if "num_attention_heads" in given and "num_key_value_heads" not in given:
             fields["num_key_value_heads"] = heads
         if heads % fields["num_key_value_heads"]:
             raise ValueError(
-                f"model.shape: {heads} attention heads cannot share {fields['num_key_value_heads']} key-value heads"
+                f"model.shape: {heads} attention heads cannot share {fields['num_key_value_heads']} key-value heads; "
+                "change one of them"
             )
         if "head_dim" not in given:
             fields["head_dim"] = hidden // heads
     if hidden % heads and "head_dim" not in given:
-        raise ValueError(f"model.shape: hidden_size {hidden} is no multiple of {heads} attention heads")
+        raise ValueError(
+            f"model.shape: hidden_size {hidden} is no multiple of {heads} attention heads; change one of them"
+        )
     if fields.get("head_dim", 2) % 2:
         raise ValueError(f"model.shape: a head is {fields['head_dim']} wide; rotary positions need an even width")
     if fields["vocab_size"] < SMALLEST_VOCABULARY:

@@ -75,8 +75,8 @@ class Study:
                 )
             if not (Path(settings["python"]).is_file() and os.access(settings["python"], os.X_OK)):
                 raise ConfigError(
-                    f"config key environments.{name}.python: found {shown(settings['python'])}, which is no program here; "
-                    f"give the path of a Python, or leave the key out and run make env-{name}"
+                    f"config key environments.{name}.python: found {shown(settings['python'])}, which is no program "
+                    f"here; give the path of a Python, or leave the key out and run make env-{name}"
                 )
 
     @property
@@ -212,7 +212,7 @@ def check_amounts(config: Mapping[str, Any]) -> None:
 
 
 def check_lengths(config: Mapping[str, Any]) -> None:
-    """Raise ConfigError for a prompt length that no prefill bucket serves: it would be measured as if there were none."""
+    """Raise ConfigError for a prompt length that no prefill bucket serves: it would be measured without one."""
     lengths, buckets = config["workload"]["prompt_lengths"], config["graphs"]["prefill_buckets"]
     most = max(lengths) + config["workload"]["new_tokens"]
     for length in lengths:

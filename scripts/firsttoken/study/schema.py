@@ -28,7 +28,7 @@ def _is_finite(_: object, value: object) -> bool:
 
 
 # JSON's 5.0 is an integer, and Python's nan a number that no limit refuses.
-_Validator = jsonschema.validators.extend(
+_Validator: type[jsonschema.Draft202012Validator] = jsonschema.validators.extend(  # type: ignore[no-untyped-call]
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
         {"integer": lambda _, value: type(value) is int, "number": _is_finite}
@@ -80,24 +80,26 @@ def schema_problem(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str 
         return None
     where = error.json_path.removeprefix("$").removeprefix(".") or "the config"
     where = where if len(where) <= 80 else where[:77] + "..."
+    rule: Any = error.schema
+    limit: Any = error.validator_value
     if error.validator == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
+        known = sorted(rule.get("properties", {}))
         unknown = next(key for key in error.instance if key not in known)
         inside = "" if where == "the config" else f" in {where}"
         return f"config key {shown(unknown)}{inside}: unknown; {suggestion(unknown, known)}"
     if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
+        missing = next(key for key in limit if key not in error.instance)
         inside = "" if where == "the config" else f"{where}."
         return f"config key {inside}{missing}: missing; add it (config/README.md explains every key)"
     if error.validator == "uniqueItems":
         twice = next(item for place, item in enumerate(error.instance) if item in error.instance[:place])
         return f"config key {where}: {shown(twice)} stands there twice; name each once"
-    return f"config key {where}: found {shown(error.instance)}; {_wanted(error)}"
+    return f"config key {where}: found {shown(error.instance)}; {_wanted(error.validator, limit, rule)}"
 
 
-def _wanted(error: jsonschema.ValidationError) -> str:
-    limit, meaning = error.validator_value, error.schema.get("description", "")
-    match error.validator:
+def _wanted(validator: Any, limit: Any, rule: Mapping[str, Any]) -> str:
+    """What a keyword of the schema asks for; `limit` is its value, and `rule` what it stands in."""
+    match validator:
         case "minimum":
             return f"must be at least {limit:,}"
         case "exclusiveMinimum":
@@ -117,7 +119,7 @@ def _wanted(error: jsonschema.ValidationError) -> str:
             return f"must be one of {', '.join(map(str, limit))}"
         case "const":
             return f"must be `{limit}` or a mapping; config/README.md explains its keys"
-    return f"needs: {meaning}"  # a pattern, which the description puts in words
+    return f"needs: {rule.get('description', limit)}"  # a pattern, which the description puts in words
 
 
 def shown(value: Any) -> str:
