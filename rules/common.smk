@@ -37,7 +37,7 @@ from firsttoken.yaml_files import read_yaml
 # Snakemake takes some mistakes silently, and reads the command line's files before this one.
 try:
     for path in ["config/config.yaml", *workflow.overwrite_configfiles]:
-        read_yaml(path)
+        read_yaml(os.path.relpath(path))
 except ValueError as error:
     sys.exit(f"firsttoken: {one_line(str(error))}")
 

@@ -184,7 +184,7 @@ def study_name(config: Path | None) -> str:
     """The `study` key of the config that Snakemake will see. Raises ValueError for a file that is no YAML mapping."""
     merged: dict[str, Any] = {}
     for path in [ROOT / "config" / "config.yaml", *([config] if config else [])]:
-        merged |= read_yaml(path)
+        merged |= read_yaml(os.path.relpath(path))
     return checked_name(merged)
 
 
