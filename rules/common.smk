@@ -28,14 +28,25 @@ from firsttoken.measure.environment import fingerprint, machine_facts
 from firsttoken.measure.environments import Environments
 from firsttoken.report.documents import page_names
 from firsttoken.study.config import (
-    ConfigError,
     Study,
     finished_studies,
-    load_schema,
 )
 from firsttoken.study.runs import begin_run
+from firsttoken.study.schema import ConfigError, load_schema, one_line
 from firsttoken.study.sources import not_chosen, package_sources
 from firsttoken.study.trace import changed_outputs
+from firsttoken.yaml_files import read_yaml
+
+# Snakemake takes some mistakes silently, and reads the command line's files before this one.
+try:
+    for path in ["config/config.yaml", *workflow.overwrite_configfiles]:
+        read_yaml(os.path.relpath(path))
+except ValueError as error:
+    sys.exit(f"firsttoken: {one_line(str(error))}")
+
+
+configfile: "config/config.yaml"
+
 
 # Relative, so that recorded paths hold in any clone.
 ROOT = Path(os.path.relpath(workflow.basedir))
@@ -57,7 +68,6 @@ if (
 
 def checked_study():
     """The study, or the end of the program with one line that says what is wrong with its config."""
-    promised_gpu = str((config.get("hardware") or {}).get("gpu", ""))
     try:
         study = Study.check(
             config,
@@ -65,7 +75,7 @@ def checked_study():
             known_approaches=[
                 name for name in approach_names() if name not in INSTRUMENT
             ],
-            has_cuda=bool(promised_gpu) or visible_gpu() is not None,
+            has_cuda=visible_gpu() is not None,
         )
         study.check_environments(
             sorted(
@@ -86,10 +96,10 @@ def checked_study():
             {name: found.availability(name) for name in study.config["approaches"]}
         )
         study.check_compared(finished_studies(Path("results")))
-        read_publications(claim_files(study))  # a wrong file ends here
+        read_publications(claim_files(study), approach_names())  # a wrong one ends here
         return study
     except ValueError as error:
-        sys.exit(f"firsttoken: {error}")
+        sys.exit(f"firsttoken: {one_line(str(error))}")
 
 
 def claim_files(study):
@@ -111,7 +121,8 @@ def environments_of(study):
 
 def check_files(results, model):
     """The end of the program with one line where a finished job's outputs are other files than it wrote. A change of
-    the model is said: what was measured stands, and no job will measure before its files are hashed again."""
+    the model is said: what was measured stands, and no job will measure before its files are hashed again.
+    """
     check = results / "model_check.json"
     if check.exists() and model.exists():
         try:
@@ -329,12 +340,6 @@ def written_arguments(wildcards):
         "landing.rst": {"dtype": dtype, "workload": WORKLOAD},
     }
     return arguments.get(wildcards.file, {})
-
-
-def spread_lengths(number):
-    """Up to `number` prompt lengths that the config does not name, evenly spread up to its longest prompt."""
-    step = max(1, max(WORKLOAD["prompt_lengths"]) // number)
-    return [step * place - 1 for place in range(1, number + 1) if step * place > 1]
 
 
 def compare_threshold(wildcards):

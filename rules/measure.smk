@@ -23,10 +23,7 @@ EXPERIMENT_MODULES = {
     "pool_misses": POOL_MODULES,
 }
 EXPERIMENT_LENGTHS = {
-    "ipc": [],  # it needs no model and no prompts
-    "clients": [min(WORKLOAD["prompt_lengths"])],
-    "pool_memory": spread_lengths(4 * STUDY.config["graphs"]["pool_capacity"]),
-    "pool_misses": spread_lengths(8),
+    name: STUDY.experiment_lengths(name) for name in EXPERIMENT_MODULES
 }
 
 

@@ -81,7 +81,11 @@ STUDY_OUTPUTS = [
 ]
 # What is read on the way. Snakemake makes a missing file again only where a target asks for it.
 READ_ON_THE_WAY = [
-    *(name for suffix in ("parquet", "json", "tokens.json", "logits") for name in raw(suffix)),
+    *(
+        name
+        for suffix in ("parquet", "json", "tokens.json", "logits")
+        for name in raw(suffix)
+    ),
     f"{RESULTS}/prompts.json",
     f"{RESULTS}/reference.safetensors",
     f"{RESULTS}/model_check.json",

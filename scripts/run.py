@@ -18,7 +18,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 import yaml
@@ -28,6 +28,8 @@ from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
 from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
+from firsttoken.study.schema import load_schema, one_line, schema_problem
+from firsttoken.yaml_files import read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stages that make no table, figure or page; and rules of the others whose outputs ship.
@@ -55,7 +57,7 @@ def main() -> int:
             return combine(options.combine, rest)
         return run_study(options.config, options.report, rest)
     except ValueError as error:
-        print(f"firsttoken: {error}", file=sys.stderr)
+        print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("firsttoken: interrupted; the same command goes on from here", file=sys.stderr)
@@ -91,7 +93,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     if not (folder / "provenance.json").exists():
         raise ValueError(f"{folder}: no finished study (it has no provenance.json)")
     provenance = read_provenance(folder / "provenance.json")
-    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    config = read_yaml(folder / "config.yaml")
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     gpu = environment["gpu"]["name"] if environment["gpu"] else ""
     config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
@@ -100,7 +102,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     with PrivateFolder("report") as mirror:
         for name in ("Snakefile", "rules", "scripts", "config", "report", "envs", "profiles"):
             (Path(mirror) / name).symlink_to(ROOT / name)
-        results = Path(mirror) / "results" / config["study"]
+        results = Path(mirror) / "results" / checked_name(config)
         shipped = Path(mirror) / "shipped.yaml"
         shipped.write_text(yaml.safe_dump(config), encoding="utf-8")
         command = [*SNAKEMAKE[:3], "evidence", "--configfile", str(shipped)]
@@ -184,22 +186,19 @@ def check_finished(asked: list[tuple[str, str]]) -> None:
 
 
 def study_name(config: Path | None) -> str:
-    """The `study` key of the config that Snakemake will see. Raises ValueError that names a file that is no YAML
-    mapping."""
-    name = ""
+    """The `study` key of the config that Snakemake will see. Raises ValueError for a file that is no YAML mapping."""
+    merged: dict[str, Any] = {}
     for path in [ROOT / "config" / "config.yaml", *([config] if config else [])]:
-        if not path.is_file():
-            raise ValueError(f"{path}: no such config file; see config/studies/")
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f", line {mark.line + 1}" if mark else ""
-            raise ValueError(f"{path}{where}: not valid YAML; {getattr(error, 'problem', error)}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{path}: found {type(content).__name__}, must be keys and values at the top level")
-        name = str(content.get("study", name))
-    return name
+        merged |= read_yaml(os.path.relpath(path))
+    return checked_name(merged)
+
+
+def checked_name(config: dict[str, Any]) -> str:
+    """The `study` key. Raises ValueError where it would name a folder outside results/, or another's."""
+    rule = load_schema(ROOT / "config" / "config.schema.yaml")["properties"]["study"]
+    if problem := schema_problem(config, {"required": ["study"], "properties": {"study": rule}}):
+        raise ValueError(problem)
+    return str(config["study"])
 
 
 def report_is_old(report: Path, results: Path) -> bool:

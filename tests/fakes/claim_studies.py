@@ -79,6 +79,6 @@ def invented(tmp_path: Path, *claims: dict[str, Any], **more: object) -> Path:
         own = {key: claim[key] for key in ("id", "published", "claimed_for", "readings") if key in claim}
         reading = {"words": "as it stands"} | {key: value for key, value in claim.items() if key not in own}
         made.append({"source": "page 1", "text": "A claim.", "readings": [reading]} | own)
-    content = {"name": "Another paper", "url": "", "conditions": ANY, "claims": made} | more
+    content = {"name": "Another paper", "url": "https://example.org", "conditions": ANY, "claims": made} | more
     path.write_text(yaml.safe_dump(content))
     return path

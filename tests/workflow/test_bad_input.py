@@ -62,6 +62,15 @@ CASES = [
     ("environments: {tensorrt_llm: {}}", "environments.tensorrt_llm.python: missing"),
     ("claims: [none.yaml]", "none.yaml: No such file"),
     ("claims: [config/config.yaml]", "config/config.yaml: Object"),
+    ("claims: [/dev/zero]", "/dev/zero: no plain file"),
+    ("hardware: H100", "hardware: found 'H100'"),
+    ("workload: {repeats: 5.0}", "workload.repeats: found 5.0"),
+    ("workload: {repeats: 100000}", "workload.repeats: found 100000"),
+    ("graphs: {pool_capacity: 100000000000000000000}", "at most 18 digits"),
+    ("model: {source: local, path: ~nobody/x}", "model.path: ~nobody/x is no folder"),
+    ("model: {shape: {hiden_size: 64}}", "model.shape.hiden_size: llama has no such field"),
+    ("compare: [{a: embedded, b: embedded}]", "the same study"),
+    ("threads: 1\nthreads: 2", "found key threads twice"),
 ]
 
 
@@ -120,17 +129,34 @@ def test_a_gated_model_without_a_token_that_opens_it(clone: Path, tmp_path: Path
     assert "hf auth login" in line
 
 
-def test_a_config_that_is_no_yaml(clone: Path) -> None:
-    """Through `make run`'s script with file and line; Snakemake alone reads the file before any of our code runs."""
-    (clone / "bad.yaml").write_text("workload: [1", encoding="utf-8")
+BROKEN = {
+    "workload: [1": "bad.yaml, line 1: not valid YAML (expected ',' or ']'",
+    "study: x\nthreads: 1\nthreads: 2": "bad.yaml, line 3: not valid YAML (found key threads twice",
+    "": "bad.yaml: found nothing",
+    "study: reference": "config key study: found 'reference'",
+}
+
+
+@pytest.mark.parametrize("config", BROKEN)
+def test_make_run_says_the_same(clone: Path, config: str) -> None:
+    """Its script reads the config first, to know the study's name."""
+    (clone / "bad.yaml").write_text(config, encoding="utf-8")
     project = Project(clone, config="bad.yaml")
     result = project.run([sys.executable, "scripts/run.py", "--config", "bad.yaml"])
     assert result.returncode != 0
     assert result.stderr.count("\n") == 1
-    assert "bad.yaml, line 1: not valid YAML" in result.stderr
-    result = project.snakemake()
+    assert f"firsttoken: {BROKEN[config]}" in result.stderr
+    if "twice" in BROKEN[config] or "key study" in BROKEN[config]:  # the others Snakemake itself cannot read
+        assert result.stderr == f"{complaint(clone, config)}\n"
+
+
+def test_a_default_config_that_is_no_yaml(tmp_path: Path) -> None:
+    """Snakemake reads config/config.yaml after our check of it."""
+    clone = fresh_clone(tmp_path)
+    (clone / "config" / "config.yaml").write_text("workload: [1", encoding="utf-8")
+    result = Project(clone).run([sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--resources", "gpu=1"])
     assert result.returncode != 0
-    assert "not valid JSON or YAML" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("firsttoken: config/config.yaml, line 1: not valid YAML")
 
 
 def test_without_its_slot_a_measuring_job_refuses(project: Project) -> None:

@@ -5,21 +5,22 @@ config/claims/README.md describes the keys. Light imports: the files are checked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 from math import inf
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from firsttoken.plan import ModelManifest
 from firsttoken.results import Environment
+from firsttoken.yaml_files import read_yaml
 
 Metric = Literal["ttft_mean", "ttft_p99", "itl_request_mean", "memory", "source_lines"]
-Range = tuple[float, float]
+Range = tuple[float, float]  # low, high
+Words = Annotated[str, Meta(min_length=1, max_length=500)]
 
 
 class _Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,7 +30,7 @@ class _Data(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class Reading(_Data, frozen=True, kw_only=True, tag_field="kind"):
     """One way to take the words of a claim, and the figures with which it holds."""
 
-    words: str
+    words: Words
     at_least: float = -inf
     at_most: float = inf
     refuted_below: float | None = None  # by default `at_least`; between the two a figure decides nothing
@@ -46,8 +47,10 @@ class Figure(Reading, frozen=True, kw_only=True, tag="figure"):
 
     metric: Metric
     operands: Annotated[list[str], Meta(min_length=1, max_length=2)]
-    lengths: list[int] | Literal["largest"] = []  # empty: all of the study
-    margin: float = 0.0  # a difference of at least this share is claimed; less than it is no difference
+    lengths: list[Annotated[int, Meta(ge=1)]] | Literal["largest"] = []  # empty: all of the study
+    margin: Annotated[float, Meta(ge=0, le=10)] = (
+        0.0  # a difference of at least this share is claimed; less than it is no difference
+    )
 
     @property
     def limits(self) -> Range:
@@ -58,7 +61,7 @@ class Ordering(Reading, frozen=True, kw_only=True, tag="ordering"):
     """Groups of approaches from the lowest to the highest metric."""
 
     metric: Metric
-    operands: Annotated[list[list[str]], Meta(min_length=2)]
+    operands: Annotated[list[Annotated[list[str], Meta(min_length=1)]], Meta(min_length=2)]
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -70,7 +73,7 @@ class Ordering(Reading, frozen=True, kw_only=True, tag="ordering"):
 class PoolMemory(Reading, frozen=True, kw_only=True, tag="pool_memory"):
     """Growth of the rolling pool over that of the unbounded one, in the second half of the prompt lengths."""
 
-    least_steps: int
+    least_steps: Annotated[int, Meta(ge=1)]
     least_growth_mib: float  # an unbounded pool that grows by less has not been put to the test
 
 
@@ -93,9 +96,9 @@ AnyReading = Figure | Ordering | PoolMemory | PoolMisses | LongestContext | Clie
 
 
 class Claim(_Data, frozen=True, kw_only=True):
-    id: str
-    text: str
-    source: str  # page, section or table
+    id: Annotated[str, Meta(min_length=1, max_length=100)]
+    text: Words
+    source: Words  # page, section or table
     published: float | None = None
     claimed_for: Literal["its conditions", "all conditions", "some conditions"] = "its conditions"
     readings: Annotated[list[AnyReading], Meta(min_length=1)]
@@ -142,10 +145,10 @@ class PublishedTable(_Data, frozen=True, kw_only=True):
 
 
 class Publication(_Data, frozen=True, kw_only=True):
-    name: str
-    url: str
+    name: Words
+    url: Annotated[str, Meta(pattern=r"^https?://[^\s<>\"]{1,500}\Z")]
     conditions: Conditions
-    claims: list[Claim]
+    claims: Annotated[list[Claim], Meta(min_length=1)]
     levels: list[str] = []  # words of the tables, from the lowest
     tables: list[PublishedTable] = []
 
@@ -158,39 +161,55 @@ class Publication(_Data, frozen=True, kw_only=True):
         return self.levels.index(figure)
 
 
-def read_publications(paths: Iterable[Path | str]) -> list[Publication]:
-    """Read and check files of claims. Raises ValueError: one line with the file, the key, what was found."""
+def read_publications(paths: Iterable[Path | str], approaches: Collection[str] = ()) -> list[Publication]:
+    """Read and check files of claims; where `approaches` are given, claims may name no others.
+
+    Raises ValueError: one line with the file, the key, what was found.
+    """
     publications: list[Publication] = []
     ids: dict[str, Path | str] = {}
     for path in paths:
+        content = read_yaml(path)
         try:
-            publication = msgspec.convert(yaml.safe_load(Path(path).read_text(encoding="utf-8")), Publication)
+            publication = msgspec.convert(content, Publication)
             for figure in (
                 figure for table in publication.tables for row in table.rows.values() for figure in row.values()
             ):
                 publication.rank(figure)
+            for low, high in (publication.conditions.gpu_memory_gib, publication.conditions.parameters):
+                if low > high:
+                    raise ValueError(f"conditions: found the range {low:g} to {high:g}; write the lower end first")
             for claim in publication.claims:
-                _check(claim)
+                _check(claim, approaches)
                 if claim.id in ids:
                     raise ValueError(f"claim {claim.id}: the same id stands in {ids[claim.id]}; give it another")
                 ids[claim.id] = path
-        except OSError as error:
-            raise ValueError(f"{path}: {error.strerror}; the config key claims names it") from error
-        except (yaml.YAMLError, ValueError) as error:
-            message = " ".join(str(error).split())
-            raise ValueError(f"{path}: {message}; config/claims/README.md describes every key") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; config/claims/README.md describes every key") from error
         publications.append(publication)
     return publications
 
 
-def _check(claim: Claim) -> None:
+def _check(claim: Claim, approaches: Collection[str]) -> None:
     """What the types leave open."""
     for reading in claim.readings:
         where = f"claim {claim.id}, reading {reading.words!r}"
+        unknown = [name for name in _named(reading) if approaches and name not in approaches]
+        if unknown:
+            raise ValueError(f"{where}: found {unknown[0][:60]!r}, which is no approach")
         if not isinstance(reading, Ordering) and reading.limits == (-inf, inf):
             raise ValueError(f"{where}: found no limit, needs at_least, at_most or margin")
         if isinstance(reading, Figure) and reading.margin and len(reading.operands) != 2:
             raise ValueError(f"{where}: found margin with one operand, needs two to compare")
+        if reading.at_least > reading.at_most:
+            raise ValueError(f"{where}: found at_least above at_most, which no figure meets; exchange them")
+
+
+def _named(reading: AnyReading) -> list[str]:
+    """The approaches that a reading compares."""
+    if isinstance(reading, Figure):
+        return reading.operands
+    return [name for group in reading.operands for name in group] if isinstance(reading, Ordering) else []
 
 
 def source_verdict(reading: AnyReading, publication: Publication) -> tuple[str, str]:
@@ -212,13 +231,13 @@ def source_verdict(reading: AnyReading, publication: Publication) -> tuple[str, 
 
 
 def _from_figures(reading: Figure | Ordering, values: Mapping[str, float]) -> tuple[bool, str] | None:
+    if not set(_named(reading)) <= set(values):
+        return None
     if isinstance(reading, Ordering):
-        if not {name for group in reading.operands for name in group} <= set(values):
-            return None
         wrong = [f"{low} is not below {high}" for low, high in reading.pairs if not values[low] < values[high]]
         more = f" and {len(wrong) - 2} pairs more" if len(wrong) > 2 else ""
         return not wrong, ", ".join(wrong[:2]) + more if wrong else "the same order"
-    if reading.lengths or not set(reading.operands) <= set(values):
+    if reading.lengths:
         return None  # averages say nothing of single lengths
     value = values[reading.operands[0]] / (values[reading.operands[1]] if len(reading.operands) == 2 else 1)
     low, high = reading.limits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def model_problem(section: dict[str, Any]) -> str | None:
         else:
             if not section["path"]:
                 raise ValueError("model.path: missing; name the model's folder")
-            _check_local(Path(section["path"]).expanduser())
+            _check_local(local_folder(section))
     except ValueError as error:
         return str(error)
     except OSError as error:
@@ -46,7 +47,7 @@ def model_limits(section: dict[str, Any]) -> int | None:
 
         return int(complete_shape(section["architecture"], section["shape"])["max_position_embeddings"])
     if section["source"] == "local":
-        return _context(Path(section["path"]).expanduser() / "config.json")
+        return _context(local_folder(section) / "config.json")
     return None
 
 
@@ -54,8 +55,13 @@ def local_inputs(section: dict[str, Any]) -> list[str]:
     """The files of a local model, for a rule's inputs, so that an edited original is taken again; else nothing."""
     if section["source"] != "local":
         return []
-    folder = Path(section["path"]).expanduser()
+    folder = local_folder(section)
     return [str(folder / name) for name in model_files(folder)]
+
+
+def local_folder(section: dict[str, Any]) -> Path:
+    """The folder of a local model; `~nobody` stays as it is, and is no folder."""
+    return Path(os.path.expanduser(section["path"]))  # noqa: PTH111  # Path.expanduser raises RuntimeError there
 
 
 def _check_local(folder: Path) -> None:
@@ -85,7 +91,7 @@ def _context(config_file: Path) -> int | None:
 
 
 def _check_pin(repo: str, revision: str) -> None:
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repo):
+    if not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", repo, re.ASCII):
         raise ValueError(f"model.repo: found {repo!r}; name the repository, e.g. meta-llama/Llama-2-7b-hf")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise ValueError(

@@ -45,6 +45,17 @@ SMALL_SHAPES: dict[str, dict[str, int]] = {
     "gemma": _GATED,
     "gpt2": _SMALL,
 }
+# The fields that a shape may give; all are numbers, switches or names.
+_ALL_HAVE = {*_SMALL, "initializer_range", "tie_word_embeddings"}
+_GATED_HAVE = _ALL_HAVE | {*_GATED, "head_dim", "hidden_act", "rms_norm_eps"}
+FIELDS: dict[str, set[str]] = {
+    "llama": _GATED_HAVE | {"attention_bias", "mlp_bias"},
+    "mistral": _GATED_HAVE | {"sliding_window"},
+    "qwen3": _GATED_HAVE | {"attention_bias", "max_window_layers", "sliding_window", "use_sliding_window"},
+    "gemma": _GATED_HAVE | {"attention_bias"},
+    "gpt2": _ALL_HAVE | {"activation_function", "layer_norm_epsilon", "n_inner"},
+}
+MOST_PARAMETERS = 10**12  # two terabytes in half precision
 # What transformers calls the same field in other models; a shape may use either name.
 _SYNONYMS = {
     "n_embd": "hidden_size",
@@ -65,27 +76,41 @@ def complete_shape(architecture: str, shape: dict[str, Any]) -> dict[str, Any]:
     if architecture not in SMALL_SHAPES:
         raise ValueError(f"model.architecture: {architecture!r} cannot be made; known: {', '.join(SMALL_SHAPES)}")
     given = {_SYNONYMS.get(name, name): value for name, value in shape.items()}
+    if unknown := sorted(given.keys() - FIELDS[architecture]):
+        known = ", ".join(sorted(FIELDS[architecture]))
+        raise ValueError(f"model.shape.{unknown[0][:40]}: {architecture} has no such field; known: {known}")
+    if len(given) < len(shape):
+        raise ValueError(f"model.shape: found {', '.join(shape)}; two of them name the same field, give one")
     fields: dict[str, Any] = {**SMALL_SHAPES[architecture], **given}
-    for name in _SMALL:
-        if not isinstance(fields[name], int) or isinstance(fields[name], bool) or fields[name] < 1:
-            raise ValueError(f"model.shape.{name}: {fields[name]!r} is no positive whole number")
+    for name in SMALL_SHAPES[architecture]:
+        if type(fields[name]) is not int or fields[name] < 1:
+            raise ValueError(f"model.shape.{name}: {fields[name]!r} is no positive whole number; give one")
     hidden, heads = fields["hidden_size"], fields["num_attention_heads"]
     if "num_key_value_heads" in fields:
         if "num_attention_heads" in given and "num_key_value_heads" not in given:
             fields["num_key_value_heads"] = heads
         if heads % fields["num_key_value_heads"]:
             raise ValueError(
-                f"model.shape: {heads} attention heads cannot share {fields['num_key_value_heads']} key-value heads"
+                f"model.shape: {heads} attention heads cannot share {fields['num_key_value_heads']} key-value heads; "
+                "change one of them"
             )
         if "head_dim" not in given:
             fields["head_dim"] = hidden // heads
     if hidden % heads and "head_dim" not in given:
-        raise ValueError(f"model.shape: hidden_size {hidden} is no multiple of {heads} attention heads")
+        raise ValueError(
+            f"model.shape: hidden_size {hidden} is no multiple of {heads} attention heads; change one of them"
+        )
+    if fields.get("head_dim", 2) % 2:
+        raise ValueError(f"model.shape: a head is {fields['head_dim']} wide; rotary positions need an even width")
     if fields["vocab_size"] < SMALLEST_VOCABULARY:
         raise ValueError(
             f"model.shape.vocab_size: {fields['vocab_size']} is too small; "
             f"{SMALLEST_VOCABULARY} are needed for every byte"
         )
+    inner = fields.get("intermediate_size", fields.get("n_inner", 4 * hidden))
+    parameters = fields["num_hidden_layers"] * hidden * (4 * hidden + 3 * inner) + fields["vocab_size"] * hidden
+    if parameters > MOST_PARAMETERS:
+        raise ValueError(f"model.shape: makes about {parameters:.0e} parameters; must be at most {MOST_PARAMETERS:.0e}")
     fields.setdefault("initializer_range", round(1.28 / hidden**0.5, 4))
     return fields
 
@@ -133,13 +158,9 @@ def _write_tokenizer(corpus: Path, vocabulary: int, max_context: int, folder: Pa
 
 
 def _model_config(architecture: str, fields: dict[str, Any], dtype: str, seed: int) -> PretrainedConfig:
-    """The transformers config. Raises ValueError for a field that the architecture does not have."""
+    """The transformers config."""
     from transformers import AutoConfig
 
-    known = AutoConfig.for_model(architecture)
-    for name in fields:
-        if not hasattr(known, name):
-            raise ValueError(f"model.shape.{name}: {architecture} has no such field")
     return AutoConfig.for_model(
         architecture,
         **fields,

@@ -60,8 +60,8 @@ def write_landing(
 
 
 def escape(text: str) -> str:
-    """Text that reStructuredText takes as it stands."""
-    return "".join(f"\\{letter}" if letter in "\\*`_|<>" else letter for letter in text)
+    """Text that reStructuredText takes as it stands: in one line, without markup, links or directives."""
+    return "".join(f"\\{letter}" if letter in "\\*`_|<>:" else letter for letter in " ".join(text.split()))
 
 
 def _warning(rows: Sequence[Row], environment: Environment) -> str:
@@ -120,7 +120,9 @@ def _latency(row: Row, column: str) -> str:
     """The value with its interval; where there is none, why: too few samples for a P99, say."""
     note = row.get(f"{column}_note")
     value = formatting.with_interval(row, column, "_ms")
-    return f"{value} ({note})" if value == formatting.NO_VALUE and isinstance(note, str) and note else _unbroken(value)
+    if value == formatting.NO_VALUE and isinstance(note, str) and note:
+        return f"{value} ({escape(note)})"
+    return _unbroken(value)
 
 
 def _unbroken(value: str) -> str:

@@ -205,9 +205,10 @@ def _cell(row: Row, column: Column) -> tuple[str, str]:
     """Attributes and content of a cell; numbers carry the value that they are sorted by."""
     value = row[column.name]
     if isinstance(value, bool) or not isinstance(value, int | float):
-        text = escape(formatting.text(value))
+        text = formatting.text(value)
         if column.name in BADGES:
             return "", badge(text) if text else ""
+        text = escape(text)
         size = "words long" if len(text) > VERY_LONG else "words" if len(text) > LONG else ""
         return f' class="{size}"' if size else "", text
     if column.name == "prompt_length" and not value > 0:  # a row about all lengths has 0 there, or nothing
@@ -220,7 +221,8 @@ def _cell(row: Row, column: Column) -> tuple[str, str]:
 
 
 def badge(word: str) -> str:
-    """A verdict as a badge; `word` is escaped."""
+    """A verdict as a badge."""
+    word = escape(word)
     return f'<span class="badge {word.replace(" ", "-")}">{word}</span>'
 
 

@@ -1,12 +1,11 @@
 """The config of a study: filled with the schema's defaults, checked, and turned into what the rules need.
 
 Everything that can be wrong is found here, before any job runs; each error is one line that names the key, what was
-found and what to do. Needs jsonschema and PyYAML, no torch.
+found and what to do.
 """
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
@@ -15,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jsonschema
-import yaml
-
 from firsttoken.plan import Device, TensorRTOptions
 from firsttoken.results import Availability
+from firsttoken.study.schema import ConfigError, schema_problem, shown, suggestion, with_defaults
 
 # Keys of the model section that belong to one source; those of the sources that are not chosen are ignored.
 SOURCE_KEYS = {
@@ -27,71 +24,8 @@ SOURCE_KEYS = {
     "huggingface": ("repo", "revision"),
     "local": ("path",),
 }
+INSTRUMENTS = 2  # approaches that measure the harness in every study
 CPU_DTYPES = ("float32", "bfloat16")  # a CPU has no native float16 arithmetic worth measuring
-
-
-class ConfigError(ValueError):
-    """One line: the key, what was found, what to do."""
-
-
-def load_schema(path: Path) -> dict[str, Any]:
-    """The JSON Schema of the config, from its YAML file."""
-    schema: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return schema
-
-
-def with_defaults(value: Any, schema: Mapping[str, Any]) -> Any:
-    """A copy of `value` in which every missing optional key has the schema's default."""
-    if not isinstance(value, Mapping):
-        return value
-    filled = dict(value)
-    for key, rule in schema.get("properties", {}).items():
-        if key not in filled and "default" in rule:
-            filled[key] = rule["default"]
-        if isinstance(filled.get(key), Mapping):
-            filled[key] = with_defaults(filled[key], rule)
-    return filled
-
-
-def schema_problem(config: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
-    """The first violation of the schema in one line, or None."""
-    errors = sorted(jsonschema.Draft202012Validator(schema).iter_errors(config), key=lambda error: list(error.path))
-    if not errors:
-        return None
-    error = errors[0]
-    where = error.json_path.removeprefix("$").removeprefix(".") or "the config"
-    what = f"config key {where}: found {_short(error.instance)}"
-    if error.validator == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        unknown = sorted(set(map(str, error.instance)) - set(known))[0]
-        inside = "" if where == "the config" else f" in {where}"
-        near = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"config key {unknown!r}{inside}: unknown; {hint}"
-    if error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        inside = "" if where == "the config" else f"{where}."
-        return f"config key {inside}{missing[0]}: missing; add it (config/README.md explains every key)"
-    if error.validator == "uniqueItems":
-        twice = sorted({str(item) for item in error.instance if error.instance.count(item) > 1})
-        return f"config key {where}: {', '.join(twice)} stands there twice; name each once"
-    wanted = {
-        "minimum": f"must be at least {error.validator_value}",
-        "exclusiveMinimum": f"must be more than {error.validator_value}",
-        "maximum": f"must be at most {error.validator_value}",
-        "type": f"must be of type {error.validator_value}",
-        "enum": f"must be one of {', '.join(map(str, error.validator_value))}" if error.validator == "enum" else "",
-        "minItems": "must name at least one",
-        "pattern": f"must match {error.validator_value}",
-        "oneOf": "must be `greedy` or a mapping with repetition_penalty, temperature, top_k, top_p in their ranges",
-    }.get(str(error.validator), error.message)
-    meaning = error.schema.get("description", "") if error.validator == "pattern" else ""
-    return f"{what}; {wanted}{f' ({meaning})' if meaning else ''}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @dataclass(frozen=True)
@@ -109,12 +43,12 @@ class Study:
         known_approaches: Sequence[str],
         has_cuda: bool,
     ) -> Study:
-        """Fill defaults and check. `has_cuda`: a CUDA device is here or is promised by `hardware.gpu`."""
+        """Fill defaults and check. `has_cuda`: a CUDA device is here; `hardware.gpu` promises one, too."""
         problem = schema_problem(config, schema)
         if problem:
             raise ConfigError(problem)
         filled: dict[str, Any] = with_defaults(config, schema)
-        device = resolve_device(filled["device"], has_cuda)
+        device = resolve_device(filled["device"], has_cuda or bool(filled["hardware"]["gpu"]))
         dtype = filled["model"]["dtype"]
         if device == "cpu" and dtype not in CPU_DTYPES:
             raise ConfigError(
@@ -124,9 +58,11 @@ class Study:
         unknown = [name for name in filled["approaches"] if name not in known_approaches]
         if unknown:
             raise ConfigError(
-                f"config key approaches: found {unknown[0]!r}, which is no approach; "
-                f"known: {', '.join(known_approaches)}"
+                f"config key approaches: found {shown(unknown[0])}, which is no approach; "
+                f"{suggestion(unknown[0], known_approaches)}"
             )
+        check_amounts(filled)
+        check_lengths(filled)
         return cls(config=filled, device=device)
 
     def check_environments(self, known: Collection[str]) -> None:
@@ -134,12 +70,13 @@ class Study:
         for name, settings in self.config["environments"].items():
             if name not in known:
                 raise ConfigError(
-                    f"config key environments: found {name!r}, in which no approach runs; known: {', '.join(known)}"
+                    f"config key environments: found {shown(name)}, in which no approach runs; "
+                    f"{suggestion(name, known)}"
                 )
-            if not os.access(settings["python"], os.X_OK):
+            if not (Path(settings["python"]).is_file() and os.access(settings["python"], os.X_OK)):
                 raise ConfigError(
-                    f"config key environments.{name}.python: found {settings['python']!r}, which is no program here; "
-                    f"give the path of a Python, or leave the key out and run make env-{name}"
+                    f"config key environments.{name}.python: found {shown(settings['python'])}, which is no program "
+                    f"here; give the path of a Python, or leave the key out and run make env-{name}"
                 )
 
     @property
@@ -151,6 +88,14 @@ class Study:
         """Raise ConfigError where the longest prompt and its new tokens do not fit the model's context."""
         workload = self.config["workload"]
         longest = max(workload["prompt_lengths"])
+        for experiment in self.config["experiments"]:
+            spread = max(self.experiment_lengths(experiment), default=0)
+            new_tokens = 2 if experiment == "pool_memory" else workload["new_tokens"]
+            if spread > longest and spread + new_tokens > max_context:
+                raise ConfigError(
+                    f"config key experiments: found {experiment}, which serves prompts of {spread} tokens and "
+                    f"{new_tokens} new ones; the model's context has {max_context} positions; leave it out"
+                )
         if longest + workload["new_tokens"] > max_context:
             raise ConfigError(
                 f"config key workload.prompt_lengths: found {longest}, which with new_tokens {workload['new_tokens']} "
@@ -170,12 +115,19 @@ class Study:
 
     def check_compared(self, finished: Collection[str]) -> None:
         """Raise ConfigError where a study is to be compared that is neither finished nor this one."""
+        seen = set()
         for place, pair in enumerate(self.config["compare"]):
+            if pair["a"] == pair["b"] or (pair["a"], pair["b"]) in seen:
+                raise ConfigError(
+                    f"config key compare[{place}]: found {pair['a']!r} and {pair['b']!r}, the same study or a pair "
+                    "that stands there twice; name two studies, each pair once"
+                )
+            seen.add((pair["a"], pair["b"]))
             for side in ("a", "b"):
                 if pair[side] not in finished and pair[side] != self.name:
                     raise ConfigError(
-                        f"config key compare[{place}].{side}: found {pair[side]!r}, which is no finished study; "
-                        f"found in results/: {', '.join(finished) or 'none'}"
+                        f"config key compare[{place}].{side}: found {shown(pair[side])}, which is no finished study; "
+                        f"{suggestion(pair[side], finished)}"
                     )
 
     @property
@@ -194,6 +146,15 @@ class Study:
         """`{name}-{hash}`: the hash is of the model section, so two studies never overwrite each other's weights."""
         digest = hashlib.sha256(json.dumps(self.model, sort_keys=True).encode()).hexdigest()
         return f"{self.model['name']}-{digest[:12]}"
+
+    def experiment_lengths(self, experiment: str) -> list[int]:
+        """The prompt lengths, in tokens, that an experiment serves; none where it needs no model."""
+        lengths = self.config["workload"]["prompt_lengths"]
+        if experiment == "clients":
+            return [min(lengths)]
+        number = {"pool_memory": 4 * self.config["graphs"]["pool_capacity"], "pool_misses": 8}.get(experiment, 0)
+        step = max(1, max(lengths) // max(1, number))
+        return [step * place - 1 for place in range(1, number + 1) if step * place > 1]
 
     @property
     def repeats(self) -> list[int]:
@@ -223,6 +184,43 @@ class Study:
             "tensorrt_llm": {key: self.config["tensorrt_llm"][key] for key in TensorRTOptions.__struct_fields__},
             "engine_dir": engine_dir,
         }
+
+
+def check_amounts(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a study that would never end or fit on a disk, though each of its keys is in its range."""
+    workload, logit_prompts = config["workload"], config["equivalence"]["prompts_per_length"]
+    lengths, new_tokens = workload["prompt_lengths"], workload["new_tokens"]
+    processes = workload["repeats"] * (len(config["approaches"]) + INSTRUMENTS)
+    requests = processes * workload["requests"] * len(lengths)
+    pauses_days = requests * workload["pause_ms"] / 86_400_000
+    prompt_tokens = workload["prompts_per_length"] * sum(lengths)
+    positions = logit_prompts * len(lengths) * new_tokens
+    for key, amount, most, what in (
+        ("workload.repeats", processes, 2_000, "processes of all approaches"),
+        ("workload.requests", requests * new_tokens, 100_000_000, "tokens of all processes"),
+        ("workload.pause_ms", pauses_days, 30, "days of pauses"),
+        ("workload.prompts_per_length", prompt_tokens, 10_000_000, "tokens in all prompts"),
+        ("equivalence.prompts_per_length", positions, 100_000, "positions whose logits are kept"),
+    ):
+        if amount > most:
+            raise ConfigError(f"config key {key}: makes {amount:,.0f} {what}; must be at most {most:,}")
+    if logit_prompts > workload["prompts_per_length"]:
+        raise ConfigError(
+            f"config key equivalence.prompts_per_length: found {logit_prompts}, but there are only "
+            f"{workload['prompts_per_length']} prompts of each length; take at most workload.prompts_per_length"
+        )
+
+
+def check_lengths(config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a prompt length that no prefill bucket serves: it would be measured without one."""
+    lengths, buckets = config["workload"]["prompt_lengths"], config["graphs"]["prefill_buckets"]
+    most = max(lengths) + config["workload"]["new_tokens"]
+    for length in lengths:
+        if buckets and not any(length <= bucket <= most for bucket in buckets):
+            raise ConfigError(
+                f"config key graphs.prefill_buckets: found {shown(buckets)}, none from {length} (a prompt length) to "
+                f"{most} (longest prompt with its new tokens); add one"
+            )
 
 
 def finished_studies(results: Path) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from firsttoken.files import sha256_file
 from firsttoken.inputs import synthetic as module
 from firsttoken.inputs.fetch import fetch_model
-from firsttoken.inputs.synthetic import SMALL_SHAPES, complete_shape
+from firsttoken.inputs.synthetic import FIELDS, SMALL_SHAPES, complete_shape
 from unit.inputs.conftest import synthetic
 
 
@@ -122,11 +122,26 @@ def test_a_full_size_shape_keeps_the_usual_initialiser() -> None:
         ("llama", {"num_hidden_layers": 0}, "model.shape.num_hidden_layers: 0 is no positive whole number"),
         ("gpt2", {"n_embd": "wide"}, "model.shape.hidden_size: 'wide' is no positive whole number"),
         ("llama", {"vocab_size": 100}, "model.shape.vocab_size: 100 is too small"),
+        ("llama", {"num_key_value_heads": 0}, "model.shape.num_key_value_heads: 0 is no positive whole number"),
+        ("llama", {"intermediate_size": 1.5}, "model.shape.intermediate_size: 1.5 is no positive whole number"),
+        ("llama", {"hidden_size": 12}, "a head is 3 wide; rotary positions need an even width"),
+        ("gpt2", {"n_embd": 64, "hidden_size": 64}, "n_embd, hidden_size; two of them name the same field"),
+        ("gpt2", {"rms_norm_eps": 1e-5}, "model.shape.rms_norm_eps: gpt2 has no such field; known: activation_f"),
+        ("llama", {"auto_map": {"AutoModel": "x.Y"}}, "model.shape.auto_map: llama has no such field"),
+        ("llama", {"hidden_size": 2**20}, "makes about 9e\\+12 parameters; must be at most 1e\\+12"),
     ],
 )
 def test_a_shape_that_cannot_be(architecture: str, shape: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         complete_shape(architecture, shape)
+
+
+def test_transformers_has_all_fields() -> None:
+    from transformers import AutoConfig
+
+    for architecture, fields in FIELDS.items():
+        known = AutoConfig.for_model(architecture)
+        assert not [field for field in fields if not hasattr(known, field)]
 
 
 def test_an_unknown_field_is_named(tmp_path: Path, corpus: Path) -> None:

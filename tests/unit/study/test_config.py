@@ -12,7 +12,8 @@ import yaml
 
 from firsttoken.plan import Plan
 from firsttoken.results import Availability
-from firsttoken.study.config import ConfigError, Study, load_schema
+from firsttoken.study.config import Study
+from firsttoken.study.schema import ConfigError, load_schema, one_line
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = load_schema(ROOT / "config" / "config.schema.yaml")
@@ -75,6 +76,38 @@ WRONG = [
     ({"device": "cuda"}, ["device", "'cuda'", "no CUDA device"]),
     ({"device": "tpu"}, ["device", "'tpu'", "auto, cpu, cuda"]),
     ({"workload.requests": True}, ["workload.requests", "True", "integer"]),
+    ({"workload.requests": 80.0}, ["workload.requests", "80.0", "must be an integer"]),
+    ({"workload.requests": 10**12}, ["workload.requests", "at most 1,000,000"]),
+    ({"workload.requests": 10**6}, ["workload.requests", "tokens of all processes", "at most 100,000,000"]),
+    ({"workload.repeats": 400}, ["workload.repeats", "3,200 processes", "at most 2,000"]),
+    ({"workload.pause_ms": float("nan")}, ["workload.pause_ms", "nan", "a finite number"]),
+    ({"workload.pause_ms": float("inf")}, ["workload.pause_ms", "inf", "a finite number"]),
+    ({"workload.pause_ms": 60_000, "workload.requests": 1000}, ["workload.pause_ms", "days of pauses", "at most 30"]),
+    ({"workload.prompt_lengths": [10, 10.0]}, ["workload.prompt_lengths", "10.0"]),
+    ({"workload.prompts_per_length": 10_000, "workload.prompt_lengths": [1001]}, ["tokens in all prompts"]),
+    ({"workload.sampling": {"temperature": float("nan")}}, ["workload.sampling.temperature", "a finite number"]),
+    ({"workload.sampling": {"top_k": 10**11}}, ["workload.sampling.top_k", "at most 1,000,000"]),
+    ({"workload.sampling": "best"}, ["workload.sampling", "'best'", "`greedy` or a mapping"]),
+    ({"workload.seed": 2**31}, ["workload.seed", "at most 2,147,483,647"]),
+    ({"equivalence.prompts_per_length": 17}, ["equivalence.prompts_per_length", "only 16 prompts of each length"]),
+    ({"equivalence.prompts_per_length": 16, "workload.new_tokens": 9999}, ["positions whose logits are kept"]),
+    ({"graphs.prefill_buckets": [64]}, ["graphs.prefill_buckets", "none from 100 (a prompt length) to 104"]),
+    ({"graphs.prefill_buckets": [128]}, ["graphs.prefill_buckets", "none from 10"]),
+    ({"graphs.pool_capacity": 10**20}, ["graphs.pool_capacity", "at most 256"]),
+    ({"threads": 2**31}, ["threads", "at most 1,024"]),
+    ({"hardware": "H100"}, ["hardware", "'H100'", "a mapping"]),
+    ({"hardware.gpu": "{x}"}, ["hardware.gpu", "'{x}'", "as NVML reports it"]),
+    ({"study": "tiny\n"}, ["study", "'tiny\\n'"]),
+    ({"study": "reference"}, ["study", "'reference'", "results/ uses these"]),
+    ({"study": "a_vs_b"}, ["study", "'a_vs_b'", "without `_vs_`"]),
+    ({"study": "n" * 300}, ["study", "at most 64"]),
+    ({"model.name": "x\n"}, ["model.name"]),
+    ({"model.path": "/tmp/{x}"}, ["model.path", "without braces"]),
+    ({"model.shape": {"hidden_size": 10**8}}, ["model.shape.hidden_size", "at most 16,777,216"]),
+    ({"claims": ["a\nb"]}, ["claims[0]"]),
+    ({"environments": {"vllm": {"python": ""}}}, ["environments.vllm.python", "''"]),
+    ({"tensorrt_llm.gemm_plugin": "x"}, ["tensorrt_llm.gemm_plugin", "must be one of auto"]),
+    ({"x" * 100_000: 1}, ["'xxx", "unknown"]),
 ]
 
 
@@ -83,7 +116,7 @@ def test_wrong_configs(changes: dict[str, Any], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         check(changes)
     message = str(caught.value)
-    assert "\n" not in message
+    assert message.isprintable() and len(message) < 285
     for word in words:
         assert word in message
 
@@ -92,6 +125,35 @@ def test_a_prompt_longer_than_the_context() -> None:
     with pytest.raises(ConfigError, match=r"found 100, which with new_tokens 4 .* context of 103"):
         check({}).check_context(103)
     check({}).check_context(104)
+
+
+def test_an_experiment_beyond_the_context() -> None:
+    study = check({"experiments": ["pool_memory"], "graphs.pool_capacity": 32})
+    assert max(study.experiment_lengths("pool_memory")) == 127
+    study.check_context(129)
+    with pytest.raises(ConfigError, match="experiments: found pool_memory, which serves prompts of 127 tokens"):
+        study.check_context(128)
+
+
+@pytest.mark.parametrize("compare", [[("embedded", "embedded")], [("old", "embedded")] * 2])
+def test_a_pair_that_is_none(compare: list[tuple[str, str]]) -> None:
+    pairs = [{"a": a, "b": b, "threshold": 0.1 + place} for place, (a, b) in enumerate(compare)]
+    with pytest.raises(ConfigError, match=r"compare\[\d\]: found .* the same study or a pair"):
+        check({"compare": pairs}).check_compared(["old"])
+
+
+def test_a_promised_gpu_is_a_gpu() -> None:
+    assert check({"hardware.gpu": "NVIDIA H200", "device": "cuda"}).device == "cuda"
+
+
+def test_a_folder_is_no_interpreter() -> None:
+    with pytest.raises(ConfigError, match=r"environments\.vllm\.python: found '/tmp', which is no program here"):
+        check({"environments": {"vllm": {"python": "/tmp"}}}).check_environments(["vllm"])
+
+
+def test_a_long_message_keeps_its_ends() -> None:
+    said = one_line("config key x:\n" + "\u202e" + "y" * 1000 + "; take less")
+    assert said.startswith("config key x: \\u202ey") and said.endswith("y; take less") and len(said) < 285
 
 
 def test_auto_takes_cuda_where_it_is() -> None:
