@@ -156,12 +156,9 @@ def test_kills(tmp_path: Path) -> None:
     run = Run(folder, temporary)
     try:
         while sent.total() < KILLS and time.monotonic() < deadline:
-            target, name = rng.choice(list(PROCESSES)), rng.choice(SIGNALS)
-            due = time.monotonic() + rng.uniform(0.2, 12)
-            while run.process.poll() is None and not (time.monotonic() >= due and run.members(target)):
-                time.sleep(0.05)
+            run.ended(rng.uniform(0.2, 12))
+            name, target = rng.choice(SIGNALS), rng.choice([name for name in PROCESSES if run.members(name)] or ["all"])
             if members := run.members(target):
-                time.sleep(rng.uniform(0, 1))
                 print(f"{name} to {target}: {[member.pid for member in members]}", flush=True)
                 send(members, name, rng.uniform(0.3, 2))
                 sent[f"{name} to {target}"] += 1

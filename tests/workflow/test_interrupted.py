@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -25,8 +26,9 @@ experiments: []
 """
 
 
-def start(project: Project, temporary: Path) -> subprocess.Popen[bytes]:
-    """Start the study in a session of its own, as a terminal would, with temporary folders of its own."""
+def start(project: Project, temporary: Path, background: bool) -> subprocess.Popen[bytes]:
+    """Start the study in a session of its own, as a terminal would, with temporary folders of its own; in the
+    `background` as a script's `&` does, which ignores Ctrl-C."""
     temporary.mkdir()
     (project.folder / "config/studies/tiny.yaml").write_text(LONG, encoding="utf-8")
     return subprocess.Popen(
@@ -36,6 +38,7 @@ def start(project: Project, temporary: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_IGN if background else signal.SIG_DFL),
     )
 
 
@@ -68,23 +71,23 @@ def left_over(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "to_all"),
-    [(signal.SIGINT, True), (signal.SIGTERM, False), (signal.SIGKILL, False)],
-    ids=["Ctrl-C", "kill", "kill -9"],
+    ("number", "background"),
+    [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True), (signal.SIGKILL, True)],
+    ids=["Ctrl-C", "kill", "kill in the background", "kill -9 in the background"],
 )
-def test_interrupted_and_continued(project: Project, number: signal.Signals, to_all: bool, tmp_path: Path) -> None:
+def test_interrupted_and_continued(project: Project, number: signal.Signals, background: bool, tmp_path: Path) -> None:
     """Seen failing: the sockets' folders of another run on this machine, counted as left behind by this one."""
     temporary = tmp_path / "temporary"
-    run = start(project, temporary)
+    run = start(project, temporary, background)
     top = psutil.Process(run.pid)
     wait_for_generator(top)
     assert list(temporary.glob("firsttoken-job-*/firsttoken-socket-*/socket")), "the generator's socket is there"
     family = [top, *top.children(recursive=True)]
-    if to_all:
+    if number == signal.SIGINT:
         os.killpg(run.pid, number)  # a terminal sends Ctrl-C to every process of the foreground group
     else:
         os.kill(run.pid, number)
-    _, alive = psutil.wait_procs(family, timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive, [process.cmdline() for process in alive]
     assert left_over(project.folder) == []
     assert list(temporary.glob("firsttoken*")) == []
@@ -107,3 +110,4 @@ def test_interrupted_and_continued(project: Project, number: signal.Signals, to_
     if whole:
         assert (project.folder / "results/long/report.html").stat().st_size > 100_000
     assert "Fetching the model" not in again.stderr, "the model was there already"
+    assert ("removed the lock of a run that was killed" in again.stderr) == (number == signal.SIGKILL)

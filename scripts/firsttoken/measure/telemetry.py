@@ -16,6 +16,7 @@ import msgspec
 from firsttoken.measure.sampler import Readings, Sample, SamplerStart
 from firsttoken.plan import Device
 from firsttoken.process import package_environment
+from firsttoken.transient import Transient
 
 INTERVAL_S = 0.1
 START_TIMEOUT_S = 60.0  # NVML takes seconds where the driver does not stay loaded
@@ -52,9 +53,10 @@ class Telemetry:
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(lines := os.pread(self._file.fileno(), 1 << 16, 0).split(b"\n")) < 3:
             if self._process.poll() is not None:
-                raise RuntimeError(f"the telemetry sampler ended at its start: {self._last_error()}")
+                kind = Transient if self._process.returncode < 0 else RuntimeError  # killed, or it found an error
+                raise kind(f"the telemetry sampler ended at its start: {self._last_error()}")
             if time.monotonic() > deadline:
-                raise RuntimeError(f"the telemetry sampler gave no sample within {START_TIMEOUT_S:.0f} s")
+                raise Transient(f"the telemetry sampler gave no sample within {START_TIMEOUT_S:.0f} s")
             time.sleep(0.002)
         return msgspec.json.decode(lines[0], type=SamplerStart)
 

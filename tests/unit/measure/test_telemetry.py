@@ -15,6 +15,7 @@ import pytest
 import firsttoken
 from firsttoken.measure import telemetry as module
 from firsttoken.measure.telemetry import Telemetry
+from firsttoken.transient import Transient
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +94,21 @@ def test_the_readings_of_a_sampler_that_died_end_early() -> None:
 
 def test_a_sampler_that_cannot_start_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(RuntimeError, match="the telemetry sampler ended at its start: exit status 1, no message"):
+    with pytest.raises(
+        RuntimeError, match="the telemetry sampler ended at its start: exit status 1, no message"
+    ) as raised:
+        Telemetry("cpu")
+    assert not isinstance(raised.value, Transient), "it would fail so again"
+
+
+def test_a_sampler_that_is_killed_as_it_starts_may_start_the_next_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    killed = tmp_path / "killed"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(Transient, match="the telemetry sampler ended at its start: exit status -9"):
         Telemetry("cpu")
 
 
