@@ -75,10 +75,14 @@ def test_a_killed_owners_folder_is_removed_by_the_next_and_a_live_ones_is_not(
         assert [str(path) for path in tmp_path.iterdir()] == [mine]
 
 
-def test_a_process_that_ends_in_order_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_process_that_ends_or_is_interrupted_leaves_nothing(tmp_path: Path, interrupted: bool) -> None:
+    """Also where it does not get to its `cleanup`."""
     owner, folder = start_owner(tmp_path)
+    if interrupted:
+        owner.send_signal(signal.SIGINT)
     owner.communicate("")
-    assert owner.returncode == 0 and not folder.exists()
+    assert (owner.returncode != 0) == interrupted and not folder.exists()
 
 
 def test_what_is_not_ours_stays(tmp_path: Path) -> None:
