@@ -97,7 +97,7 @@ def test_a_job_on_the_wrong_node_says_so_in_one_line_on_the_login_node(
     assert f"firsttoken: {said}" in output.splitlines(), output[-5000:]
 
 
-def test_without_a_gpu_in_the_config_the_job_that_has_one_is_recorded(
+def test_the_gpu_of_the_job_is_recorded_on_a_login_node_without_one(
     slurm: Slurm, lines: list[list[str]], project: Path
 ) -> None:
     target = "results/promised/environment.json"
@@ -107,9 +107,7 @@ def test_without_a_gpu_in_the_config_the_job_that_has_one_is_recorded(
     assert '"NVIDIA A100"' in (project / target).read_text(encoding="utf-8")
 
 
-def test_a_cluster_without_gpus_refuses_the_job_in_one_line(
-    slurm: Slurm, lines: list[list[str]], project: Path
-) -> None:
+def test_what_slurm_cannot_give_is_refused_with_its_words(slurm: Slurm, lines: list[list[str]], project: Path) -> None:
     arguments = ["--config", "study=refused", "--default-resources", "constraint=nowhere"]
     status, output = Submitted(slurm, lines, project, *arguments, "--", "results/refused/environment.json").wait()
     assert status != 0
