@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster.slurm import Slurm, start_with_us
-from firsttoken.study.provenance import read_traces
+from firsttoken.study.trace import read_traces
 from workflow.project import ROOT
 
 pytestmark = pytest.mark.timeout(1500)
@@ -66,7 +66,9 @@ def test_a_cancelled_job_fails_the_study_and_the_same_command_finishes_it(
     verified = subprocess.run(verify, cwd=project, capture_output=True, text=True)
     assert verified.returncode == 0, verified.stdout
     traces = read_traces([project / "results" / "tiny" / "logs"])
-    spans = sorted((trace.started_at, trace.started_at + trace.seconds) for trace in traces if trace.rule in MEASURING)
+    spans = sorted(
+        (trace.started_at, trace.started_at + trace.seconds) for trace in traces.values() if trace.rule in MEASURING
+    )
     assert len(spans) == 2 + 4
     assert all(end <= start for (_, end), (start, _) in pairwise(spans)), "two jobs measured at once"
 
