@@ -143,12 +143,12 @@ def check_files(results, model):
 
 
 STUDY = checked_study()
-if workflow.is_main_process and not workflow.output_settings.dryrun:
-    try:
-        RUN = begin_run(workflow.snakemake_tmp_dir)  # held until this process ends
-    except OSError as error:
-        sys.exit(f"firsttoken: {error}")
 RESULTS = f"results/{STUDY.name}"
+if workflow.is_main_process and not workflow.output_settings.dryrun:
+    try:  # held until this process ends
+        RUN = begin_run(workflow.snakemake_tmp_dir, Path(RESULTS))
+    except ValueError as error:
+        sys.exit(f"firsttoken: {error}")
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]

@@ -15,6 +15,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +23,7 @@ from typing import Any, NoReturn
 import psutil
 import yaml
 
-from firsttoken.files import sha256_file, write_text
+from firsttoken.files import sha256_file, storage_problem, write_text
 from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import signal_on_parent_death
 from firsttoken.study.config import finished_studies
@@ -68,7 +69,12 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
     results = ROOT / "results" / study_name(config)
     report = report or results / "report.html"
     configfile = ["--configfile", str(config)] if config else []
+    written = [results, ROOT / "results" / "models", ROOT / ".snakemake", Path(tempfile.gettempdir())]
+    if problem := storage_problem(written):
+        raise ValueError(problem)
     status = run([*SNAKEMAKE[:3], *rest, *SNAKEMAKE[3:], *configfile])  # targets may be among the rest
+    if status and (problem := storage_problem(written)):
+        raise ValueError(problem)
     if (results / "tables" / "answer.txt").exists() and (status == 0 or report_is_old(report, results)):
         made = run([*SNAKEMAKE[:3], "evidence", *configfile, "--report", str(report), "--quiet", "all"])
         print_summary(results, report)

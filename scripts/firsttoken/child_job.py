@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -21,7 +22,7 @@ import msgspec
 
 from firsttoken.files import write_json
 from firsttoken.private_folder import PrivateFolder
-from firsttoken.process import JOB_GRACE_S, end_with
+from firsttoken.process import JOB_GRACE_S, end_with, signal_on_parent_death
 from firsttoken.transient import CRASHES, Transient
 
 LOGGER = logging.getLogger("firsttoken")
@@ -37,10 +38,16 @@ class Crashed(RuntimeError):
 def log_to(log: Path, mode: str) -> Iterator[None]:
     """Log to the job's file and, without tracebacks, to the terminal.
 
-    ValueError, RuntimeError and OSError are meant for the user: they end the process with one line on the terminal, and
-    the log holds the traceback. SIGTERM becomes SystemExit, so that processes and temporary files are cleaned up.
+    An error ends the process with one line on the terminal, and the log holds the traceback. ValueError, RuntimeError
+    and OSError are meant for the user; others are named, too. SIGTERM becomes SystemExit, so that processes and
+    temporary files are cleaned up.
     """
-    to_file = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    try:
+        to_file = logging.FileHandler(log, mode=mode, encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"firsttoken: {error}")
+    # On a full disk the terminal still has the line: no traceback of the logging beside it.
+    to_file.handleError = lambda record: None  # type: ignore[method-assign]
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
@@ -55,13 +62,15 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
         LOGGER.exception("failed", extra={"file_only": True})
         LOGGER.error("firsttoken: %s (log: %s)", error, log)
         sys.exit(1)
-    except Exception:
-        LOGGER.exception("failed")
-        raise
+    except Exception as error:
+        LOGGER.exception("failed", extra={"file_only": True})
+        LOGGER.error("firsttoken: %s: %.200s; the traceback is in %s", type(error).__name__, error, log)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
     finally:
-        to_file.close()
+        with suppress(OSError):
+            to_file.close()
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
@@ -89,7 +98,13 @@ def run_module(python: str, module: str, job: msgspec.Struct) -> None:
         write_json(path, job)
         command, environment = module_command(python, module, str(path))
         # Compilers and libraries leave files behind when they are killed: here they go with the folder.
-        process = subprocess.Popen(command, env=environment | {"TMPDIR": folder}, stdout=2)
+        # The kernel's signal comes also while the process still starts, when it does not yet watch this script.
+        process = subprocess.Popen(
+            command,
+            env=environment | {"TMPDIR": folder},
+            stdout=2,
+            preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),
+        )
         try:
             status = process.wait()
         finally:

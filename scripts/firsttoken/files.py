@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ import msgspec
 T = TypeVar("T")
 
 HALF_WRITTEN = ".firsttoken-"  # how names begin of what replaces its target when it is complete
+ROOM_BYTES = 1 << 20  # less than any study writes
 
 
 @contextmanager
@@ -54,6 +55,22 @@ def read_json(source: Path | str, kind: type[T]) -> T:
         return msgspec.json.decode(Path(source).read_bytes(), type=kind)
     except msgspec.DecodeError as error:
         raise ValueError(f"{source}: {error}") from error
+
+
+def storage_problem(folders: Iterable[Path]) -> str:
+    """Why nothing can be written to one of the folders, as one line; "" where all have a little room. A folder that is
+    not there is judged by the one that will hold it."""
+    for folder in folders:
+        place = next(path for path in (folder, *folder.parents) if path.is_dir())
+        try:
+            with tempfile.TemporaryFile(dir=place) as probe:
+                probe.write(bytes(ROOM_BYTES))
+                probe.flush()
+                os.fsync(probe.fileno())
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            return f"{place}: {reason}; files must be written there: mend that, and the same command goes on"
+    return ""
 
 
 def sha256_file(path: Path | str) -> str:

@@ -62,6 +62,17 @@ def dead_folders(base: Path) -> Iterator[Path]:
             os.close(handle)
 
 
+def is_dead(folder: Path) -> bool:
+    """Whether the process that made a private folder has ended. False for another kernel's: that is not known."""
+    if KERNEL not in folder.name:
+        return False
+    handle = _lock(folder)
+    if handle is None:
+        return not folder.exists()
+    os.close(handle)
+    return True
+
+
 def _lock(path: Path, without_locks: bool = False) -> int | None:
     """A descriptor that holds the flock of a folder; None where another process holds it or the folder is gone.
 

@@ -129,6 +129,25 @@ def test_it_never_outlives_the_script(site: Path, number: signal.Signals | str) 
     assert (site / "closed").exists(), "it closed what it held"
 
 
+def test_it_does_not_outlive_a_script_that_is_killed_while_it_starts(site: Path) -> None:
+    job = write_module(site, "pass")
+    started = (
+        f"from pathlib import Path\nimport os, time\nPath({job.note!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
+    )
+    (site / "worker.py").write_text(started + (site / "worker.py").read_text())
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "scripts")]
+    script = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT.format(site=str(site), log=job.log, note=job.note)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+    )
+    note = Path(job.note)
+    wait_for(lambda: note.exists() and note.read_text() != "")
+    worker = psutil.Process(int(note.read_text()))
+    script.kill()
+    script.wait()
+    wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
 def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + 30
     while not condition():

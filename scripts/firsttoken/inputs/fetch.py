@@ -19,14 +19,20 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 def fetch_model(section: dict[str, Any], folder: Path, corpus: Path) -> ModelManifest:
     """Make, download or take the model of the config's `model` section and describe it.
 
-    Works in `{folder}.partial`, which an interrupted download leaves behind and the next call goes on with; the last
-    step renames it to `folder`. What is not downloaded is made in a hidden folder, anew each time. Raises ValueError in
-    one line.
+    An interrupted download stays in `{folder}.partial`, and the next call goes on with it. What is not downloaded is
+    made in a hidden folder, anew each time. The last step renames it to `folder`. Raises ValueError in one line.
     """
-    partial = folder.with_name(f"{folder.name}.partial")
-    if section["source"] != "huggingface":
-        partial = folder.with_name(f"{HALF_WRITTEN}{folder.name}")
-        shutil.rmtree(partial, ignore_errors=True)
+    if section["source"] == "huggingface":
+        return _fill_and_rename(section, folder.with_name(f"{folder.name}.partial"), folder, corpus)
+    hidden = folder.with_name(f"{HALF_WRITTEN}{folder.name}")
+    shutil.rmtree(hidden, ignore_errors=True)
+    try:
+        return _fill_and_rename(section, hidden, folder, corpus)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _fill_and_rename(section: dict[str, Any], partial: Path, folder: Path, corpus: Path) -> ModelManifest:
     partial.mkdir(parents=True, exist_ok=True)
     if section["source"] == "synthetic":
         from firsttoken.inputs.synthetic import make_model

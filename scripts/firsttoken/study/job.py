@@ -13,6 +13,7 @@ from typing import Any
 
 from firsttoken.child_job import LOGGER, log_to
 from firsttoken.process import end_with, snakemake_above
+from firsttoken.study.runs import run_has_ended
 from firsttoken.study.trace import write_trace
 
 # What Snakemake puts into the script that it runs; scripts import it from here, so that it can be type-checked.
@@ -32,6 +33,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     if (above := snakemake_above()) is not None:
         end_with(above)
+    if run_has_ended():  # while this script started, so that Snakemake is no longer above
+        sys.exit("firsttoken: Snakemake has ended, so this job ends, too")
     trace, started = log.with_suffix(".trace.json"), time.time()
     trace.unlink(missing_ok=True)  # it tells of the outputs that this job makes anew
     with log_to(log, "w"):

@@ -11,25 +11,31 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from firsttoken.files import HALF_WRITTEN
-from firsttoken.private_folder import PrivateFolder, dead_folders
+from firsttoken.files import HALF_WRITTEN, storage_problem
+from firsttoken.private_folder import PrivateFolder, dead_folders, is_dead
 
 HOLDER = "holder.txt"
+VARIABLE = "FIRSTTOKEN_RUN"  # in the environment of a run's jobs: its folder
 TEMPORARY = "temporary.txt"  # path of Snakemake's own temporary folder
 
 
-def begin_run(temporary: Path) -> PrivateFolder:
+def begin_run(temporary: Path, results: Path) -> PrivateFolder:
     """Say that this process runs here, for as long as it keeps what is returned; remove what killed runs left.
 
     To be called in the project's folder, before Snakemake locks it. `temporary` is Snakemake's temporary folder. A lock
     is removed where every run that may have taken it is dead; else one line on stderr says who may hold it. Raises
-    OSError where files cannot be written here.
+    ValueError in one line where files cannot be written here, or to `results`, the study's folder.
     """
     state = Path(".snakemake")
+    # A study that may not be written at all can still be read, for its report.
+    written = [results] if os.access(results, os.W_OK) else []
+    if problem := storage_problem([state, Path(tempfile.gettempdir()), *written]):
+        raise ValueError(problem)
     state.mkdir(exist_ok=True)
     locks = list((state / "locks").glob("*.lock"))  # listed first: whoever took one of them has a folder by now
     killed = 0
@@ -38,6 +44,7 @@ def begin_run(temporary: Path) -> PrivateFolder:
         with suppress(FileNotFoundError):
             shutil.rmtree((folder / TEMPORARY).read_text(), ignore_errors=True)
     run = PrivateFolder("run", state)
+    os.environ[VARIABLE] = run.name
     holder = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     (run.path / HOLDER).write_text(holder)
     (run.path / TEMPORARY).write_text(str(temporary))
@@ -51,6 +58,11 @@ def begin_run(temporary: Path) -> PrivateFolder:
     elif locks:
         print(f"firsttoken: {_who_holds(others)}", file=sys.stderr)
     return run
+
+
+def run_has_ended() -> bool:
+    """Whether this is a job of a run that was killed meanwhile."""
+    return VARIABLE in os.environ and is_dead(Path(os.environ[VARIABLE]))
 
 
 def _who_holds(others: list[Path]) -> str:

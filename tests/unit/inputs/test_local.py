@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from firsttoken.inputs import fetch
 from firsttoken.inputs.checks import model_problem
 from firsttoken.inputs.fetch import fetch_model
 from unit.inputs.fake_hub import read_folder
@@ -103,6 +104,18 @@ def test_what_an_earlier_call_left_is_replaced(llama_folder: Path, tmp_path: Pat
     fetch_model(section(llama_folder), tmp_path / "model", corpus)
     assert read_folder(tmp_path / "model") == read_folder(llama_folder)
     assert not (tmp_path / ".firsttoken-model").exists()
+
+
+def test_a_copy_that_fails_leaves_nothing(
+    llama_folder: Path, tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(fetch, "_link_or_copy", full)
+    with pytest.raises(OSError, match="No space left"):
+        fetch_model(section(llama_folder), tmp_path / "model", corpus)
+    assert list(tmp_path.glob("*model*")) == []
 
 
 def test_a_model_that_is_not_marked_is_trained(llama_folder: Path, tmp_path: Path, corpus: Path) -> None:

@@ -280,7 +280,7 @@ def test_a_copy_of_a_study_with_new_times_and_a_missing_file_are_no_change(study
 
 
 def test_a_job_that_was_cut_off_leaves_no_trace_of_its_last_time(study: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         run_job("first", [], ["results/demo/a.txt"], text=CUT_OFF)
     assert Path("results/demo/a.txt").read_text() == CUT_OFF
     assert changed() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -11,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from firsttoken.private_folder import KERNEL
-from firsttoken.study.runs import begin_run
+from firsttoken.study.runs import VARIABLE, begin_run, run_has_ended
 
 SCRIPTS = Path(__file__).parents[3] / "scripts"
 RUN = """
 import sys
 from pathlib import Path
 from firsttoken.study.runs import begin_run
-run = begin_run(Path("temporary"))
+run = begin_run(Path("temporary"), Path("results/tiny"))
 lock = Path(".snakemake/locks/0.output.lock")
 lock.parent.mkdir(exist_ok=True)
 lock.touch()
@@ -31,6 +32,8 @@ lock.unlink()
 @pytest.fixture(autouse=True)
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty project folder, in which the test works."""
+    monkeypatch.setenv(VARIABLE, "")  # put back at the end
+    monkeypatch.delenv(VARIABLE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -61,7 +64,7 @@ def test_a_killed_runs_lock_and_leftovers_go(capsys: pytest.CaptureFixture[str])
     with start_run() as run:
         run.send_signal(signal.SIGKILL)
     assert locks()
-    mine = begin_run(Path("mine"))
+    mine = begin_run(Path("mine"), Path("results/tiny"))
     assert not locks()
     assert capsys.readouterr().err == "firsttoken: removed the lock of a run that was killed\n"
     assert not any(path.exists() for path in (half, script, model, temporary))
@@ -79,7 +82,7 @@ def test_nothing_of_a_live_run_is_touched(capsys: pytest.CaptureFixture[str]) ->
     with start_run() as run:
         half.touch()
         capsys.readouterr()
-        begin_run(Path("mine")).cleanup()
+        begin_run(Path("mine"), Path("results/tiny")).cleanup()
         said = capsys.readouterr().err
         assert locks() and half.exists()
         assert f"locked by process {run.pid} on" in said
@@ -97,7 +100,7 @@ def test_another_kernels_run_is_taken_to_be_alive(capsys: pytest.CaptureFixture[
     with start_run() as killed:
         killed.send_signal(signal.SIGKILL)
     capsys.readouterr()
-    begin_run(Path("mine")).cleanup()
+    begin_run(Path("mine"), Path("results/tiny")).cleanup()
     assert locks()
     assert "process 7 on node12, since 2026-01-01 10:00:00" in capsys.readouterr().err
 
@@ -106,6 +109,30 @@ def test_a_lock_of_nobody_known_stays(capsys: pytest.CaptureFixture[str]) -> Non
     lock = Path(".snakemake/locks/0.input.lock")
     lock.parent.mkdir(parents=True)
     lock.touch()
-    begin_run(Path("mine")).cleanup()
+    begin_run(Path("mine"), Path("results/tiny")).cleanup()
     assert lock.exists()
     assert "snakemake --unlock" in capsys.readouterr().err
+
+
+def test_a_job_knows_that_its_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not run_has_ended(), "no run around it"
+    with start_run() as run:
+        (folder,) = Path(".snakemake").glob("firsttoken-run-*")
+        monkeypatch.setenv(VARIABLE, str(folder.absolute()))
+        assert not run_has_ended()
+        run.send_signal(signal.SIGKILL)
+    assert run_has_ended()
+    folder.rename(folder.with_name(f"firsttoken-run-{KERNEL[::-1]}x-abcdefgh"))
+    monkeypatch.setenv(VARIABLE, str(folder.with_name(f"firsttoken-run-{KERNEL[::-1]}x-abcdefgh")))
+    assert not run_has_ended(), "a job on another host cannot tell"
+
+
+def test_storage_without_room_is_named() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(ValueError, match=r"^\.: file too large; files must be written there"):
+            begin_run(Path("mine"), Path("results/tiny"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(Path.cwd().iterdir()) == []
