@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship contribute accept test lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,8 +50,11 @@ verify: $(VENV)/.installed  ## are the files still those that the study was made
 	@$(PY) scripts/verify.py '$(STUDY)'
 
 test: $(VENV)/.installed cpu-engines lint  ## all checks
-	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not workflow"
+	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not workflow and not cluster"
 	$(PY) -m pytest -q -m workflow  # these run whole studies, one at a time
+
+test-cluster: $(VENV)/.installed  ## the study on a Slurm that starts here: root, apt-get install slurm-wlm munge
+	$(PY) -m pytest -q -m cluster tests/cluster
 
 lint: $(VENV)/.installed  ## style, types, imports, workflow lint
 	$(PY) -m ruff check .

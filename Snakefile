@@ -20,6 +20,24 @@ include: "rules/analyse.smk"
 include: "rules/report.smk"
 
 
+# On a cluster these run where Snakemake runs: seconds each and no device, or, for the model, a network.
+localrules:
+    all,
+    evidence,
+    fetch_model,
+    record_config,
+    write_table,
+    plot,
+    render_approach_page,
+    render_table,
+    render_comparison,
+    combine_studies,
+    compare_studies,
+    write_provenance,
+    gate_study,
+    gate_regression,
+
+
 # Everything that the study makes, then the gates. Only a gate fails a study, after all results are written.
 rule all:
     default_target: True

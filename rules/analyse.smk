@@ -48,7 +48,7 @@ WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
     ),
     "landing.rst": (
         "report/landing.py:write_landing",
-        "answer summary claims environment manifest",
+        "answer summary claims records environment manifest",
     ),
 }
 

@@ -7,6 +7,7 @@ Makes: STUDY and the names below. Ends with one line where the config is wrong.
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from random import Random
 
@@ -173,6 +174,7 @@ wildcard_constraints:
     environment=r"\w+",
 
 
+@cache
 def package_files(*modules, without=()):
     """The package's files behind some of its modules, found through their imports."""
     files = (package_sources(ROOT / "scripts", module, without) for module in modules)
@@ -197,7 +199,7 @@ def approach_files(name):
     skipped = not_chosen(
         approach.forward, approach.dynamic_operations, approach.processes
     )
-    return package_files(f"approaches/{name}.py", without=skipped)
+    return package_files(f"approaches/{name}.py", without=tuple(skipped))
 
 
 def run_sources(wildcards):

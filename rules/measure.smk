@@ -56,6 +56,8 @@ rule record_environment:
     priority: 30_000  # first: a study that is cut off still says where it ran
     conda:
         "../envs/base.yaml"
+    resources:
+        gpu=1,  # it measures nothing; on a cluster only such a job sees a GPU
     params:
         machine=MACHINE,
         software={  # an engine without an interpreter of its own has no software here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
         require_gpu_slot(snakemake)
         gpu = require_gpu() if device == "cuda" else None
         check_gpu(snakemake.params.expected_gpu, gpu.name if gpu else "")
+        if gpu:  # the first that CUDA sees, and from here on the only one: no library may spread over others
+            os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         with device_lock(gpu.uuid if gpu else "cpu"):
             if check := snakemake.input.get("model_check"):
                 require_checked(Path(snakemake.input.model), Path(check))

@@ -20,6 +20,12 @@ from firsttoken.results import Gpu
 LOCK_FOLDER = Path("/tmp")
 POLL_S = 0.2
 MESSAGE_INTERVAL_S = 5.0
+NVML_NOT_HERE = (
+    2,
+    3,
+    4,
+    13,
+)  # nvml.h: INVALID_ARGUMENT (of a MIG device), NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND
 LOG = logging.getLogger(__name__)
 
 
@@ -42,6 +48,16 @@ def nvml() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
+def ask(driver: Any, function: str, *arguments: Any) -> Any:
+    """What NVML says, or None where this device, user or driver does not give it; other errors are raised."""
+    try:
+        return getattr(driver, function)(*arguments)
+    except driver.NVMLError as error:
+        if error.value not in NVML_NOT_HERE:
+            raise
+        return None
+
+
 @contextmanager
 def device_memory(uuid: str, kind: Literal["used", "free"]) -> Iterator[Callable[[], int | None]]:
     """Gives a function that asks the driver for the bytes of that kind on that GPU; None for "" (a CPU)."""
@@ -50,7 +66,7 @@ def device_memory(uuid: str, kind: Literal["used", "free"]) -> Iterator[Callable
             yield lambda: None
             return
         handle = driver.nvmlDeviceGetHandleByUUID(uuid)
-        yield lambda: int(getattr(driver.nvmlDeviceGetMemoryInfo(handle), kind))
+        yield lambda: getattr(ask(driver, "nvmlDeviceGetMemoryInfo", handle), kind, None)
 
 
 def visible_gpu() -> Gpu | None:
@@ -62,12 +78,13 @@ def visible_gpu() -> Gpu | None:
         handle = None if driver is None else _first_visible(driver, os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
         if handle is None:
             return None
-        major, minor = driver.nvmlDeviceGetCudaComputeCapability(_physical(driver, handle))
+        memory = ask(driver, "nvmlDeviceGetMemoryInfo", handle)  # None: a GPU that shares the host's memory
+        capability = ask(driver, "nvmlDeviceGetCudaComputeCapability", _physical(driver, handle)) or ()
         return Gpu(
             name=_text(driver.nvmlDeviceGetName(handle)),
             uuid=_text(driver.nvmlDeviceGetUUID(handle)),
-            memory_bytes=int(driver.nvmlDeviceGetMemoryInfo(handle).total),
-            compute_capability=f"{major}.{minor}",
+            memory_bytes=memory.total if memory else 0,
+            compute_capability=".".join(map(str, capability)),
         )
 
 
@@ -92,18 +109,21 @@ def driver_versions() -> tuple[str, str]:
     with nvml() as driver:
         if driver is None:
             return "", ""
-        cuda = driver.nvmlSystemGetCudaDriverVersion()
-        return _text(driver.nvmlSystemGetDriverVersion()), f"{cuda // 1000}.{cuda % 1000 // 10}"
+        cuda = ask(driver, "nvmlSystemGetCudaDriverVersion")
+        version = f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else ""
+        return _text(ask(driver, "nvmlSystemGetDriverVersion") or ""), version
 
 
 def _first_visible(driver: Any, visible: str) -> Any:
     """NVML's handle for the first entry of `CUDA_VISIBLE_DEVICES`; None where CUDA will see no device.
 
     CUDA accepts an index, a GPU's UUID or any unique beginning of it, and a MIG device's UUID; an entry that names no
-    device hides itself and all entries after it. NVML accepts whole UUIDs only, so UUIDs are compared here.
+    device hides itself and all entries after it. NVML accepts whole UUIDs only, so UUIDs are compared here. NVML counts
+    GPUs that a cgroup keeps from this process (a job of Slurm's), CUDA does not.
     """
     first = visible.split(",")[0].strip()
-    gpus = [driver.nvmlDeviceGetHandleByIndex(index) for index in range(driver.nvmlDeviceGetCount())]
+    handles = (ask(driver, "nvmlDeviceGetHandleByIndex", index) for index in range(driver.nvmlDeviceGetCount()))
+    gpus = [handle for handle in handles if handle is not None]
     if first.startswith("MIG-"):
         instances = [instance for gpu in gpus for instance in _mig_instances(driver, gpu)]
         return _by_uuid(driver, instances, first)

@@ -55,7 +55,8 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing = folder / "results/toy/tables/landing.rst"
     answer = folder / "answer.txt"
     answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
-    write_landing(answer, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", landing)
+    files = (answer, study.summary, study.claims, study.records, study.environment, study.manifest)
+    write_landing(*files, WORKLOAD, "float32", landing)
     inputs = PageInputs(
         templates=REPOSITORY / "report/approaches",
         assets=REPOSITORY / "report/assets",

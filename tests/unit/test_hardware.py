@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.hardware import driver_versions, require_gpu, visible_gpu
+from firsttoken.hardware import device_memory, driver_versions, require_gpu, visible_gpu
 
 FAKES = Path(__file__).parents[1] / "fakes" / "nvml"
 FIRST, SECOND = "GPU-11111111-aaaa", "GPU-22222222-bbbb"
@@ -83,3 +83,21 @@ def test_of_a_partitioned_gpu_it_is_a_mig_device(
 
 def test_the_driver_tells_its_versions() -> None:
     assert driver_versions() == ("570.1", "13.0")
+
+
+def test_a_gpu_that_a_cgroup_hides_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a job of Slurm's with ConstrainDevices, where CUDA_VISIBLE_DEVICES counts the job's own GPUs from 0. Seen
+    failing: NVMLError."""
+    monkeypatch.setenv("FAKE_NVML_HIDDEN", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert require_gpu().uuid == SECOND
+
+
+def test_what_a_driver_does_not_tell_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: NVMLError, e.g. of a GPU without memory of its own."""
+    monkeypatch.setenv("FAKE_NVML_SILENT", "1")
+    gpu = require_gpu()
+    assert (gpu.uuid, gpu.memory_bytes, gpu.compute_capability) == (FIRST, 0, "")
+    assert driver_versions() == ("", "")
+    with device_memory(FIRST, "used") as used_bytes:
+        assert used_bytes() is None

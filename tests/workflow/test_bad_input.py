@@ -67,7 +67,7 @@ CASES = [
     ("workload: {repeats: 5.0}", "workload.repeats: found 5.0"),
     ("workload: {repeats: 100000}", "workload.repeats: found 100000"),
     ("graphs: {pool_capacity: 100000000000000000000}", "at most 18 digits"),
-    ("model: {source: local, path: ~nobody/x}", "model.path: ~nobody/x is no folder"),
+    ("model: {source: local, path: ~no-such-user/x}", "model.path: ~no-such-user/x is no folder"),
     ("model: {shape: {hiden_size: 64}}", "model.shape.hiden_size: llama has no such field"),
     ("compare: [{a: embedded, b: embedded}]", "the same study"),
     ("threads: 1\nthreads: 2", "found key threads twice"),

@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self
@@ -129,14 +130,12 @@ def installed(distribution: str) -> bool:
     return True
 
 
-def approach_names() -> list[str]:
+@cache
+def approach_names() -> tuple[str, ...]:
     """All approaches: the modules of this package that do not serve the others."""
     package = importlib.import_module("firsttoken.approaches")
-    return sorted(
-        module.name
-        for module in pkgutil.iter_modules(package.__path__)
-        if module.name != "base" and not module.name.startswith("_")
-    )
+    modules = sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(name for name in modules if name != "base" and not name.startswith("_"))
 
 
 def approach_class(name: str) -> type[Approach]:

@@ -21,11 +21,10 @@ from typing import Any, Literal
 import msgspec
 import psutil
 
-from firsttoken.hardware import nvml, visible_gpu
+from firsttoken.hardware import ask, nvml, visible_gpu
 from firsttoken.plan import Record
 
 TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
-NVML_NOT_HERE = (3, 4, 13)  # nvml.h: NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND
 
 
 class SamplerStart(Record, frozen=True, kw_only=True):
@@ -154,13 +153,7 @@ class GpuReader:
         self.name: str = name.decode() if isinstance(name, bytes) else name
 
     def _ask(self, function: str, *arguments: Any) -> Any:
-        """What it says, or None where this device, user or driver does not give one; other errors end the sampler."""
-        try:
-            return getattr(self._driver, function)(self._handle, *arguments)
-        except self._driver.NVMLError as error:
-            if error.value not in NVML_NOT_HERE:
-                raise
-            return None
+        return ask(self._driver, function, self._handle, *arguments)
 
     def reference_clock_mhz(self) -> float | None:
         """The clock that a busy GPU is meant to hold: the application clock, else the highest."""

@@ -11,6 +11,7 @@ import pandas as pd
 
 from firsttoken.files import read_json, write_text
 from firsttoken.plan import ModelManifest
+from firsttoken.pooled_runs import read_records
 from firsttoken.report import documents, formatting
 from firsttoken.report.table_page import Row, read_rows
 from firsttoken.results import Environment
@@ -33,6 +34,7 @@ def write_landing(
     answer: Path,
     summary: Path,
     claims: Path,
+    records: Path,
     environment: Path,
     manifest: Path,
     workload: Mapping[str, Any],
@@ -45,9 +47,11 @@ def write_landing(
     """
     machine = read_json(environment, Environment)
     rows = read_rows(summary)
+    gpus = {record.gpu_uuid for record in read_records(records) if record.gpu_uuid}
+    said = [_hosts(machine, len(gpus)), *documents.read_answer(answer)]
     parts = [
         _warning(rows, machine),
-        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, [_host(machine), *documents.read_answer(answer)])),
+        ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, said)),
         _list_table(rows),
         *_reasons(rows),
         *_doubts(rows),
@@ -77,9 +81,15 @@ def _warning(rows: Sequence[Row], environment: Environment) -> str:
     return f".. container:: warning\n\n   {escape(said.strip())}"
 
 
-def _host(environment: Environment) -> str:
+def _hosts(environment: Environment, gpus: int) -> str:
     device = environment.gpu.name if environment.gpu else f"{environment.cpu}, without a GPU"
-    return f"This machine, these minutes: one host ({device}), measured on {environment.recorded_at[:10]}."
+    measured = f"({device}), measured on {environment.recorded_at[:10]}"
+    if gpus < 2:
+        return f"This machine, these minutes: one host {measured}."
+    return (
+        f"These minutes: {gpus} GPUs {measured}. The processes were spread over them and are pooled: "
+        "intervals and P99 hold differences between these GPUs and do not tell how others differ."
+    )
 
 
 def _list_table(rows: Sequence[Row]) -> str:

@@ -2,6 +2,7 @@
 
 The second draws 300 W, the first 100 W. `FAKE_NVML_REASONS` sets the clock event reasons of the second,
 `FAKE_NVML_OTHER` puts another process on it from the start. `FAKE_NVML_MIG` partitions the second into two MIG devices.
+`FAKE_NVML_HIDDEN` keeps the first from this process, as a cgroup does; `FAKE_NVML_SILENT` refuses what a driver may.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ class NVMLError(Exception):
         self.value = value
 
 
+def _refuse_if_silent() -> None:
+    if "FAKE_NVML_SILENT" in os.environ:
+        raise NVMLError(3)  # NVML_ERROR_NOT_SUPPORTED
+
+
 def nvmlInit() -> None:
     pass
 
@@ -38,6 +44,8 @@ def nvmlDeviceGetCount() -> int:
 def nvmlDeviceGetHandleByIndex(index: int) -> int:
     if index not in range(len(UUIDS)):
         raise NVMLError(2)  # NVML_ERROR_INVALID_ARGUMENT
+    if index == 0 and "FAKE_NVML_HIDDEN" in os.environ:
+        raise NVMLError(4)  # NVML_ERROR_NO_PERMISSION
     return index
 
 
@@ -74,18 +82,22 @@ def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(instance: int) -> int:
 
 
 def nvmlDeviceGetCudaComputeCapability(gpu: int) -> tuple[int, int]:
+    _refuse_if_silent()
     return ((8, 0), (9, 0))[gpu]
 
 
 def nvmlSystemGetDriverVersion() -> str:
+    _refuse_if_silent()
     return "570.1"
 
 
 def nvmlSystemGetCudaDriverVersion() -> int:
+    _refuse_if_silent()
     return 13000
 
 
 def nvmlDeviceGetMemoryInfo(gpu: int) -> SimpleNamespace:
+    _refuse_if_silent()
     if gpu >= 10:
         return SimpleNamespace(total=18 << 30, used=1 << 30)
     return SimpleNamespace(total=(80, 141)[gpu] << 30, used=(1, 2)[gpu] << 30)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes.claim_studies import CLAIMS, HYBRID, invented
+from fakes.claim_studies import ANY, CLAIMS, HYBRID, invented
 from firsttoken.analysis.claim_files import Figure, Ordering, Publication, read_publications, source_verdict
 
 FIGURE: dict[str, Any] = {"id": "x", "kind": "figure", "metric": "ttft_mean", "operands": ["a", "b"], "at_least": 1}
@@ -84,6 +84,9 @@ def test_all_files_that_ship_are_read() -> None:
         ({"readings": []}, "length >= 1 - at `$.claims[0].readings`"),
         ({"at_least": -float("inf")}, "claim x, reading 'as it stands': found no limit"),
         ({"operands": ["a"], "margin": 0.1}, "found margin with one operand"),
+        ({"at_most": 0.5}, "found at_least above at_most"),
+        ({"margin": -1}, "Expected `float` >= 0.0 - at `$.claims[0].readings[0].margin`"),
+        ({"lengths": [0]}, "Expected `int` >= 1 - at `$.claims[0].readings[0].lengths[0]`"),
         ({"claimed_for": "me"}, "Invalid enum value 'me' - at `$.claims[0].claimed_for`"),
     ],
 )
@@ -103,6 +106,27 @@ def test_wrong_tables_and_no_file_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("claims: [")
     with pytest.raises(ValueError, match=r"broken\.yaml"):
         read_publications([tmp_path / "broken.yaml"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"url": "javascript:alert(1)"}, "at `$.url`"),
+        ({"claims": []}, "length >= 1 - at `$.claims`"),
+        ({"name": "x" * 501}, "length <= 500 - at `$.name`"),
+        ({"conditions": ANY | {"parameters": [7, 6]}}, "found the range 7 to 6; write the lower end first"),
+    ],
+)
+def test_a_wrong_publication_is_one_clear_line(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        read_publications([invented(tmp_path, FIGURE, **change)])
+
+
+def test_a_claim_about_no_approach_can_never_be_judged(tmp_path: Path) -> None:
+    path = invented(tmp_path, FIGURE)
+    read_publications([path], ["a", "b"])
+    with pytest.raises(ValueError, match="claim x, reading 'as it stands': found 'b', which is no approach"):
+        read_publications([path], ["a"])
 
 
 def test_ids_are_unique_over_all_files(tmp_path: Path) -> None:

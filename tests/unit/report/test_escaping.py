@@ -88,7 +88,9 @@ def test_the_first_page(tmp_path: Path, text: str) -> None:
     answer, out = tmp_path / "marked.txt", tmp_path / "landing.rst"
     answer.write_text(f"table\n\n{' '.join(text.split())}\n", encoding="utf-8")
     workload = {"prompt_lengths": [10], "new_tokens": 4, "requests": 20, "repeats": 5}
-    write_landing(answer, study.summary, study.claims, study.environment, study.manifest, workload, text, out)
+    write_landing(
+        answer, study.summary, study.claims, study.records, study.environment, study.manifest, workload, text, out
+    )
     settings = {"report_level": 1, "halt_level": 2}
     html = str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
     assert not (found := RUNS.search(html)), html[found.start() - 60 : found.end() + 60]

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 from docutils.core import publish_parts
+from msgspec.structs import replace
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
+from firsttoken.pooled_runs import read_records
 from firsttoken.report.formatting import number, with_interval
 from firsttoken.report.landing import write_landing
+from firsttoken.results import RunRecord
 
 ANSWER = ["The winner is `it`*.", "By |much|_.", "Which means <a lot>."]
 WORKLOAD = {"prompt_lengths": [10, 50], "new_tokens": 4, "requests": 20, "repeats": 5}
@@ -20,7 +23,8 @@ def landing(folder: Path, statuses: dict[str, str]) -> str:
     out = folder / "landing.rst"
     answer = folder / "answer.txt"
     answer.write_text("approach  status\n--------  ------\nbaseline  measured\n\n" + "\n".join(ANSWER) + "\n")
-    write_landing(answer, study.summary, study.claims, study.environment, study.manifest, WORKLOAD, "float32", out)
+    files = (answer, study.summary, study.claims, study.records, study.environment, study.manifest)
+    write_landing(*files, WORKLOAD, "float32", out)
     settings = {"report_level": 1, "halt_level": 2}  # an unescaped star or underscore raises here
     return str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
 
@@ -43,6 +47,18 @@ def test_on_a_gpu_there_is_no_warning(tmp_path: Path) -> None:
     html = landing(tmp_path, dict(ON_A_GPU))
     assert "warning" not in html and "mulated" not in html
     assert "This machine, these minutes: one host (NVIDIA H200), measured on 2026-" in html
+
+
+def test_processes_on_several_gpus_are_said_to_be_pooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: "one host", whatever the records say."""
+
+    def on_two_gpus(path: Path) -> list[RunRecord]:
+        return [replace(record, gpu_uuid=f"GPU-{record.repeat % 2}") for record in read_records(path)]
+
+    monkeypatch.setattr("firsttoken.report.landing.read_records", on_two_gpus)
+    html = landing(tmp_path, dict(ON_A_GPU))
+    assert "These minutes: 2 GPUs (NVIDIA H200), measured on 2026-" in html
+    assert "are pooled" in html and "one host" not in html
 
 
 def test_what_is_in_doubt_is_marked_in_its_row_and_explained_below(tmp_path: Path) -> None:

@@ -97,6 +97,7 @@ WRONG = [
     ({"threads": 2**31}, ["threads", "at most 1,024"]),
     ({"hardware": "H100"}, ["hardware", "'H100'", "a mapping"]),
     ({"hardware.gpu": "{x}"}, ["hardware.gpu", "'{x}'", "as NVML reports it"]),
+    ({"hardware.gpu": "../x"}, ["hardware.gpu", "as NVML reports it"]),
     ({"study": "tiny\n"}, ["study", "'tiny\\n'"]),
     ({"study": "reference"}, ["study", "'reference'", "results/ uses these"]),
     ({"study": "a_vs_b"}, ["study", "'a_vs_b'", "without `_vs_`"]),
