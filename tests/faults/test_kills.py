@@ -156,7 +156,7 @@ def test_kills(tmp_path: Path) -> None:
     run = Run(folder, temporary)
     try:
         while sent.total() < KILLS and time.monotonic() < deadline:
-            run.ended(rng.uniform(0.2, 12))
+            run.ended(rng.uniform(0.2, 25))
             name, target = rng.choice(SIGNALS), rng.choice([name for name in PROCESSES if run.members(name)] or ["all"])
             if members := run.members(target):
                 print(f"{name} to {target}: {[member.pid for member in members]}", flush=True)
