@@ -36,8 +36,8 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
     if run_has_ended():  # while this script started, so that Snakemake is no longer above
         sys.exit("firsttoken: Snakemake has ended, so this job ends, too")
     trace, started = log.with_suffix(".trace.json"), time.time()
-    trace.unlink(missing_ok=True)  # it tells of the outputs that this job makes anew
     with log_to(log, "w"):
+        trace.unlink(missing_ok=True)  # it tells of the outputs that this job makes anew
         yield LOGGER
         write_trace(snakemake, trace, started)
 
