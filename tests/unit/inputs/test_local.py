@@ -112,7 +112,7 @@ def test_a_copy_that_fails_leaves_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fetch, "_link_or_copy", full)
+    monkeypatch.setattr(fetch, "_take_model", full)
     with pytest.raises(OSError, match="No space left"):
         fetch_model(section(llama_folder), tmp_path / "model", corpus)
     assert list(tmp_path.glob("*model*")) == []
