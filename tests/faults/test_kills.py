@@ -41,6 +41,7 @@ claims: []
 """
 TARGETS = [] if KILLS >= FAULTS_WHOLE_STUDY else ["results/kills/raw/null_2p/1.json"]
 COMMAND = [sys.executable, "-m", "snakemake", *TARGETS, "--cores", "1", "--configfile", "kills.yaml"]
+ENVIRONMENT = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
 SIGNALS = ["KILL", "INT", "TERM", "STOP"]
 PROCESSES = {
     "snakemake": r" -m snakemake ",
@@ -63,7 +64,7 @@ class Run:
             self.process = subprocess.Popen(
                 COMMAND,
                 cwd=folder,
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "TMPDIR": str(temporary)},
+                env={**ENVIRONMENT, "TMPDIR": str(temporary)},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -124,7 +125,7 @@ def wait_until_gone(folder: Path) -> None:
 def check_finished(folder: Path, temporary: Path) -> None:
     """The study is complete, nothing is left to do, and nothing stayed."""
     wait_until_gone(folder)
-    dry = subprocess.run([*COMMAND, "-n"], cwd=folder, capture_output=True, text=True)
+    dry = subprocess.run([*COMMAND, "-n"], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     assert "Nothing to be done" in dry.stdout + dry.stderr, dry.stdout + dry.stderr
     records = sorted((folder / "results/kills/raw").glob("*/1.json"))
     assert [path.parent.name for path in records] == (["null_2p"] if TARGETS else ["cuda_graph", "null", "null_2p"])
