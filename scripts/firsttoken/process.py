@@ -276,8 +276,9 @@ def _when_a_thread_fails(fail: Callable[[str], NoReturn]) -> None:
         try:
             threading.__excepthook__(failure)
         finally:
-            if failure.thread is not None and failure.thread.name.startswith("ft-"):  # a library may do without its own
-                fail(f"thread {failure.thread.name} failed: {failure.exc_type.__name__}: {failure.exc_value}")
+            name = failure.thread.name if failure.thread else ""
+            if name.startswith(("ft-", "capture_")):  # a library may do without its own
+                fail(f"thread {name} failed: {failure.exc_type.__name__}: {failure.exc_value}")
 
     threading.excepthook = hook
 

@@ -24,7 +24,7 @@ class CaptureWorker:
         self._patience_s = patience_s
         self._idle = threading.Event()
         self._idle.set()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ft-capture")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="capture")
         self._background: set[Future[Any]] = set()
 
     def run(self, job: Callable[[], R]) -> R:

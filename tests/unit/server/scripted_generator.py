@@ -20,7 +20,7 @@ from firsttoken.plan import Unsupported
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import server as server_module
 
-FAILING_THREADS = {20: "ft-clients", 21: "ft-engine", 22: "ft-owner", 23: "ft-capture_0"}  # by the prompt that asks
+FAILING_THREADS = {20: "ft-clients", 21: "ft-engine", 22: "ft-owner", 23: "capture_0"}  # by the prompt that asks
 
 
 def fail_in_thread(name: str) -> None:
