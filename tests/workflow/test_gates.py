@@ -69,9 +69,7 @@ def test_another_function_fails_the_study_and_leaves_its_evidence(project: Proje
 def test_after_an_interruption_every_gate_judges_the_new_tables(project: Project) -> None:
     """Seen failing: the tables were new, the old gates stayed, and the study ended as one that passed."""
     project.append("scripts/firsttoken/approaches/jit_only.py", OTHER_TOKENS)
-    assert (
-        project.snakemake("--", f"{TINY}/tables/summary.csv").returncode == 0
-    )  # and no further, as if it had been killed
+    assert project.snakemake("--", f"{TINY}/tables/summary.csv").returncode == 0  # no further, as if killed
     assert gates_passed(project) == {"equality", "floors", "status"}, "those of the time before"
     assert project.dry_run().rules["gate_study"] == 3
 
