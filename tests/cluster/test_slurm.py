@@ -96,7 +96,7 @@ def test_a_job_on_the_wrong_node_says_so_in_one_line_on_the_login_node(
     arguments = ["--config", "study=promised", "device=cuda", *options, "--", target]
     status, output = Submitted(slurm, lines, project, *arguments, nvml=nvml).wait()
     assert status != 0
-    assert f"firsttoken: {said}" in output.splitlines(), output[-5000:]
+    assert any(line.startswith(f"firsttoken: {said} (log: ") for line in output.splitlines()), output[-5000:]
 
 
 def test_the_gpu_of_the_job_is_recorded_on_a_login_node_without_one(
