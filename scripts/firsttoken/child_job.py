@@ -58,13 +58,10 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
     signal.signal(signal.SIGTERM, _exit_on_signal)
     try:
         yield
-    except (ValueError, RuntimeError, OSError) as error:
-        LOGGER.exception("failed", extra={"file_only": True})
-        LOGGER.error("firsttoken: %s (log: %s)", error, log)
-        sys.exit(1)
     except Exception as error:
         LOGGER.exception("failed", extra={"file_only": True})
-        LOGGER.error("firsttoken: %s: %.200s; the traceback is in %s", type(error).__name__, error, log)
+        told = isinstance(error, ValueError | RuntimeError | OSError)
+        LOGGER.error("firsttoken: %s (log: %s)", error if told else f"{type(error).__name__}: {str(error)[:200]}", log)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

@@ -20,12 +20,8 @@ from firsttoken.results import Gpu
 LOCK_FOLDER = Path("/tmp")
 POLL_S = 0.2
 MESSAGE_INTERVAL_S = 5.0
-NVML_NOT_HERE = (
-    2,
-    3,
-    4,
-    13,
-)  # nvml.h: INVALID_ARGUMENT (of a MIG device), NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND
+# nvml.h: INVALID_ARGUMENT (of a MIG device), NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND
+NVML_NOT_HERE = (2, 3, 4, 13)
 LOG = logging.getLogger(__name__)
 
 

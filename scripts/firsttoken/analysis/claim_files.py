@@ -48,9 +48,8 @@ class Figure(Reading, frozen=True, kw_only=True, tag="figure"):
     metric: Metric
     operands: Annotated[list[str], Meta(min_length=1, max_length=2)]
     lengths: list[Annotated[int, Meta(ge=1)]] | Literal["largest"] = []  # empty: all of the study
-    margin: Annotated[float, Meta(ge=0, le=10)] = (
-        0.0  # a difference of at least this share is claimed; less than it is no difference
-    )
+    # A difference of at least this share is claimed; less than it is no difference.
+    margin: Annotated[float, Meta(ge=0, le=10)] = 0.0
 
     @property
     def limits(self) -> Range:

@@ -42,7 +42,9 @@ def begin_run(temporary: Path, results: Path) -> PrivateFolder:
     for folder in dead_folders(state):
         killed += 1
         with suppress(FileNotFoundError):
-            shutil.rmtree((folder / TEMPORARY).read_text(), ignore_errors=True)
+            left = Path((folder / TEMPORARY).read_text())
+            if left.name.startswith("snakemake"):  # never a path that was written in part
+                shutil.rmtree(left, ignore_errors=True)
     run = PrivateFolder("run", state)
     os.environ[VARIABLE] = run.name
     holder = f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}"

@@ -28,7 +28,7 @@ class Trace(Record, frozen=True, kw_only=True):
     code: dict[str, str]
     inputs: dict[str, str]
     outputs: dict[str, str]
-    output_bytes: dict[str, int] = {}  # noqa: RUF012 (msgspec copies it); {}: not recorded before 0.2
+    output_bytes: dict[str, int] = {}  # noqa: RUF012 (msgspec copies it); {}: of earlier studies
     started_at: float  # seconds since the epoch
     seconds: float
 

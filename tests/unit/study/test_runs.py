@@ -19,7 +19,7 @@ RUN = """
 import sys
 from pathlib import Path
 from firsttoken.study.runs import begin_run
-run = begin_run(Path("temporary"), Path("results/tiny"))
+run = begin_run(Path("snakemake-temporary"), Path("results/tiny"))
 lock = Path(".snakemake/locks/0.output.lock")
 lock.parent.mkdir(exist_ok=True)
 lock.touch()
@@ -56,7 +56,7 @@ def test_a_killed_runs_lock_and_leftovers_go(capsys: pytest.CaptureFixture[str])
     script = Path(".snakemake/scripts/tmpabc.py")
     model = Path("results/models/.firsttoken-synthetic-1")
     download = Path("results/models/hub-1.partial")
-    temporary = Path("temporary")  # Snakemake's own
+    temporary = Path("snakemake-temporary")  # Snakemake's own
     for folder in (model, download, temporary, half.parent, script.parent):
         folder.mkdir(parents=True)
     for file in (half, script, model / "config.json", download / "config.json"):
