@@ -91,7 +91,7 @@ trained-model: $(VENV)/.installed  ## a small trained model for config/studies/s
 	@$(PY) scripts/trained_model.py
 
 wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: make wheelhouse PYTHON=3.12
-	$(PY) scripts/wheelhouse.py --python $(if $(filter 3.%,$(PYTHON)),python$(PYTHON),$(PYTHON)) $(if $(HOST),--host '$(HOST)')
+	$(PY) scripts/wheelhouse.py $(if $(filter command line,$(origin PYTHON)),--python '$(PYTHON)') $(if $(HOST),--host '$(HOST)')
 
 ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
 	@$(PY) scripts/contribute.py --ship '$(STUDY)'

@@ -20,6 +20,15 @@ include: "rules/analyse.smk"
 include: "rules/report.smk"
 
 
+onstart:
+    if any(trigger.name == "CODE" for trigger in workflow.rerun_triggers):
+        print(
+            "firsttoken: without profiles/default a script's time counts: after `git switch` and back its jobs run "
+            "again; add --rerun-triggers mtime params input software-env",
+            file=sys.stderr,
+        )
+
+
 # On a cluster these run where Snakemake runs: seconds each and no device, or, for the model, a network.
 localrules:
     all,

@@ -58,7 +58,7 @@ rule pool_runs:
         samples=raw("parquet"),
         records=raw("json"),
         tokens=raw("tokens.json"),
-        sources=sources("pooled_runs.py"),
+        sources=sources("pool_runs.py"),
     output:
         samples="results/{study}/samples.parquet",
         records="results/{study}/records.parquet",
@@ -78,7 +78,7 @@ rule compare_with_reference:
         records="results/{study}/records.parquet",
         logits=raw("logits", APPROACHES),
         reference="results/{study}/reference.safetensors",
-        sources=sources("analysis/equality_positions.py"),
+        sources=sources("compare_with_reference.py"),
     output:
         positions="results/{study}/tables/equality_positions.csv",
     log:
@@ -97,7 +97,7 @@ rule summarise_latency:
         records="results/{study}/records.parquet",
         equivalence=table("equivalence"),
         ceilings="results/{study}/ceilings.json",
-        sources=sources("analysis/latency_tables.py"),
+        sources=sources("summarise_latency.py"),
     output:
         summary="results/{study}/tables/summary.csv",
         by_length="results/{study}/tables/latency_by_length.csv",
@@ -110,7 +110,7 @@ rule summarise_latency:
     params:
         order=APPROACHES,
         controls=[name for name in APPROACHES if approach_class(name).control],
-        source_files={name: approach_files(name) for name in APPROACHES},
+        source_files={name: approach_sources(SCRIPTS, name) for name in APPROACHES},
     message:
         "Summarising the latencies"
     script:
@@ -121,7 +121,9 @@ rule summarise_latency:
 rule write_table:
     input:
         unpack(written_inputs),
-        sources=lambda wildcards: sources(WRITTEN[wildcards.file][0].split(":")[0]),
+        sources=lambda wildcards: sources(
+            "write_table.py", WRITTEN[wildcards.file][0].split(":")[0]
+        ),
     output:
         "results/{study}/tables/{file}",
     log:
@@ -145,7 +147,7 @@ rule compare_studies:
         a="results/{a}/provenance.json",
         b="results/{b}/provenance.json",
         bounds="config/equality_bounds.csv",
-        sources=sources("analysis/compare.py"),
+        sources=sources("compare_studies.py"),
     output:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
@@ -168,7 +170,7 @@ rule gate_study:
     input:
         unpack(lambda wildcards: study_files(GATES[wildcards.gate].split())),
         evidence="results/{study}/provenance.json",
-        sources=sources("analysis/gates.py"),
+        sources=sources("gate.py"),
     output:
         passed="results/{study}/gates/{gate}",
     log:
@@ -194,7 +196,7 @@ rule gate_study:
 rule gate_regression:
     input:
         comparison="results/compare/{a}_vs_{b}/comparison.json",
-        sources=sources("analysis/gates.py"),
+        sources=sources("gate.py"),
     output:
         passed="results/compare/{a}_vs_{b}/no_regression",
     log:

@@ -34,7 +34,12 @@ from firsttoken.study.config import (
 )
 from firsttoken.study.runs import begin_run
 from firsttoken.study.schema import ConfigError, load_schema, one_line
-from firsttoken.study.sources import not_chosen, package_sources
+from firsttoken.study.sources import (
+    approach_sources,
+    code_digest,
+    run_sources,
+    script_sources,
+)
 from firsttoken.study.trace import changed_outputs
 from firsttoken.yaml_files import read_yaml
 
@@ -42,6 +47,11 @@ from firsttoken.yaml_files import read_yaml
 try:
     for path in ["config/config.yaml", *workflow.overwrite_configfiles]:
         read_yaml(os.path.relpath(path))
+    files = workflow.config_settings.configfiles
+    if files and "study" not in workflow.config_settings.overwrite_config:
+        raise ValueError(
+            f"{os.path.relpath(files[-1])}: found no key study, whose default is config/config.yaml's; name the study"
+        )
 except ValueError as error:
     sys.exit(f"firsttoken: {one_line(str(error))}")
 
@@ -51,6 +61,7 @@ configfile: "config/config.yaml"
 
 # Relative, so that recorded paths hold in any clone.
 ROOT = Path(os.path.relpath(workflow.basedir))
+SCRIPTS = ROOT / "scripts"
 CONFIG_SCHEMA = ROOT / "config" / "config.schema.yaml"
 CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA]))
 # What the environments are installed from. As inputs they are `ancient`: what counts is the versions in use, which
@@ -174,38 +185,17 @@ wildcard_constraints:
     environment=r"\w+",
 
 
+def sources(script, *modules):
+    """A rule's script and the package's files behind it, for the rule to take as inputs."""
+    return script_sources(SCRIPTS, script, *modules)
+
+
 @cache
-def package_files(*modules, without=()):
-    """The package's files behind some of its modules, found through their imports."""
-    files = (package_sources(ROOT / "scripts", module, without) for module in modules)
-    return sorted(set().union(*files))
-
-
-def sources(*modules):
-    """The package's files behind a rule's script, for the rule to take as inputs."""
-    return package_files(*modules, "study/job.py")
-
-
-# What surrounds every measurement: the device's lock, the check of the model's files, the log. `ancient`: an edit
-# there changes no number, so it is no reason to measure again.
-DEVICE_JOB = ancient(sources("device_job.py"))
-
-
-def approach_files(name):
-    """The package's files behind an approach, the harness left out: their size is the approach's complexity."""
-    approach = approach_class(name)
-    if not hasattr(approach, "forward"):  # it uses none of our engines
-        return package_files(f"approaches/{name}.py")
-    skipped = not_chosen(
-        approach.forward, approach.dynamic_operations, approach.processes
-    )
-    return package_files(f"approaches/{name}.py", without=tuple(skipped))
-
-
-def run_sources(wildcards):
-    """The package's files behind one benchmark run; the digest over them decides which runs are pooled."""
-    harness = package_files("measure/run.py", "measure/environment.py", "hardware.py")
-    return sorted({*approach_files(wildcards.approach), *harness})
+def run_code(approach):
+    """A digest of the code behind one benchmark run. As a param, since a large study has thousands of runs, and for each
+    Snakemake would look at every file again.
+    """
+    return code_digest(run_sources(SCRIPTS, approach))
 
 
 def run_plan(wildcards):

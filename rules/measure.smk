@@ -30,7 +30,7 @@ EXPERIMENT_LENGTHS = {
 rule record_config:
     input:
         configs=CONFIG_FILES,
-        sources=sources(),
+        sources=sources("record_config.py"),
     output:
         config="results/{study}/config.yaml",
     log:
@@ -48,7 +48,7 @@ rule record_config:
 rule record_environment:
     input:
         locks=ancient(LOCKS),
-        sources=sources("measure/environment.py"),
+        sources=sources("record_environment.py"),
     output:
         environment="results/{study}/environment.json",
     log:
@@ -80,8 +80,7 @@ rule measure_ceilings:
     input:
         manifest=MODEL_MANIFEST,
         devices="config/devices.csv",
-        sources=sources("measure/ceilings.py", "measure/datasheet.py", "hardware.py"),
-        device_job=DEVICE_JOB,
+        sources=sources("measure_ceilings.py", "hardware.py"),
     output:
         ceilings="results/{study}/ceilings.json",
     log:
@@ -108,11 +107,11 @@ rule prepare_engine:
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
         sources=lambda wildcards: sources(
+            "prepare_engine.py",
             "external/prepare.py",
             f"external/{wildcards.environment}/engine.py",
             "hardware.py",
         ),
-        device_job=DEVICE_JOB,
     output:
         engine=directory("results/{study}/engine/{environment}"),
         manifest="results/{study}/engine/{environment}.json",
@@ -146,8 +145,6 @@ rule benchmark_approach:
         prompts="results/{study}/prompts.json",
         reference=reference_file,
         engine=engine_files,
-        sources=run_sources,
-        device_job=DEVICE_JOB,
     output:
         samples="results/{study}/raw/{approach}/{repeat}.parquet",
         record="results/{study}/raw/{approach}/{repeat}.json",
@@ -164,6 +161,7 @@ rule benchmark_approach:
         gpu=1,
     params:
         plan=run_plan,
+        code=lambda wildcards: run_code(wildcards.approach),
         requests=WORKLOAD["requests"],
         pause_ms=WORKLOAD["pause_ms"],
         # The weights do not change from process to process: the first one's logits are enough.
@@ -187,11 +185,8 @@ rule measure_experiment:
     input:
         unpack(experiment_model),
         sources=lambda wildcards: sources(
-            *EXPERIMENT_MODULES[wildcards.experiment],
-            "hardware.py",
-            "experiment_tables.py",
+            "measure_experiment.py", *EXPERIMENT_MODULES[wildcards.experiment]
         ),
-        device_job=DEVICE_JOB,
     output:
         table="results/{study}/experiments/{experiment}.csv",
     log:

@@ -9,7 +9,7 @@ rule fetch_model:
     input:
         corpus="config/corpus.txt",
         originals=local_inputs(STUDY.model),
-        sources=sources("inputs/fetch.py"),
+        sources=sources("fetch_model.py"),
     output:
         model=directory(MODEL_DIR),
         manifest=MODEL_MANIFEST,
@@ -33,7 +33,7 @@ rule check_model:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
-        sources=ancient(sources("inputs/model_check.py")),
+        sources=ancient(sources("check_model.py")),
     output:
         check="results/{study}/model_check.json",
     log:
@@ -58,7 +58,7 @@ rule make_prompts:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         corpus="config/corpus.txt",
-        sources=sources("inputs/prompts.py"),
+        sources=sources("make_prompts.py"),
     output:
         prompts="results/{study}/prompts.json",
     log:
@@ -82,8 +82,7 @@ rule make_reference:
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
         prompts="results/{study}/prompts.json",
-        sources=sources("hf/reference.py", "hardware.py"),
-        device_job=DEVICE_JOB,
+        sources=sources("make_reference.py", "hardware.py"),
     output:
         reference="results/{study}/reference.safetensors",
     log:

@@ -102,7 +102,7 @@ rule plot:
         summary=table("summary"),
         assets=ASSETS,
         sources=lambda wildcards: sources(
-            f"analysis/figures/{wildcards.figure}.py", "report/figure_page.py"
+            "plot.py", f"analysis/figures/{wildcards.figure}.py"
         ),
     output:
         figure="results/{study}/figures/{figure}.svg",
@@ -140,7 +140,7 @@ rule render_approach_page:
         answer="results/{study}/tables/answer.txt",
         records="results/{study}/records.parquet",
         excerpted=excerpted_files(TEMPLATES),
-        sources=sources("report/approach_page.py", "pooled_runs.py"),
+        sources=sources("render_approach_page.py"),
     output:
         page=report(
             "results/{study}/approaches/{page}.html",
@@ -171,7 +171,7 @@ rule render_table:
             RECORDS["environment"] if wildcards.table == "clients" else []
         ),
         assets=ASSETS,
-        sources=sources("report/table_page.py", "report/record_page.py"),
+        sources=sources("render_table.py"),
     output:
         page=report(
             "results/{study}/pages/{table}.html",
@@ -198,7 +198,7 @@ rule render_comparison:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=ASSETS,
-        sources=sources("analysis/compare.py", "report/table_page.py"),
+        sources=sources("render_comparison.py"),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",
@@ -223,7 +223,7 @@ rule combine_studies:
         provenances=combined_studies,
         bounds="config/equality_bounds.csv",
         assets=ASSETS,
-        sources=sources("analysis/hosts.py", "report/table_page.py"),
+        sources=sources("combine_studies.py"),
     output:
         hosts="results/combine/{combination}/hosts.csv",
         table="results/combine/{combination}/combined.csv",
@@ -242,7 +242,7 @@ rule combine_studies:
 rule write_provenance:
     input:
         results=EVIDENCE,
-        sources=sources("study/provenance.py"),
+        sources=sources("write_provenance.py"),
     output:
         provenance=report(
             "results/{study}/provenance.json",

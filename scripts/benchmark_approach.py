@@ -1,8 +1,8 @@
 """In: model, prompts, reference tokens. Out: samples, record, tokens and logits of one fresh process of one
 approach."""
 
-import hashlib
-from collections.abc import Iterable
+import os
+from pathlib import Path
 from time import perf_counter_ns
 
 import msgspec
@@ -10,24 +10,17 @@ import msgspec
 from firsttoken.approaches.base import approach_class
 from firsttoken.child_job import Crashed, find_python, run_module
 from firsttoken.device_job import device_job
-from firsttoken.files import read_json, sha256_file
+from firsttoken.files import read_json
 from firsttoken.measure.run_request import RunJob, RunRequest
 from firsttoken.plan import Plan, Prompts
 from firsttoken.study.job import snakemake
-
-
-def code_digest(sources: Iterable[str]) -> str:
-    """One digest over the source files that made the samples; runs of other code are not pooled."""
-    total = hashlib.sha256()
-    for path in sorted(sources):
-        total.update(sha256_file(path).encode())
-    return total.hexdigest()
-
+from firsttoken.study.sources import code_digest, run_sources
 
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)
     approach = approach_class(snakemake.wildcards.approach)
-    with device_job(snakemake, plan.device) as device:
+    sources = run_sources(Path(os.path.relpath(Path(__file__).parent)), approach.name)
+    with device_job(snakemake, plan.device, sources) as device:
         request = RunRequest(
             approach=approach.name,
             repeat=int(snakemake.wildcards.repeat),
@@ -39,7 +32,7 @@ if __name__ == "__main__":
             reference_path=snakemake.input.get("reference") or "",
             logit_prompts_per_length=snakemake.params.logit_prompts_per_length,
             model_hash=snakemake.params.model_hash,
-            code_sha256=code_digest(snakemake.input.sources),
+            code_sha256=code_digest(sources),
             fingerprint=snakemake.params.fingerprint,
             gpu_uuid=device.gpu.uuid if device.gpu else None,
             process_started_ns=perf_counter_ns(),

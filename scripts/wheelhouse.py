@@ -1,7 +1,7 @@
 """Collect, as wheels, what an offline GPU host lacks: `make wheelhouse PYTHON=3.12`.
 
 The host is expected to bring a CUDA build of PyTorch with transformers and the usual scientific packages; the lock's
-other packages are built or fetched here, for the same Python and platform. Where the host differs, give it its own
+other packages are fetched here for its version of Python, which need not be here, and for this platform. Where the host differs, give it its own
 list: `pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
 
 On the host: python3 -m pip install --no-index --no-deps --target site wheelhouse/*.whl && export PYTHONPATH=$PWD/site
@@ -47,39 +47,33 @@ def lacking(lock: str, host: set[str]) -> list[str]:
     return [entry for entry in entries if canonical(entry.split("==")[0]) not in without]
 
 
-def runs_pip(python: str) -> bool:
-    """Whether it is there and runs: a version manager's shim may be there alone."""
-    if shutil.which(python) is None:
-        return False
-    return subprocess.run([python, "-m", "pip", "--version"], capture_output=True).returncode == 0
-
-
 def main() -> None:
     """Build the wheels; the status is 1 when they are larger than an offline host should be asked to take."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--python", default=sys.executable, help="the interpreter whose version the host has, e.g. python3.12"
-    )
+    parser.add_argument("--python", default=f"3.{sys.version_info.minor}", help="the host's version, e.g. 3.12")
     parser.add_argument("--host", type=Path, help="the host's `pip freeze`")
     parser.add_argument("--out", type=Path, default=ROOT / "wheelhouse")
     options = parser.parse_args()
-    if not runs_pip(options.python):
-        sys.exit(
-            f"firsttoken: {options.python}: no interpreter with pip here; "
-            "the wheels must be made by the host's Python version"
-        )
+    if not re.fullmatch(r"3\.\d+", options.python):
+        sys.exit(f"firsttoken: PYTHON={options.python}: is no version of Python; give the host's, e.g. PYTHON=3.12")
     names = options.host.read_text().splitlines() if options.host else USUAL_HOST.split()
     host = {canonical(re.split(r"[=@ ]", name)[0]) for name in names}
     wanted = lacking((ROOT / "requirements.lock").read_text(encoding="utf-8"), host)
     shutil.rmtree(options.out, ignore_errors=True)
     options.out.mkdir(parents=True)
-    command = [options.python, "-m", "pip", "wheel", "--quiet", "--no-deps", "--require-hashes"]
-    asked = "\n".join(wanted)
-    from_stdin = ["--wheel-dir", str(options.out), "--requirement", "/dev/stdin"]
-    if subprocess.run([*command, *from_stdin], input=asked, text=True).returncode != 0:
-        sys.exit(f"firsttoken: pip could not make the wheels with {options.python}; its own words are above")
+    pip = [sys.executable, "-m", "pip"]
+    fetch = [*pip, "download", "--quiet", "--no-deps", "--require-hashes", "--python-version", options.python]
+    fetch += ["--dest", str(options.out), "--requirement", "/dev/stdin"]
+    fetched = subprocess.run(fetch, input="\n".join(wanted), text=True).returncode == 0
+    # Some have no wheel. Those are plain Python, of which this version makes wheels for all.
+    for archive in options.out.glob("*.tar.gz"):
+        make = [*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", str(options.out), str(archive)]
+        fetched &= subprocess.run(make).returncode == 0
+        archive.unlink()
+    if not fetched:
+        sys.exit(f"firsttoken: pip could not get the wheels for Python {options.python}; its own words are above")
     size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
-    print(f"{options.out}: {len(wanted)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
+    print(f"{options.out}: {len(list(options.out.iterdir()))} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
     sys.exit(size > LIMIT_BYTES)
 
 

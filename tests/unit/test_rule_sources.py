@@ -15,7 +15,7 @@ from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, 
 
 from firsttoken.approaches.base import approach_class, approach_names
 from firsttoken.child_job import find_python
-from firsttoken.study.sources import module_files, package_sources
+from firsttoken.study.sources import AROUND_JOBS, module_files, package_sources, run_sources
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -76,7 +76,7 @@ def jobs() -> list[Job]:
                 rule=job.rule.name,
                 script=Path(job.rule.script).name,
                 wildcards=dict(job.wildcards.items()),
-                inputs=set(map(str, job.input)),
+                inputs={*map(str, job.input), *code_of_run(job)},
                 conda=Path(str(job.conda_env_spec.file.get_path_or_uri(secret_free=True))).name,
                 container=job.container_img_url,
             )
@@ -85,6 +85,11 @@ def jobs() -> list[Job]:
         ]
         unused = [rule for rule in workflow.rules if rule.script and rule.name not in {job.rule for job in made}]
         return made + [Job(rule.name, Path(rule.script).name, {}, unused_inputs(rule)) for rule in unused]
+
+
+def code_of_run(job: Any) -> list[str]:
+    """What the param `code` of a benchmark run is a digest of."""
+    return run_sources(SCRIPTS, job.wildcards.approach) if job.rule.name == "benchmark_approach" else []
 
 
 def unused_inputs(rule: Any) -> set[str]:
@@ -115,9 +120,10 @@ def chosen_by_wildcards(job: Job) -> list[str]:
 def test_the_inputs_cover_what_the_script_imports(jobs: list[Job]) -> None:
     assert {"plot", "measure_experiment", "benchmark_approach", "prepare_engine"} <= {job.rule for job in jobs}
     for job in jobs:
-        modules = {*imported(SCRIPTS / job.script), *chosen_by_wildcards(job)}
-        needed = {Path(path) for module in modules for path in package_sources(SCRIPTS, module)}
+        modules = {*imported(SCRIPTS / job.script), *chosen_by_wildcards(job)} - {*AROUND_JOBS}
+        needed = {Path(path) for module in modules for path in package_sources(SCRIPTS, module, AROUND_JOBS)}
         names = {str(path.relative_to(SCRIPTS / "firsttoken")) for path in needed if path.name != "__init__.py"}
+        assert any(path.endswith(f"scripts/{job.script}") for path in job.inputs), job.script
         assert names <= job.package, f"{job.rule} {job.wildcards} lacks {sorted(names - job.package)}"
 
 

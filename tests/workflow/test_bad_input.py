@@ -27,7 +27,8 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def complaint(clone: Path, config: str, env: dict[str, str] | None = None) -> str:
     """What a run with this config says; asserts that it is one line, that it fails and that nothing was made."""
-    (clone / "bad.yaml").write_text(config, encoding="utf-8")
+    named = config if "study:" in config else f"study: bad\n{config}"
+    (clone / "bad.yaml").write_text(named, encoding="utf-8")
     result = Project(clone, config="bad.yaml").snakemake(env=env)
     assert result.returncode != 0, result.stdout
     lines = [line for line in result.stderr.splitlines() if line.startswith("firsttoken: ")]
@@ -72,6 +73,11 @@ CASES = [
     ("compare: [{a: embedded, b: embedded}]", "the same study"),
     ("threads: 1\nthreads: 2", "found key threads twice"),
 ]
+
+
+def test_a_study_without_a_name(clone: Path) -> None:
+    """Its results would lie among those of the default study. Seen failing: it ran as `embedded`."""
+    assert "bad.yaml: found no key study" in complaint(clone, "threads: 1  # no study: here")
 
 
 @pytest.mark.parametrize(("config", "words"), CASES, ids=[case[0] for case in CASES])
@@ -140,7 +146,8 @@ BROKEN = {
 @pytest.mark.parametrize("config", BROKEN)
 def test_make_run_says_the_same(clone: Path, config: str) -> None:
     """Its script reads the config first, to know the study's name."""
-    (clone / "bad.yaml").write_text(config, encoding="utf-8")
+    named = config if "study:" in config else f"study: bad\n{config}"
+    (clone / "bad.yaml").write_text(named, encoding="utf-8")
     project = Project(clone, config="bad.yaml")
     result = project.run([sys.executable, "scripts/run.py", "--config", "bad.yaml"])
     assert result.returncode != 0

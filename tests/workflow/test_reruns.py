@@ -42,10 +42,12 @@ def test_nothing_changed_nothing_to_do(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["config/corpus.txt", "scripts/firsttoken/engine/graphs.py", "results/tiny/prompts.json"]
+    "pattern", ["config/corpus.txt", "scripts/**/*.py", "results/tiny/prompts.json"]
 )
-def test_a_touch_reruns_nothing(project: Project, path: str) -> None:
-    os.utime(project.folder / path)
+def test_a_touch_reruns_nothing(project: Project, pattern: str) -> None:
+    """As of `git switch` and back."""
+    for path in project.folder.glob(pattern):
+        os.utime(path)
     assert project.dry_run().runs == set()
     assert project.dry_run().rules == {}
 
@@ -55,6 +57,18 @@ def test_an_edited_approach_reruns_its_own_runs(project: Project) -> None:
     jobs = project.dry_run()
     assert jobs.runs == {("jit_only", 1), ("jit_only", 2)}
     assert jobs.rules == BEHIND_RUNS | {"benchmark_approach": 2}
+
+
+def test_an_edited_script_reruns_its_jobs(project: Project) -> None:
+    project.append("scripts/benchmark_approach.py", "\n# edited\n")
+    assert project.dry_run().runs == RUNS | ENGINE_RUNS
+
+
+def test_without_the_profile_a_line_says_what_git_does(project: Project) -> None:
+    project.append("config/config.yaml", "\n# edited\n")
+    result = project.snakemake("--workflow-profile", "none", "--", "results/tiny/config.yaml")
+    said = [line for line in result.stderr.splitlines() if line.startswith("firsttoken: ")]
+    assert len(said) == 1 and "profiles/default" in said[0]
 
 
 def test_an_edited_figure_is_drawn_alone(project: Project) -> None:

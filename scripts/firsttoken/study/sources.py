@@ -1,19 +1,25 @@
 """The files of the package that a module depends on, found by following its imports through the source.
 
-Snakemake notices a change in a rule's script, but not in the modules that the script imports. So every rule takes the
-files that `package_sources` returns as inputs. Imports inside functions count. A package's `__init__.py` counts where
-something inside the package is imported. A module that is named in a string counts, since a process is started by its
-module's name (`python -m firsttoken.server.server`).
+Snakemake compares a script by its modification time alone, and not at all what it imports. So every rule takes the
+files that `script_sources` returns as inputs, which are compared by content. Imports inside a module's functions count.
+A package's `__init__.py` counts where something inside the package is imported. A module that is named in a string
+counts, since a process is started by its module's name (`python -m firsttoken.server.server`).
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterator
+import hashlib
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from firsttoken.approaches.base import approach_class
+from firsttoken.files import sha256_file
+
 PACKAGE = "firsttoken"
+# Around every job: its log, signals and trace, the device's lock, this module. An edit there changes no result.
+AROUND_JOBS = ["study/job.py", "study/sources.py", "device_job.py"]
 # Modules that only some approaches load, though code that all approaches share imports them (inside a function): module
 # -> the forward passes, dynamic operations and numbers of processes that load it. Any other counts for every approach.
 CHOSEN: dict[str, set[str | int]] = {
@@ -32,18 +38,58 @@ def not_chosen(forward: str, dynamic_operations: str, processes: int) -> list[st
     return [module for module, wanted in CHOSEN.items() if not wanted & {forward, dynamic_operations, processes}]
 
 
+@cache
+def script_sources(root: Path, script: str, *modules: str) -> list[str]:
+    """Paths below `root` (the folder of scripts) of a rule's script, of `modules`, and of all that these import.
+
+    `modules`, relative to the package, are those that the script imports inside a function: which ones depends on the
+    job. AROUND_JOBS is left out.
+    """
+    path = root / script
+    body = ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body
+    statements = [node for node in body if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {file for node in statements for name in imported_names(node) for file in module_files(root, name)}
+    return sorted({str(path), *_followed(root, [*imported, *(root / PACKAGE / name for name in modules)], AROUND_JOBS)})
+
+
+@cache
+def approach_sources(root: Path, name: str) -> list[str]:
+    """Paths of the package's files behind an approach, the harness left out: their size is its complexity."""
+    approach = approach_class(name)
+    without: list[str] = []
+    if hasattr(approach, "forward"):  # it uses one of our engines
+        without = not_chosen(approach.forward, approach.dynamic_operations, approach.processes)
+    return package_sources(root, f"approaches/{name}.py", without)
+
+
+@cache
+def run_sources(root: Path, approach: str) -> list[str]:
+    """Paths of the files behind one benchmark run."""
+    harness = script_sources(root, "benchmark_approach.py", "measure/run.py", "measure/environment.py", "hardware.py")
+    return sorted({*approach_sources(root, approach), *harness})
+
+
+def code_digest(sources: Iterable[str]) -> str:
+    """One digest over source files: runs of other code are not pooled."""
+    total = hashlib.sha256()
+    for path in sorted(sources):
+        total.update(sha256_file(path).encode())
+    return total.hexdigest()
+
+
 def package_sources(root: Path, module: str, without: Collection[str] = ()) -> list[str]:
     """Paths below `root` (the folder that holds the package) of `module` and all that it imports.
 
     `module` is relative to the package, e.g. `approaches/jit_only.py`. The modules in `without` are left out, and their
     imports are not followed. Raises FileNotFoundError where `module` does not exist.
     """
-    start = root / PACKAGE / module
-    if not start.is_file():
-        raise FileNotFoundError(f"no such source file: {start}")
+    return _followed(root, [root / PACKAGE / module], without)
+
+
+def _followed(root: Path, start: Iterable[Path], without: Collection[str]) -> list[str]:
     seen: set[Path] = set()
     left_out = {root / PACKAGE / name for name in without}
-    queue = [start]
+    queue = list(start)
     while queue:
         path = queue.pop()
         if path in seen or path in left_out:
