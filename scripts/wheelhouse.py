@@ -1,8 +1,8 @@
 """Collect, as wheels, what an offline GPU host lacks: `make wheelhouse PYTHON=3.12`.
 
-The host is expected to bring a CUDA build of PyTorch with transformers and the usual scientific packages; the lock's
-other packages are fetched here for its version of Python, which need not be here, and for this platform. Where the host differs, give it its own
-list: `pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
+The host is expected to bring a CUDA build of PyTorch with transformers and the usual scientific packages. The lock's
+other packages are fetched here for its version of Python, which need not be here, and for this platform. Where the host
+differs, give it its own list: `pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
 
 On the host: python3 -m pip install --no-index --no-deps --target site wheelhouse/*.whl && export PYTHONPATH=$PWD/site
 """
@@ -72,8 +72,9 @@ def main() -> None:
         archive.unlink()
     if not fetched:
         sys.exit(f"firsttoken: pip could not get the wheels for Python {options.python}; its own words are above")
-    size = sum(wheel.stat().st_size for wheel in options.out.iterdir())
-    print(f"{options.out}: {len(list(options.out.iterdir()))} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
+    wheels = list(options.out.iterdir())
+    size = sum(wheel.stat().st_size for wheel in wheels)
+    print(f"{options.out}: {len(wheels)} wheels, {size / 1e6:.1f} MB (limit {LIMIT_BYTES / 1e6:.0f} MB)")
     sys.exit(size > LIMIT_BYTES)
 
 

@@ -41,9 +41,7 @@ def test_nothing_changed_nothing_to_do(project: Project) -> None:
     assert project.dry_run() == Jobs(rules={}, runs=set())
 
 
-@pytest.mark.parametrize(
-    "pattern", ["config/corpus.txt", "scripts/**/*.py", "results/tiny/prompts.json"]
-)
+@pytest.mark.parametrize("pattern", ["config/corpus.txt", "scripts/**/*.py", "results/tiny/prompts.json"])
 def test_a_touch_reruns_nothing(project: Project, pattern: str) -> None:
     """As of `git switch` and back."""
     for path in project.folder.glob(pattern):
