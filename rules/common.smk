@@ -208,6 +208,20 @@ def run_sources(wildcards):
     return sorted({*approach_files(wildcards.approach), *harness})
 
 
+class RunTitle:
+    """What one benchmark run does. Formatted with the approach's name, since a message cannot be a function, and a
+    param that an edit of the words changes would measure again.
+    """
+
+    def __format__(self, approach):
+        if AVAILABILITY[approach].status == "unavailable":
+            return f"Recording that {approach} cannot run here"
+        return f"Measuring {approach}"
+
+
+RUN_TITLE = RunTitle()
+
+
 def run_plan(wildcards):
     """What one benchmark run is asked to do."""
     approach = approach_class(wildcards.approach)

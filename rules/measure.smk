@@ -178,7 +178,7 @@ rule benchmark_approach:
         expected_gpu=EXPECTED_GPU,
         availability=lambda wildcards: AVAILABILITY[wildcards.approach].status,
     message:
-        "Measuring {wildcards.approach}, process {wildcards.repeat}"
+        "{RUN_TITLE:{wildcards.approach}}, process {wildcards.repeat}"
     script:
         "../scripts/benchmark_approach.py"
 

@@ -211,10 +211,11 @@ def checked_name(config: dict[str, Any]) -> str:
 
 
 def pipeline(arguments: list[str], folder: Path = ROOT) -> tuple[int, Outcome]:
-    """Run Snakemake with the logger of firsttoken; its exit status, and how its jobs ended. Raises KeyboardInterrupt."""
+    """Run Snakemake with firsttoken's logger; its exit status, and how its jobs ended. Raises KeyboardInterrupt."""
     with PrivateFolder("outcome") as private:
         path = Path(private) / "outcome.json"
-        logger = ["--logger", "firsttoken", "--logger-firsttoken-outcome", str(path)]
+        # The profile is quiet about each job's reason; the log is not, but about this host.
+        logger = ["--quiet", "host", "--logger", "firsttoken", "--logger-firsttoken-outcome", str(path)]
         status = run([*SNAKEMAKE, *logger, *arguments], folder)
         return status, read_json(path, Outcome) if path.exists() else Outcome()
 
@@ -261,7 +262,7 @@ def interrupt(pid: int) -> NoReturn:
 def summary(folder: Path) -> int:
     """Print the summary of a finished study. Raises ValueError for a shipped one, which has none."""
     if not (folder / "tables" / "answer.txt").exists():
-        raise ValueError(f"{folder}: a shipped study has no summary; make report STUDY={folder} makes its report and it")
+        raise ValueError(f"{folder}: ships without its summary; make report STUDY={folder} shows it")
     print_summary(folder, folder / "report.html")
     return 0
 

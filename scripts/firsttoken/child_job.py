@@ -37,8 +37,8 @@ class Crashed(RuntimeError):
 
 @contextmanager
 def log_to(log: Path, mode: str) -> Iterator[None]:
-    """Log to the job's file and, without tracebacks, to the terminal: there only warnings where Snakemake has our logger,
-    which reads the error from the log.
+    """Log to the job's file and, without tracebacks, to the terminal: there only warnings where Snakemake has our
+    logger, which reads the error from the log.
 
     An error ends the process with one line on the terminal, and the log holds the traceback. ValueError, RuntimeError
     and OSError are meant for the user; others are named, too. SIGTERM becomes SystemExit, so that processes and

@@ -37,7 +37,7 @@ class Outcome(Record, frozen=True, kw_only=True):
 
     complete: bool = False  # all that the study makes is there, and its gates have passed
     gates_failed: bool = False  # all is there, and gates failed
-    failures: list[str] = []  # a line each
+    failures: tuple[str, ...] = ()  # a line each
     log: str = ""  # Snakemake's own output
 
 
@@ -101,7 +101,7 @@ class LogHandler(LogHandlerBase):
         outcome = Outcome(
             complete=not self.dryrun and (self.nothing_to_do or self.finished["all"] > 0),
             gates_failed=bool(failed_rules) and all(rule.startswith("gate_") for rule in failed_rules),
-            failures=list(dict.fromkeys(line for _, line in self.failures.values())),
+            failures=tuple(dict.fromkeys(line for _, line in self.failures.values())),
             log=self.log,
         )
         if isinstance(self.settings, LogHandlerSettings) and self.settings.outcome:
@@ -132,8 +132,9 @@ class LogHandler(LogHandlerBase):
 
     def _begin(self, table: str, counts: dict[str, int]) -> None:
         self.planned = Counter(counts)
-        files = [handler for handler in logging.getLogger("snakemake.logging").handlers if hasattr(handler, "baseFilename")]
-        self.log = os.path.relpath(files[0].baseFilename) if files else ""
+        for handler in logging.getLogger("snakemake.logging").handlers:
+            if isinstance(handler, logging.FileHandler):
+                self.log = os.path.relpath(handler.baseFilename)
         if self.dryrun:
             self._print(table)
         else:

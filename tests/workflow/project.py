@@ -26,6 +26,9 @@ experiments: []
 """
 
 
+RUN = r"(?:Measuring|Recording that) (\w+)(?: cannot run here)?, process (\d+)"
+
+
 @dataclass(frozen=True)
 class Jobs:
     """What a dry run would do: how many jobs of each rule, which benchmark runs, which figures."""
@@ -71,7 +74,7 @@ class Project:
                 counts[rule] = int(count)
         for target in ("all", "evidence"):
             counts.pop(target, None)
-        runs = {(name, int(repeat)) for name, repeat in re.findall(r"Measuring (\w+), process (\d+)", output)}
+        runs = {(name, int(repeat)) for name, repeat in re.findall(RUN, output)}
         return Jobs(rules=dict(counts), runs=runs, figures=set(re.findall(r"Drawing (\w+)", output)))
 
     def edit(self, path: str, old: str, new: str) -> None:
