@@ -79,7 +79,7 @@ rule record_environment:
 rule measure_ceilings:
     input:
         manifest=MODEL_MANIFEST,
-        devices="config/devices.csv",
+        devices=f"{CONFIG}/devices.csv",
         sources=sources("measure/ceilings.py", "measure/datasheet.py", "hardware.py"),
         device_job=DEVICE_JOB,
     output:
