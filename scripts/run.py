@@ -83,6 +83,7 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
     if status and (problem := storage_problem(written)):
         raise ValueError(problem)
     if outcome.complete or outcome.gates_failed:
+        print("Making the report", file=sys.stderr)
         made = run([*SNAKEMAKE, "evidence", *configfile, "--report", str(report), "--quiet", "all"])
         print_summary(results, report)
         status = status or made

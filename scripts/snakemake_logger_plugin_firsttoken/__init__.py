@@ -1,7 +1,7 @@
 """Snakemake's events as a short account of a run; Snakemake's own output goes into its log file.
 
 `make run` chooses this logger. On a terminal one line is rewritten: how far the study is, how long it will still take,
-what runs. The first job of each rule gets a line that stays, and so does any job after a while without such a line.
+what runs. The first job of each rule gets a line that stays, and so does a measurement after a while without one.
 """
 
 import logging
@@ -24,8 +24,8 @@ from firsttoken.files import write_json
 from firsttoken.plan import Record
 from firsttoken.progress import CLEAR_LINE, STATUS_WIDTH
 
-TITLE_INTERVAL_S = 15.0  # between two lines of jobs whose rule had one already
-WIDTH = 26  # "[123/456, 100 min left]", then what the running job shows
+TITLE_INTERVAL_S = 20.0  # at least, between two lines of measurements
+WIDTH = 24  # "[123/456, 100 min left]", then what the running job shows
 BOLD, RED, YELLOW = 1, 31, 33
 MEASURING = "benchmark_approach"  # no time left is shown before one of these has run: they take most of it
 NOTHING_TO_DO = "Nothing to be done"
@@ -143,7 +143,7 @@ class LogHandler(LogHandlerBase):
     def _show_job(self, rule: str, message: str) -> None:
         first = sum(job.rule == rule for job in self.jobs.values()) == 1
         now_s = perf_counter()
-        if self.dryrun or first or now_s - self.title_s >= TITLE_INTERVAL_S:
+        if self.dryrun or first or (rule == MEASURING and now_s - self.title_s >= TITLE_INTERVAL_S):
             self.title_s = now_s
             self._print(message if self.live or self.dryrun else f"{self._status()} {message}", BOLD)
         if self.live:

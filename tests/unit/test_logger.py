@@ -91,7 +91,7 @@ def test_on_a_terminal_one_line_is_rewritten_and_titles_stay(tmp_path: Path, mon
     a_study(run)
     run.outcome()
     shown = run.stream.getvalue()
-    assert f"{CLEAR_LINE}[2/5, 26 s left]          Measuring baseline, process 2{CLEAR_LINE}" in shown
+    assert f"{CLEAR_LINE}[2/5, 26 s left]        Measuring baseline, process 2{CLEAR_LINE}" in shown
     stays = [line.rpartition(CLEAR_LINE)[2] for line in shown.split("\n")]
     assert "\x1b[1mMeasuring baseline, process 1\x1b[0m" in stays and stays[-1] == "", "the last line is cleared"
 
