@@ -21,17 +21,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-import yaml
+try:  # they take seconds
+    import psutil
+    import yaml
 
-from firsttoken.files import read_json, sha256_file, storage_problem, write_text
-from firsttoken.private_folder import PrivateFolder
-from firsttoken.process import signal_on_parent_death
-from firsttoken.study.config import find_study
-from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
-from firsttoken.study.schema import load_schema, one_line, schema_problem
-from firsttoken.yaml_files import read_yaml
-from snakemake_logger_plugin_firsttoken import Outcome
+    from firsttoken.files import read_json, sha256_file, storage_problem, write_text
+    from firsttoken.private_folder import PrivateFolder
+    from firsttoken.process import signal_on_parent_death
+    from firsttoken.study.config import find_study
+    from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
+    from firsttoken.study.schema import load_schema, one_line, schema_problem
+    from firsttoken.yaml_files import read_yaml
+    from snakemake_logger_plugin_firsttoken import Outcome
+except KeyboardInterrupt:
+    sys.exit(130)
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stages that make no table, figure or page; and rules of the others whose outputs ship.
