@@ -215,5 +215,5 @@ def test_a_finished_study_is_found_by_any_of_its_names(tmp_path: Path) -> None:
         for asked in (name, f"results/{name}", str(results / name)):
             assert find_study(asked, results) == results / name
     for gone in ("gone", "", "results"):
-        with pytest.raises(ValueError, match="^A=.* is no finished study; found in results/: mine, reference/theirs$"):
+        with pytest.raises(ValueError, match=r"^A=.* is no finished study; found in results/: mine, reference/theirs$"):
             find_study(gone, results, "A")
