@@ -14,6 +14,13 @@ STUDY ?= embedded
 
 .PHONY: help run summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
 
+# A variable that no help line of the goals names would be ignored, and another study run. PYTHON and VENV serve all.
+GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
+TAKEN := PYTHON VENV $(shell sed -nE 's/^([a-z-]+):.*##/\1/p' Makefile | grep -E '^($(subst $(SPACE),|,$(strip $(GOALS)))) ' | grep -oE '[A-Z_]+=' | tr -d =)
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
+UNKNOWN := $(if $(filter 0,$(MAKELEVEL)),$(filter-out $(TAKEN),$(GIVEN)))
+$(if $(UNKNOWN),$(error firsttoken: make $(GOALS) takes no $(UNKNOWN); it takes $(strip $(TAKEN))))
+
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@for lock in envs/*.lock; do printf '%-15s an environment for this engine, beside %s\n' "env-$$(basename $$lock .lock)" '$(VENV)'; done
@@ -40,11 +47,11 @@ $(VENV)-%/.installed: envs/%.lock
 cpu-engines:
 	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; it will be unavailable" >&2
 
-run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
+run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml] [VERBOSE=1] [ARGS=-n]
 	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
-	@cat '$(firstword $(wildcard $(STUDY)/tables/answer.txt) results/$(STUDY)/tables/answer.txt)'
+	@$(PY) scripts/run.py --summary '$(STUDY)'
 
 verify: $(VENV)/.installed  ## are the files still those that the study was made of: make verify [STUDY=embedded]
 	@$(PY) scripts/verify.py '$(STUDY)'
@@ -90,24 +97,24 @@ trtllm-check:  ## TensorRT-LLM alone, in its own environment: make trtllm-check 
 trained-model: $(VENV)/.installed  ## a small trained model for config/studies/smollm2-135m.yaml, from the package index
 	@$(PY) scripts/trained_model.py
 
-wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: make wheelhouse PYTHON=3.12
+wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: make wheelhouse PYTHON=3.12 [HOST=FILE]
 	$(PY) scripts/wheelhouse.py $(if $(filter command line,$(origin PYTHON)),--python '$(PYTHON)') $(if $(HOST),--host '$(HOST)')
 
 ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
 	@$(PY) scripts/contribute.py --ship '$(STUDY)'
 
 # Names may have quotes: the shell takes these arguments from its environment, where make puts them.
-contribute: $(VENV)/.installed  ## a study of this machine as one archive, to be sent: make contribute BY="Name <mail>" [NOTE=TEXT] [CONFIG=FILE]
+contribute: $(VENV)/.installed  ## a study of this machine as one archive, to be sent: make contribute BY="Name <mail>" [NOTE=TEXT] [CONFIG=FILE] [ARGS=]
 	@$(PY) scripts/contribute.py --by "$${BY:-}" --note "$${NOTE:-}" $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 accept: $(VENV)/.installed  ## an archive that was sent, to results/reference/: make accept ARCHIVE=FILE [STUDY=NAME]
 	@$(PY) scripts/contribute.py --accept "$${ARCHIVE:?make accept ARCHIVE=FILE}" --as "$${STUDY:-}"
 
-compare: $(VENV)/.installed  ## two finished studies: make compare A=base B=changed
-	$(PY) scripts/run.py --compare '$(A)' '$(B)' $(ARGS)
+compare: $(VENV)/.installed  ## two finished studies: make compare A=base B=changed [ARGS=]
+	@$(PY) scripts/run.py --compare '$(A)' '$(B)' $(ARGS)
 
-combine: $(VENV)/.installed  ## finished studies of one config from several hosts: make combine STUDIES="a b c"
+combine: $(VENV)/.installed  ## finished studies of one config from several hosts: make combine STUDIES="a b c" [ARGS=]
 	@$(PY) scripts/run.py --combine $(STUDIES) $(ARGS)
 
 report: $(VENV)/.installed  ## the report of a finished or shipped study again: make report STUDY=results/reference/NAME
-	$(PY) scripts/run.py --report-only '$(STUDY)'
+	@$(PY) scripts/run.py --report-only '$(STUDY)'

@@ -54,9 +54,13 @@ rule all:
         STUDY_OUTPUTS,
         READ_ON_THE_WAY,
         GATES_PASSED,
+    message:
+        "All results are there, and the gates have passed"
 
 
 # The same without the gates: the report is also made when a gate has failed.
 rule evidence:
     input:
         STUDY_OUTPUTS,
+    message:
+        "All results are there"

@@ -18,7 +18,7 @@ STUDY_FILES = {  # what is no table, by the names of the parameters that take it
     "ceilings": f"{RESULTS}/ceilings.json",
     "answer": f"{RESULTS}/tables/answer.txt",
     "manifest": MODEL_MANIFEST,
-    "bounds": "config/equality_bounds.csv",
+    "bounds": f"{CONFIG}/equality_bounds.csv",
     "published": CLAIM_FILES,
 }
 WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
@@ -146,7 +146,7 @@ rule compare_studies:
     input:
         a="results/{a}/provenance.json",
         b="results/{b}/provenance.json",
-        bounds="config/equality_bounds.csv",
+        bounds=f"{CONFIG}/equality_bounds.csv",
         sources=sources("compare_studies.py"),
     output:
         table="results/compare/{a}_vs_{b}/comparison.csv",

@@ -13,7 +13,14 @@ from random import Random
 
 import yaml
 
-sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+# Of this project, also where another workflow uses it as a module. Relative, so that recorded paths hold in any clone.
+ROOT = Path(os.path.relpath(f"{workflow.current_basedir.get_path_or_uri(True)}/.."))
+CONFIG = str(ROOT / "config")
+if not Path(CONFIG).exists():
+    sys.exit(
+        "firsttoken: a module is used from a clone on this disk: snakefile: /path/to/firsttoken/Snakefile"
+    )
+sys.path.insert(0, str(ROOT.resolve() / "scripts"))
 
 from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_class, approach_names
@@ -45,7 +52,7 @@ from firsttoken.yaml_files import read_yaml
 
 # Snakemake takes some mistakes silently, and reads the command line's files before this one.
 try:
-    for path in ["config/config.yaml", *workflow.overwrite_configfiles]:
+    for path in [f"{CONFIG}/config.yaml", *workflow.overwrite_configfiles]:
         read_yaml(os.path.relpath(path))
     files = workflow.config_settings.configfiles
     if files and "study" not in workflow.config_settings.overwrite_config:
@@ -56,13 +63,11 @@ except ValueError as error:
     sys.exit(f"firsttoken: {one_line(str(error))}")
 
 
-configfile: "config/config.yaml"
+configfile: f"{CONFIG}/config.yaml"
 
 
-# Relative, so that recorded paths hold in any clone.
-ROOT = Path(os.path.relpath(workflow.basedir))
 SCRIPTS = ROOT / "scripts"
-CONFIG_SCHEMA = ROOT / "config" / "config.schema.yaml"
+CONFIG_SCHEMA = f"{CONFIG}/config.schema.yaml"
 CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA]))
 # What the environments are installed from. As inputs they are `ancient`: what counts is the versions in use, which
 # the fingerprint has.
@@ -83,7 +88,7 @@ def checked_study():
     try:
         study = Study.check(
             config,
-            load_schema(CONFIG_SCHEMA),
+            load_schema(Path(CONFIG_SCHEMA)),
             known_approaches=[
                 name for name in approach_names() if name not in INSTRUMENT
             ],
@@ -117,7 +122,7 @@ def checked_study():
 def claim_files(study):
     """The publications whose claims are judged."""
     return study.config["claims"] or sorted(
-        map(str, Path("config/claims").glob("*.yaml"))
+        map(str, Path(CONFIG, "claims").glob("*.yaml"))
     )
 
 
@@ -241,7 +246,7 @@ def experiment_model(wildcards):
         "model": MODEL_DIR,
         "manifest": MODEL_MANIFEST,
         "model_check": f"{RESULTS}/model_check.json",
-        "corpus": "config/corpus.txt",
+        "corpus": f"{CONFIG}/corpus.txt",
     }
 
 

@@ -79,7 +79,7 @@ rule record_environment:
 rule measure_ceilings:
     input:
         manifest=MODEL_MANIFEST,
-        devices="config/devices.csv",
+        devices=f"{CONFIG}/devices.csv",
         sources=sources("measure_ceilings.py", "hardware.py"),
     output:
         ceilings="results/{study}/ceilings.json",
@@ -176,7 +176,7 @@ rule benchmark_approach:
         expected_gpu=EXPECTED_GPU,
         availability=lambda wildcards: AVAILABILITY[wildcards.approach].status,
     message:
-        "Measuring {wildcards.approach}, process {wildcards.repeat}"
+        "Process {wildcards.repeat} of {wildcards.approach}: {params.availability}"
     script:
         "../scripts/benchmark_approach.py"
 

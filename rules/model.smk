@@ -7,7 +7,7 @@ Makes: results/models/{model}/ and its manifest, results/{study}/model_check.jso
 
 rule fetch_model:
     input:
-        corpus="config/corpus.txt",
+        corpus=f"{CONFIG}/corpus.txt",
         originals=local_inputs(STUDY.model),
         sources=sources("fetch_model.py"),
     output:
@@ -57,7 +57,7 @@ rule make_prompts:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
-        corpus="config/corpus.txt",
+        corpus=f"{CONFIG}/corpus.txt",
         sources=sources("make_prompts.py"),
     output:
         prompts="results/{study}/prompts.json",

@@ -221,7 +221,7 @@ rule combine_studies:
     input:
         studies="results/combine/{combination}/studies.txt",
         provenances=combined_studies,
-        bounds="config/equality_bounds.csv",
+        bounds=f"{CONFIG}/equality_bounds.csv",
         assets=ASSETS,
         sources=sources("combine_studies.py"),
     output:

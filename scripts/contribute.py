@@ -23,14 +23,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-import run
-import verify
-from firsttoken.files import read_json, sha256_file, write_json
-from firsttoken.private_folder import PrivateFolder
-from firsttoken.results import Environment
-from firsttoken.study.contribution import STUDY_NAME, check, contributor, pack, personal_data, unpack
-from firsttoken.study.git import history_problem, uncommitted
-from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, Contributor, list_study, listed_hashes, ship
+try:  # they take seconds
+    import run
+    import verify
+    from firsttoken.files import read_json, sha256_file, write_json
+    from firsttoken.private_folder import PrivateFolder
+    from firsttoken.results import Environment
+    from firsttoken.study.config import find_study
+    from firsttoken.study.contribution import STUDY_NAME, check, contributor, pack, personal_data, unpack
+    from firsttoken.study.git import history_problem, uncommitted
+    from firsttoken.study.schema import one_line
+    from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, Contributor, list_study, listed_hashes, ship
+except KeyboardInterrupt:
+    sys.exit(130)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
@@ -49,19 +54,29 @@ def main() -> int:
     )
     parser.add_argument("--ship", metavar="STUDY", help="a finished study of this machine")
     options, rest = parser.parse_known_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # temporary files are cleaned up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # temporary files are cleaned up
     try:
         if options.accept:
             return accept(options.accept, options.name)
         if options.ship:
-            ship(RESULTS / options.ship, REFERENCE / options.ship, ROOT)
-            return listed(REFERENCE / options.ship)
+            return listed(ship_study(options.ship))
         return contribute(contributor(options.by, options.note), options.config, rest)
     except (ValueError, OSError) as error:
-        print(f"firsttoken: {error}", file=sys.stderr)
+        print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        print("firsttoken: interrupted; give the same command again", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def ship_study(study: str) -> Path:
+    """Copy a finished study to results/reference/; the folder there. Raises ValueError where it is not there, or is
+    there already."""
+    folder = find_study(study, RESULTS).resolve()
+    if REFERENCE.resolve() in folder.parents:
+        raise ValueError(f"STUDY={study!r} is in results/reference/ already")
+    ship(folder, REFERENCE / folder.name, ROOT)
+    return REFERENCE / folder.name
 
 
 def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:
@@ -98,7 +113,8 @@ def measure(study: str, config: Path | None, rest: list[str]) -> int:
     """The study and its report, as `make run` makes them; first it is said which approaches cannot run here."""
     environment = f"results/{study}/environment.json"
     configfile = ["--configfile", str(config)] if config else []
-    status = run.run([*run.SNAKEMAKE[:3], environment, *rest, *run.SNAKEMAKE[3:], *configfile, "--quiet", "all"])
+    status, outcome = run.pipeline([environment, *rest, *run.ONE_JOB, *configfile])
+    run.tell_failures(outcome)
     if status:
         return status
     for name, found in read_json(ROOT / environment, Environment).approaches.items():

@@ -3,6 +3,7 @@
 Usage: python scripts/run.py [--config FILE] [--profile DIR] [Snakemake's own options]
 
 The report is made also when a gate has failed, since then it is needed most; the exit status is the pipeline's.
+Snakemake's own output goes into its log; VERBOSE=1 in the environment shows it.
 """
 
 from __future__ import annotations
@@ -20,36 +21,45 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-import psutil
-import yaml
+try:  # they take seconds
+    import psutil
+    import yaml
 
-from firsttoken.files import sha256_file, storage_problem, write_text
-from firsttoken.private_folder import PrivateFolder
-from firsttoken.process import signal_on_parent_death
-from firsttoken.study.config import finished_studies
-from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
-from firsttoken.study.schema import load_schema, one_line, schema_problem
-from firsttoken.yaml_files import read_yaml
+    from firsttoken.files import read_json, sha256_file, storage_problem, write_text
+    from firsttoken.private_folder import PrivateFolder
+    from firsttoken.process import signal_on_parent_death
+    from firsttoken.study.config import find_study
+    from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
+    from firsttoken.study.schema import load_schema, one_line, schema_problem
+    from firsttoken.yaml_files import read_yaml
+    from snakemake_logger_plugin_firsttoken import Outcome
+except KeyboardInterrupt:
+    sys.exit(130)
 
 ROOT = Path(__file__).resolve().parent.parent
 # Stages that make no table, figure or page; and rules of the others whose outputs ship.
 MEASURING = ("common", "model", "measure")
 MADE_BEFORE_SHIPPING = ("pool_runs", "compare_with_reference", "record_config", "write_provenance")
-SNAKEMAKE = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1"]
+SNAKEMAKE = [sys.executable, str(ROOT / "scripts" / "run_snakemake.py")]
+ONE_JOB = ["--cores", "1", "--resources", "gpu=1"]
 
 
 def main() -> int:
     """Parse the options, run, and give the exit status."""
-    parser = argparse.ArgumentParser(description="Run a study, make its report, print its summary.")
+    description = "Run a study, make its report, print its summary. Other options are Snakemake's."
+    parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
     parser.add_argument("--config", type=Path, help="a file under config/studies/, laid over config/config.yaml")
     parser.add_argument("--report", type=Path, help="where the report goes; results/{study}/report.html if not given")
-    parser.add_argument("--report-only", type=Path, metavar="FOLDER", help="a finished study: only make its report")
+    parser.add_argument("--summary", metavar="STUDY", help="a finished study: only print its summary")
+    parser.add_argument("--report-only", metavar="STUDY", help="a finished study: only make its report")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two finished studies: judge B against A")
     parser.add_argument("--combine", nargs="+", metavar="STUDY", help="finished studies of one config, one a host")
     options, rest = parser.parse_known_args()
     try:
-        if options.report_only:
-            return report_of_finished(options.report_only, options.report)
+        if options.summary is not None:
+            return summary(find_study(options.summary, ROOT / "results"))
+        if options.report_only is not None:
+            return report_of_finished(find_study(options.report_only, ROOT / "results"), options.report)
         if options.compare:
             a, b = options.compare
             return compare(a, b, rest)
@@ -72,13 +82,15 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
     written = [results, ROOT / "results" / "models", ROOT / ".snakemake", Path(tempfile.gettempdir())]
     if problem := storage_problem(written):
         raise ValueError(problem)
-    status = run([*SNAKEMAKE[:3], *rest, *SNAKEMAKE[3:], *configfile])  # targets may be among the rest
+    status, outcome = pipeline([*rest, *ONE_JOB, *configfile])  # targets may be among the rest
     if status and (problem := storage_problem(written)):
         raise ValueError(problem)
-    if (results / "tables" / "answer.txt").exists() and (status == 0 or report_is_old(report, results)):
-        made = run([*SNAKEMAKE[:3], "evidence", *configfile, "--report", str(report), "--quiet", "all"])
+    if outcome.complete or outcome.gates_failed:
+        print("Making the report", file=sys.stderr)
+        made = run([*SNAKEMAKE, "evidence", *configfile, "--report", str(report), "--quiet", "all"])
         print_summary(results, report)
         status = status or made
+    tell_failures(outcome)
     return status
 
 
@@ -89,9 +101,6 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     The project is mirrored by links in a temporary folder in which the study lies where it was made, so that Snakemake
     finds each file by its own name. What is made of a shipped study lies there too; the report alone is kept.
     """
-    folder = folder if (folder / "provenance.json").exists() else ROOT / "results" / folder
-    if not (folder / "provenance.json").exists():
-        raise ValueError(f"{folder}: no finished study (it has no provenance.json)")
     provenance = read_provenance(folder / "provenance.json")
     config = read_yaml(folder / "config.yaml")
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
@@ -105,16 +114,18 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
         results = Path(mirror) / "results" / checked_name(config)
         shipped = Path(mirror) / "shipped.yaml"
         shipped.write_text(yaml.safe_dump(config), encoding="utf-8")
-        command = [*SNAKEMAKE[:3], "evidence", "--configfile", str(shipped)]
+        command = ["evidence", "--configfile", str(shipped)]
         status = 0
         if (folder / "tables" / "answer.txt").exists():
             results.parent.mkdir()
             results.symlink_to(folder.absolute())
         else:
             link_data(folder.absolute(), results, provenance)
-            making = ["--cores", str(os.cpu_count() or 1), "--rerun-triggers", "mtime", "--quiet", "rules"]
-            status = run([*command, *making, "--allowed-rules", *analysis_rules()], folder=Path(mirror))
-        status = status or run([*command, "--report", str(report), "--quiet", "all"], folder=Path(mirror))
+            making = ["--cores", str(os.cpu_count() or 1), "--rerun-triggers", "mtime"]
+            status, outcome = pipeline([*command, *making, "--allowed-rules", *analysis_rules()], folder=Path(mirror))
+            tell_failures(outcome)
+        making = ["--report", str(report), "--quiet", "all"]
+        status = status or run([*SNAKEMAKE, *command, *making], folder=Path(mirror))
         if status == 0:
             print_summary(results, report)
     return status
@@ -148,41 +159,43 @@ def compare(a: str, b: str, rest: list[str]) -> int:
 
     Raises ValueError where one of them is not there.
     """
-    check_finished([("compare: A", a), ("compare: B", b)])
+    a, b = study_named(a, "compare: A"), study_named(b, "compare: B")
     folder = f"results/compare/{a}_vs_{b}"
     rules = ["--allowed-rules", "compare_studies", "render_comparison", "gate_regression"]
     targets = [f"{folder}/comparison.html", f"{folder}/no_regression"]
-    status = run([*SNAKEMAKE[:3], *targets, *SNAKEMAKE[3:], *rules, *rest])
+    status, outcome = pipeline([*targets, *ONE_JOB, *rules, *rest])
     verdict = ROOT / folder / "comparison.json"
     if verdict.exists():
         print(f"{b} compared with {a}: {json.loads(verdict.read_text(encoding='utf-8'))['verdict']}")
         print(f"Comparison: {folder}/comparison.html")
+    tell_failures(outcome)
     return status
 
 
 def combine(studies: list[str], rest: list[str]) -> int:
     """Combine finished studies of one config, each from another host. Raises ValueError where one is not there."""
-    studies = sorted(studies)
-    check_finished([("combine: STUDIES", study) for study in studies])
+    studies = sorted(study_named(study, "combine: STUDIES") for study in studies)
     name = "+".join(studies).replace("/", "-")
     if len(name) > 100:  # a file name has at most 255 bytes
         name = f"{name[:80]}+{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     folder = f"results/combine/{name}"
     write_text(ROOT / folder / "studies.txt", "\n".join(studies) + "\n")
-    status = run([*SNAKEMAKE, "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"])
+    combining = [*ONE_JOB, "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"]
+    status, outcome = pipeline(combining)
+    tell_failures(outcome)
     if status == 0:
         print((ROOT / folder / "combined.txt").read_text(encoding="utf-8"))
         print(f"Combination: {folder}/combined.html")
     return status
 
 
-def check_finished(asked: list[tuple[str, str]]) -> None:
-    """Of pairs of an argument's name and a study: raise ValueError that names the study that is not there."""
-    finished = finished_studies(ROOT / "results")
-    for argument, study in asked:
-        if study not in finished:
-            known = ", ".join(finished) or "none"
-            raise ValueError(f"{argument}={study!r} is no finished study; found in results/: {known}")
+def study_named(asked: str, argument: str) -> str:
+    """A finished study's name within results/. Raises ValueError where it is not there."""
+    results = ROOT / "results"
+    folder = find_study(asked, results, argument).resolve()
+    if results.resolve() not in folder.parents:
+        raise ValueError(f"{argument}={asked!r} is not in results/")
+    return folder.relative_to(results.resolve()).as_posix()
 
 
 def study_name(config: Path | None) -> str:
@@ -201,10 +214,20 @@ def checked_name(config: dict[str, Any]) -> str:
     return str(config["study"])
 
 
-def report_is_old(report: Path, results: Path) -> bool:
-    """Whether the tables are newer than the report."""
-    answer = results / "tables" / "answer.txt"
-    return not report.exists() or report.stat().st_mtime < answer.stat().st_mtime
+def pipeline(arguments: list[str], folder: Path = ROOT) -> tuple[int, Outcome]:
+    """Run Snakemake with firsttoken's logger; its exit status, and how its jobs ended. Raises KeyboardInterrupt."""
+    with PrivateFolder("outcome") as private:
+        path = Path(private) / "outcome.json"
+        # The profile is quiet about each job's reason; the log is not, but about this host.
+        logger = ["--quiet", "host", "--logger", "firsttoken", "--logger-firsttoken-outcome", str(path)]
+        status = run([*SNAKEMAKE, *logger, *arguments], folder)
+        return status, read_json(path, Outcome) if path.exists() else Outcome()
+
+
+def tell_failures(outcome: Outcome) -> None:
+    """A line for each job that failed, the last that is printed."""
+    for line in outcome.failures:
+        print(line, file=sys.stderr)
 
 
 def run(command: list[str], folder: Path = ROOT) -> int:
@@ -240,11 +263,20 @@ def interrupt(pid: int) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def summary(folder: Path) -> int:
+    """Print the summary of a finished study. Raises ValueError for a shipped one, which has none."""
+    if not (folder / "tables" / "answer.txt").exists():
+        raise ValueError(f"{folder}: ships without its summary; make report STUDY={folder} shows it")
+    print_summary(folder, folder / "report.html")
+    return 0
+
+
 def print_summary(results: Path, report: Path) -> None:
     """The table and the answer, as the pipeline wrote them, and what an edit of the provenance would change."""
     print()
     print((results / "tables" / "answer.txt").read_text(encoding="utf-8"))
-    print(f"Report: {report}")
+    if report.exists():
+        print(f"Report: {report}")
     if (results / "provenance.json").exists():
         print(f"SHA-256 of provenance.json: {sha256_file(results / 'provenance.json')}")
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from firsttoken.study.config import find_study
+from firsttoken.study.schema import one_line
 from firsttoken.study.verification import verify
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -13,15 +15,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(study: str) -> int:
     """Print what has changed or is missing; 0 when every result is as it was, and all that made it can be found."""
-    folder = Path(study) if (Path(study) / "provenance.json").exists() else ROOT / "results" / study
-    provenance = folder / "provenance.json"
-    if not provenance.exists():
-        print(f"firsttoken: {provenance}: no such file; name a finished study, e.g. embedded", file=sys.stderr)
-        return 2
     try:
+        provenance = find_study(study, ROOT / "results") / "provenance.json"
         verdict = verify(provenance, ROOT)
     except ValueError as error:
-        print(f"firsttoken: {error}", file=sys.stderr)
+        print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 2
     for line in (*verdict.changed, *verdict.missing, *verdict.not_checked, *verdict.earlier, *verdict.notes):
         print(line)

@@ -23,6 +23,7 @@ import msgspec
 from firsttoken.files import write_json
 from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import JOB_GRACE_S, end_with, signal_on_parent_death
+from firsttoken.progress import CLEAR_LINE, STATUS_WIDTH
 from firsttoken.transient import CRASHES, Transient
 
 LOGGER = logging.getLogger("firsttoken")
@@ -36,7 +37,8 @@ class Crashed(RuntimeError):
 
 @contextmanager
 def log_to(log: Path, mode: str) -> Iterator[None]:
-    """Log to the job's file and, without tracebacks, to the terminal.
+    """Log to the job's file and, without tracebacks, to the terminal: there only warnings where Snakemake has our
+    logger, which reads the error from the log.
 
     An error ends the process with one line on the terminal, and the log holds the traceback. ValueError, RuntimeError
     and OSError are meant for the user; others are named, too. SIGTERM becomes SystemExit, so that processes and
@@ -50,8 +52,10 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
     to_file.handleError = lambda record: None  # type: ignore[method-assign]
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
-    to_terminal.setFormatter(logging.Formatter("%(message)s"))
+    to_terminal.setFormatter(logging.Formatter(f"{CLEAR_LINE if sys.stderr.isatty() else ''}%(message)s"))
     to_terminal.addFilter(lambda record: not getattr(record, "file_only", False))
+    if STATUS_WIDTH in os.environ:
+        to_terminal.addFilter(lambda record: record.levelno == logging.WARNING)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers = [to_file, to_terminal]

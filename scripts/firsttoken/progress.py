@@ -6,12 +6,17 @@ and the threads that both start would run beside measured requests.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from time import perf_counter
 
 TERMINAL_INTERVAL_S = 0.25
 LOG_INTERVAL_S = 10.0
+# In the environment of a run's jobs where its logger shows how far the study is: the width of that, on the left of the
+# line that is rewritten; 0 where none is, and nothing is to be added to the log.
+STATUS_WIDTH = "FIRSTTOKEN_STATUS_WIDTH"
+CLEAR_LINE = "\r\x1b[K"
 
 
 class Progress:
@@ -22,6 +27,9 @@ class Progress:
         self._total = total
         self._stream = sys.stderr
         self._live = self._stream.isatty()
+        status = os.environ.get(STATUS_WIDTH)
+        self._silent = status is not None and not self._live
+        self._left = int(status or 0)
         self._interval_s = TERMINAL_INTERVAL_S if self._live else LOG_INTERVAL_S
         self._done = 0
         self._begun_s = self._written_s = perf_counter()
@@ -44,10 +52,17 @@ class Progress:
     def close(self) -> None:
         """Clear the live line; idempotent."""
         if self._live:
-            self._stream.write("\r\x1b[K")
+            self._stream.write(self._start())
             self._stream.flush()
 
     def _write(self, text: str) -> None:
         line = f"{self._label}: {text}"
-        self._stream.write(f"\r\x1b[K{line[: shutil.get_terminal_size().columns - 1]}" if self._live else f"{line}\n")
+        if self._live:
+            self._stream.write(f"{self._start()}{line[: shutil.get_terminal_size().columns - 1 - self._left]}")
+        elif not self._silent:
+            self._stream.write(f"{line}\n")
         self._stream.flush()
+
+    def _start(self) -> str:
+        """To the start of this line, right of the logger's part, and clear from there."""
+        return f"\r\x1b[{self._left}C\x1b[K" if self._left else CLEAR_LINE

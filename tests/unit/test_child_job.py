@@ -15,6 +15,7 @@ import pytest
 
 from firsttoken.child_job import Crashed, module_command, run_module
 from firsttoken.plan import Record
+from firsttoken.progress import STATUS_WIDTH
 from firsttoken.transient import Transient
 
 
@@ -153,3 +154,16 @@ def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
     while not condition():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.02)
+
+
+def test_under_our_logger_the_terminal_gets_warnings_alone(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The logger reads the error from the log."""
+    monkeypatch.setenv(STATUS_WIDTH, "0")
+    work = "from firsttoken.child_job import LOGGER; LOGGER.info('hashing'); LOGGER.warning('busy'); 1 / 0"
+    job = write_module(site, work)
+    with pytest.raises(SystemExit):
+        run_module("", "worker", job)
+    assert capfd.readouterr().err == "for the terminal\nbusy\n"
+    assert f"ERROR firsttoken: ZeroDivisionError: division by zero (log: {job.log})" in Path(job.log).read_text()

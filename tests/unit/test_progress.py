@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from firsttoken import progress as module
-from firsttoken.progress import Progress
+from firsttoken.progress import STATUS_WIDTH, Progress
 
 
 class Terminal(io.StringIO):
@@ -83,3 +83,25 @@ def test_requests_between_two_lines_write_nothing(clock: Clock, monkeypatch: pyt
         clock.now_s += 0.01
         progress.update("")
     assert terminal.getvalue() == ""
+
+
+def test_under_our_logger_it_leaves_the_left_of_the_line_alone(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv(STATUS_WIDTH, "24")
+    monkeypatch.setenv("COLUMNS", "40")
+    progress = Progress("baseline #1", total=5)
+    progress.note("measuring")
+    progress.close()
+    assert terminal.getvalue() == "\r\x1b[24C\x1b[Kbaseline #1: me\r\x1b[24C\x1b[K"
+
+
+def test_under_our_logger_a_log_gets_nothing(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    monkeypatch.setenv(STATUS_WIDTH, "0")
+    progress = Progress("baseline #1", total=5)
+    for _ in range(5):
+        clock.now_s += 20.0
+        progress.update("TTFT at 10 tokens")
+    assert log.getvalue() == ""

@@ -71,7 +71,7 @@ class Project:
                 counts[rule] = int(count)
         for target in ("all", "evidence"):
             counts.pop(target, None)
-        runs = {(name, int(repeat)) for name, repeat in re.findall(r"Measuring (\w+), process (\d+)", output)}
+        runs = {(name, int(repeat)) for repeat, name in re.findall(r"Process (\d+) of (\w+):", output)}
         return Jobs(rules=dict(counts), runs=runs, figures=set(re.findall(r"Drawing (\w+)", output)))
 
     def edit(self, path: str, old: str, new: str) -> None:

@@ -229,7 +229,7 @@ def test_the_same_bytes_hashed_again_leave_a_sound_study(project: Project) -> No
     assert result.returncode == 0, result.stderr[-3000:]
     result = project.snakemake("--", RUN)
     assert result.returncode == 0, result.stderr[-3000:]
-    assert result.stderr.count("Measuring ") == 1
+    assert result.stderr.count("Process ") == 1
     assert project.snakemake().returncode == 0
     verified = project.run([sys.executable, "scripts/verify.py", "tiny"])
     assert verified.returncode == 0, verified.stdout

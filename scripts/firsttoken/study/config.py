@@ -229,6 +229,16 @@ def finished_studies(results: Path) -> list[str]:
     return sorted(path.parent.relative_to(results).as_posix() for path in found)
 
 
+def find_study(asked: str, results: Path, argument: str = "STUDY") -> Path:
+    """The folder of a finished study: NAME, reference/NAME, either behind results/, or any path. Raises ValueError that
+    names the `argument` and lists the finished studies where it is none."""
+    for folder in (results / asked, results.parent / asked, Path(asked)):
+        if (folder / "provenance.json").exists():
+            return folder
+    known = ", ".join(finished_studies(results)) or "none"
+    raise ValueError(f"{argument}={asked!r} is no finished study; found in results/: {known}")
+
+
 def resolve_device(asked: str, has_cuda: bool) -> Device:
     """`auto` takes CUDA where it is; `cuda` without it is an error, never a silent CPU run."""
     if asked == "cuda" and not has_cuda:

@@ -12,7 +12,7 @@ import yaml
 
 from firsttoken.plan import Plan
 from firsttoken.results import Availability
-from firsttoken.study.config import Study
+from firsttoken.study.config import Study, find_study
 from firsttoken.study.schema import ConfigError, load_schema, one_line
 
 ROOT = Path(__file__).parents[3]
@@ -204,3 +204,16 @@ def test_config_readme_names_every_key() -> None:
         if line.startswith("| `") and not line.startswith("| `sampling")
     }
     assert told <= known, f"explained, but not in the schema: {sorted(told - known)}"
+
+
+def test_a_finished_study_is_found_by_any_of_its_names(tmp_path: Path) -> None:
+    """Seen failing: each command took names of its own, and `make summary STUDY=x` was `cat: x: No such file`."""
+    results = tmp_path / "results"
+    for name in ("mine", "reference/theirs"):
+        (results / name).mkdir(parents=True)
+        (results / name / "provenance.json").write_text("{}")
+        for asked in (name, f"results/{name}", str(results / name)):
+            assert find_study(asked, results) == results / name
+    for gone in ("gone", "", "results"):
+        with pytest.raises(ValueError, match=r"^A=.* is no finished study; found in results/: mine, reference/theirs$"):
+            find_study(gone, results, "A")

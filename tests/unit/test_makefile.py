@@ -1,0 +1,29 @@
+"""What make is asked for: a variable that the goal does not take is refused, those of its help line are taken."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+HELP = re.findall(r"^([a-z-]+):.*## (.*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def dry_make(*words: str) -> subprocess.CompletedProcess[str]:
+    """What make would do; it does nothing. Not as part of the make that runs these tests."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", "-n", *words], cwd=ROOT, env=clean, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(("goal", "text"), HELP, ids=[goal for goal, _ in HELP])
+def test_a_goal_takes_the_variables_of_its_help_line_and_no_other(goal: str, text: str) -> None:
+    """Seen failing: all was taken, and `make run STUDY=x` ran another study."""
+    taken = [f"{name}=x y" for name in re.findall(r"[A-Z_]+(?==)", text)]
+    assert "takes no" not in dry_make(goal, *taken).stderr
+    refused = dry_make(goal, *taken, "CONFG=x")
+    assert refused.returncode == 2
+    assert f"firsttoken: make {goal} takes no CONFG; it takes PYTHON VENV" in refused.stderr
