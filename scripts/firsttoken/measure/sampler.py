@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 import psutil
 
-from firsttoken.hardware import ask, nvml, visible_gpu
+from firsttoken.hardware import ask, device_text, first_visible, nvml
 from firsttoken.plan import Record
 
 TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
@@ -144,13 +144,11 @@ def cpu_busy_s(cores: set[int]) -> float:
 
 
 class GpuReader:
-    """Reads one GPU through NVML (`pynvml`, handed in so that a test can hand in a fake)."""
+    """Reads one GPU, by its handle, through NVML (`pynvml`, handed in so that a test can hand in a fake)."""
 
-    def __init__(self, driver: Any, uuid: str) -> None:
-        self._driver = driver
-        self._handle = driver.nvmlDeviceGetHandleByUUID(uuid)
-        name = driver.nvmlDeviceGetName(self._handle)
-        self.name: str = name.decode() if isinstance(name, bytes) else name
+    def __init__(self, driver: Any, handle: Any) -> None:
+        self._driver, self._handle = driver, handle
+        self.name = device_text(driver, "nvmlDeviceGetName", handle)
 
     def _ask(self, function: str, *arguments: Any) -> Any:
         return ask(self._driver, function, self._handle, *arguments)
@@ -173,7 +171,7 @@ class GpuReader:
         utilization = self._ask("nvmlDeviceGetUtilizationRates")
         memory = self._ask("nvmlDeviceGetMemoryInfo")
         known: tuple[GpuProcess, ...] | None = None
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        processes = self._ask("nvmlDeviceGetComputeRunningProcesses_v3")
         if processes is not None:
             known = tuple(GpuProcess(pid=p.pid, bytes=p.usedGpuMemory, own=p.pid in tree) for p in processes)
         return GpuReading(
@@ -246,8 +244,9 @@ def main(device: str, uuid: str, interval_s: float) -> None:
     with nvml() as driver:
         reader = None
         if device == "cuda" and driver is not None:
-            gpu = None if uuid else visible_gpu()
-            reader = GpuReader(driver, uuid or (gpu.uuid if gpu else ""))
+            handle = ask(driver, "nvmlDeviceGetHandleByUUID", uuid) if uuid else None
+            handle = first_visible(driver) if handle is None else handle  # a driver may know no UUIDs
+            reader = None if handle is None else GpuReader(driver, handle)
         sample_until_told(parent, reader, interval_s)
 
 
