@@ -15,8 +15,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from firsttoken.analysis.requests import read_requests
 from firsttoken import hardware
+from firsttoken.analysis.requests import read_requests
 from firsttoken.measure import harness, sampler
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.measure.telemetry import Telemetry
