@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run check doctor version summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,8 +40,23 @@ $(VENV)-%/.installed: envs/%.lock
 cpu-engines:
 	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; it will be unavailable" >&2
 
+# One's own model: a study file for it is written to config/own/. PWD is where the user is, also with make -C.
+STUDY_FILE = config='$(CONFIG)' $(if $(MODEL),&& config=$$($(PY) scripts/own_model.py --from '$(PWD)' --model "$$MODEL" \
+	--revision "$${REVISION:-}" --dtype "$${DTYPE:-}" --lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
+export MODEL REVISION DTYPE LENGTHS APPROACHES
+
 run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
-	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(ARGS)
+# for one's own model: make run MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT] [DTYPE=bfloat16] [LENGTHS=32,256] [APPROACHES=baseline,vllm]
+
+check: $(VENV)/.installed  ## can this study run here, without running it: make check [CONFIG=FILE] or [MODEL=FOLDER_OR_HUB_ID REVISION=COMMIT]
+	@$(STUDY_FILE) && $(PY) scripts/check.py $${config:+"$$config"}
+
+doctor: $(VENV)/.installed  ## is this machine ready to measure
+	@$(PY) scripts/doctor.py
+
+version: $(VENV)/.installed  ## the versions that a bug report needs
+	@$(PY) scripts/doctor.py --version
 
 summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
 	@cat '$(firstword $(wildcard $(STUDY)/tables/answer.txt) results/$(STUDY)/tables/answer.txt)'

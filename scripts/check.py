@@ -1,0 +1,56 @@
+"""Can a study run here? `python scripts/check.py [CONFIG]`: a table, and status 1 where it cannot start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+from firsttoken.preflight import Finding, check_study, findings
+from firsttoken.study.schema import one_line
+from firsttoken.yaml_files import read_yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(configs: list[str]) -> int:
+    """Print what was found about the study of the default config with `configs` over it."""
+    results = ROOT / "results"
+    try:
+        config = merged(ROOT / "config" / "config.yaml", *map(Path, configs))
+        study = check_study(config, ROOT / "config", results)
+        found = findings(study, results)
+    except (ValueError, OSError) as error:
+        print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
+        return 1
+    print_table(found)
+    if any(finding.verdict == "no" for finding in found):
+        print(f"firsttoken: the study {study.name} cannot run here", file=sys.stderr)
+        return 1
+    print(f"The study {study.name} can start. Whether its model loads in every approach shows when it runs.")
+    return 0
+
+
+def merged(*files: Path) -> dict[str, object]:
+    """The files' mappings laid over one another, as Snakemake does it."""
+    from snakemake.utils import update_config
+
+    config: dict[str, object] = {}
+    for file in files:
+        update_config(config, read_yaml(os.path.relpath(file)))
+    return config
+
+
+def print_table(found: list[Finding]) -> None:
+    """A line a finding, wrapped to the terminal."""
+    width = max(len(finding.what) for finding in found)
+    for finding in found:
+        head = f"{finding.what:<{width}}  {finding.verdict:<4}  "
+        lines = textwrap.wrap(finding.detail, max(40, shutil.get_terminal_size((100, 24)).columns - len(head)))
+        print(head + f"\n{' ' * len(head)}".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
