@@ -292,8 +292,8 @@ compilation terminated."""
     ("error", "said"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device; make room"),
-        (CppCompileError(COMPILER), "CppCompileError: /env/torch/include/cpp_prefix.h:1490:2: fatal error: cannot write "
-         "PCH file: No space left on device; make room, or set TMPDIR to another folder than /small, and run again"),
+        (CppCompileError(COMPILER), "CppCompileError: /env/torch/include/cpp_prefix.h:1490:2: fatal error: cannot "
+         "write PCH file: No space left on device; make room, or set TMPDIR to another folder than /small, and run"),
         (Transient("killed"), "Transient: killed; run again to go on"),
     ],
 )  # fmt: skip
