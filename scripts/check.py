@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import textwrap
 from pathlib import Path
 
-from firsttoken.preflight import Finding, check_study, findings
+from firsttoken.preflight import as_table, check_study, findings
 from firsttoken.study.schema import one_line
 from firsttoken.yaml_files import read_yaml
 
@@ -25,7 +23,7 @@ def main(configs: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
-    print_table(found)
+    print(as_table(found))
     if any(finding.verdict == "no" for finding in found):
         print(f"firsttoken: the study {study.name} cannot run here", file=sys.stderr)
         return 1
@@ -41,15 +39,6 @@ def merged(*files: Path) -> dict[str, object]:
     for file in files:
         update_config(config, read_yaml(os.path.relpath(file)))
     return config
-
-
-def print_table(found: list[Finding]) -> None:
-    """A line a finding, wrapped to the terminal."""
-    width = max(len(finding.what) for finding in found)
-    for finding in found:
-        head = f"{finding.what:<{width}}  {finding.verdict:<4}  "
-        lines = textwrap.wrap(finding.detail, max(40, shutil.get_terminal_size((100, 24)).columns - len(head)))
-        print(head + f"\n{' ' * len(head)}".join(lines))
 
 
 if __name__ == "__main__":

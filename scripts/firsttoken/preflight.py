@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,25 @@ REFERENCE_BYTES = 4  # of a weight: the reference runs in float32, where the app
 SAMPLE_BYTES = 60  # of a token in the tables
 
 
+Verdict = Literal["ok", "warn", "no"]
+
+
 @dataclass(frozen=True)
 class Finding:
-    """A line of the check."""
+    """A line of a check; `no`: nothing can run before it is mended."""
 
     what: str
-    verdict: Literal["ok", "warn", "no"]
+    verdict: Verdict
     detail: str
+
+
+def as_table(found: Sequence[Finding]) -> str:
+    """A line a finding, wrapped to the terminal."""
+    columns = [max(len(finding.what) for finding in found), 4]
+    indent = " " * (sum(columns) + 4)
+    width = shutil.get_terminal_size((100, 24)).columns
+    lines = [f"{line.what:<{columns[0]}}  {line.verdict:<{columns[1]}}  {line.detail}" for line in found]
+    return "\n".join(textwrap.fill(line, max(width, 60), subsequent_indent=indent) for line in lines)
 
 
 def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, deployment: Sequence[str] = ()) -> Study:
@@ -146,7 +159,7 @@ def _needs(study: Study, size: ModelSize, names: Sequence[str], results: Path) -
 
 def _fits(what: str, needed: int, free: int, total: int) -> Finding:
     """`no` where a thing would not fit an idle machine."""
-    verdict: Literal["ok", "warn", "no"] = "ok" if needed <= free else "warn" if needed <= total else "no"
+    verdict: Verdict = "ok" if needed <= free else "warn" if needed <= total else "no"
     advice = {"ok": "", "warn": ": make room", "no": ": not enough; take a smaller model or dtype, or another machine"}
     text = f"about {needed / 2**30:.1f} GiB needed (an estimate), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
     return Finding(what, verdict, text + advice[verdict])

@@ -150,34 +150,35 @@ class GpuReader:
         self._driver, self._handle = driver, handle
         self.name = device_text(driver, "nvmlDeviceGetName", handle)
 
-    def _ask(self, function: str, *arguments: Any) -> Any:
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What NVML says of this GPU, or None."""
         return ask(self._driver, function, self._handle, *arguments)
 
     def reference_clock_mhz(self) -> float | None:
         """The clock that a busy GPU is meant to hold: the application clock, else the highest."""
         sm_clock = self._driver.NVML_CLOCK_SM
-        clock_mhz = self._ask("nvmlDeviceGetApplicationsClock", sm_clock)
-        clock_mhz = clock_mhz or self._ask("nvmlDeviceGetMaxClockInfo", sm_clock)
+        clock_mhz = self.ask("nvmlDeviceGetApplicationsClock", sm_clock)
+        clock_mhz = clock_mhz or self.ask("nvmlDeviceGetMaxClockInfo", sm_clock)
         return float(clock_mhz) if clock_mhz else None
 
     def read(self, tree: set[int]) -> GpuReading:
         """One look; `tree` are the pids that count as ours."""
         driver = self._driver
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        reasons = self.ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:  # drivers before 535 know it by its old name
-            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        power_mw = self._ask("nvmlDeviceGetPowerUsage")
-        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
-        utilization = self._ask("nvmlDeviceGetUtilizationRates")
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
+            reasons = self.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        power_mw = self.ask("nvmlDeviceGetPowerUsage")
+        energy_mj = self.ask("nvmlDeviceGetTotalEnergyConsumption")
+        utilization = self.ask("nvmlDeviceGetUtilizationRates")
+        memory = self.ask("nvmlDeviceGetMemoryInfo")
         known: tuple[GpuProcess, ...] | None = None
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses_v3")
+        processes = self.ask("nvmlDeviceGetComputeRunningProcesses_v3")
         if processes is not None:
             known = tuple(GpuProcess(pid=p.pid, bytes=p.usedGpuMemory, own=p.pid in tree) for p in processes)
         return GpuReading(
-            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_SM),
-            memory_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_MEM),
-            temperature_c=self._ask("nvmlDeviceGetTemperature", driver.NVML_TEMPERATURE_GPU),
+            sm_clock_mhz=self.ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_SM),
+            memory_clock_mhz=self.ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_MEM),
+            temperature_c=self.ask("nvmlDeviceGetTemperature", driver.NVML_TEMPERATURE_GPU),
             power_w=None if power_mw is None else power_mw / 1e3,
             energy_j=None if energy_mj is None else energy_mj / 1e3,
             reasons=reasons,

@@ -121,6 +121,18 @@ def nvmlDeviceGetTotalEnergyConsumption(gpu: int) -> int:
     return int(1000 * POWER_W[gpu] * time.monotonic())
 
 
+def nvmlDeviceGetPersistenceMode(gpu: int) -> int:
+    return (0, 1)[gpu]
+
+
+def nvmlDeviceGetEnforcedPowerLimit(gpu: int) -> int:
+    return (300_000, 700_000)[gpu]
+
+
+def nvmlDeviceGetPowerManagementDefaultLimit(gpu: int) -> int:
+    return (400_000, 700_000)[gpu]
+
+
 def nvmlDeviceGetUtilizationRates(gpu: int) -> SimpleNamespace:
     return SimpleNamespace(gpu=90, memory=50)
 
