@@ -58,6 +58,7 @@ rule make_prompts:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         corpus="config/corpus.txt",
+        own=WORKLOAD["prompts"] or [],
         sources=sources("inputs/prompts.py"),
     output:
         prompts="results/{study}/prompts.json",
@@ -66,7 +67,7 @@ rule make_prompts:
     conda:
         "../envs/base.yaml"
     params:
-        lengths=WORKLOAD["prompt_lengths"],
+        lengths=config["workload"]["prompt_lengths"],  # none: own prompts as they are
         per_length=WORKLOAD["prompts_per_length"],
         seed=WORKLOAD["seed"],
     message:

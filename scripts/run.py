@@ -97,6 +97,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     gpu = environment["gpu"]["name"] if environment["gpu"] else ""
     config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
+    config["workload"]["prompts"] = ""  # they need not be here either
     config |= {"compare": [], "claims": []}  # the other study need not be here; claims are judged as of today
     report = (report or folder / "report.html").absolute()
     with PrivateFolder("report") as mirror:

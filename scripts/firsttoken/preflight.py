@@ -17,6 +17,8 @@ from firsttoken.approaches.base import approach_class, approach_names
 from firsttoken.hardware import device_memory, visible_gpu
 from firsttoken.inputs.checks import hub_access_problem, local_folder, model_limits, model_problem
 from firsttoken.inputs.model_size import ModelSize, model_size
+from firsttoken.inputs.own_prompts import cut_prompts, prompt_lengths, read_prompts
+from firsttoken.inputs.prompts import encode_own
 from firsttoken.measure.environments import Environments
 from firsttoken.plan import DTYPE_BYTES
 from firsttoken.study.config import Study, finished_studies
@@ -66,6 +68,8 @@ def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, d
         problem = hub_access_problem(study.model)
     if problem:
         raise ConfigError(problem)
+    if study.config["workload"]["prompts"]:
+        study = _with_own_prompts(study, results)
     limit = model_limits(study.model)
     if limit is not None:
         study.check_context(limit)
@@ -74,6 +78,29 @@ def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, d
     study.check_compared(finished_studies(results))
     read_publications(claim_files(study, config_folder), approach_names())  # a wrong one ends here
     return study
+
+
+def _with_own_prompts(study: Study, results: Path) -> Study:
+    """The study with the lengths of its own prompts, where it gives none; as far as they can be checked before the
+    model is fetched."""
+    file = Path(study.config["workload"]["prompts"])
+    prompts, lengths = read_prompts(file), study.config["workload"]["prompt_lengths"]
+    folder = results / "models" / study.model_id
+    if study.model["source"] == "local":
+        folder = local_folder(study.model)
+    if folder.is_dir():
+        encoded = encode_own(folder, file)
+        cut_prompts(file, encoded, lengths)
+    elif lengths:
+        return study  # make_prompts cuts them, and says which is too short
+    elif any(prompt.text for prompt in prompts):
+        raise ConfigError(
+            f"config key workload.prompt_lengths: found [], and the texts in {file} cannot be counted before the model "
+            "is fetched; give lengths, or token_ids, or name a local model"
+        )
+    else:
+        encoded = [prompt.token_ids for prompt in prompts]
+    return study if lengths else study.with_lengths(prompt_lengths(file, encoded))
 
 
 def manifest_file(study: Study, results: Path) -> Path:
