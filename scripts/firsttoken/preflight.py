@@ -154,9 +154,8 @@ def _needs(study: Study, size: ModelSize, names: Sequence[str], results: Path) -
     cache = size.kv_values_per_token * plan["max_context"] * item_bytes
     weights = size.parameters * item_bytes
     reference = size.parameters * REFERENCE_BYTES
-    copies = 4 if "clients" in study.config["experiments"] else 1
     memory = psutil.virtual_memory()
-    largest = max(copies * (weights + cache), reference)
+    largest = max(weights + cache, reference)
     lines = [_fits("host memory", max(reference, weights) + HOST_OVERHEAD_BYTES, memory.available, memory.total)]
     if study.device == "cpu":
         lines = [_fits("host memory", largest + HOST_OVERHEAD_BYTES, memory.available, memory.total)]

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+import check
 from firsttoken.files import write_json
 from firsttoken.plan import ModelManifest
 from firsttoken.preflight import check_study, findings, manifest_file
@@ -32,6 +33,24 @@ def test_the_float32_reference_of_a_7b_model_needs_28_gb(
     assert (found["baseline"].verdict, found["tensorrt_llm"].verdict) == ("ok", "warn")
     assert found["host memory"].verdict == verdict
     assert found["host memory"].detail.startswith("about 28.2 GiB needed (an estimate)")
+
+
+def test_make_check_is_a_table_or_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1 where the study could not start: a wrong config, or nothing that can run."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    config = tmp_path / "study.yaml"
+    for text, status, said in (
+        ("approaches: [baseline, tensorrt_llm]", 0, "The study embedded can start."),
+        ("approaches: [tensorrt_llm]", 1, "firsttoken: the study embedded cannot run here"),
+        ("approaches: [turbo]", 1, "firsttoken: config key approaches: found 'turbo'"),
+    ):
+        config.write_text(text)
+        assert check.main([str(config)]) == status
+        out, err = capsys.readouterr()
+        assert said in (err if status else out) and err.count("\n") == status
+    assert all(len(line) <= 100 for line in out.splitlines())
 
 
 def manifest() -> ModelManifest:
