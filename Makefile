@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run check doctor version summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
 
 # A variable that no help line of the goals names would be ignored, and another study run. PYTHON and VENV serve all.
 GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
@@ -47,8 +47,23 @@ $(VENV)-%/.installed: envs/%.lock
 cpu-engines:
 	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; it will be unavailable" >&2
 
-run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml] [VERBOSE=1] [ARGS=-n]
-	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
+# One's own model: a study file for it is written to config/own/. PWD is where the user is, also with make -C.
+export FIRSTTOKEN_FROM := $(PWD)
+export MODEL REVISION DTYPE LENGTHS APPROACHES
+STUDY_FILE = config='$(CONFIG)' $(if $(MODEL),&& config=$$($(PY) scripts/own_model.py --model "$$MODEL" \
+	--revision "$${REVISION:-}" --dtype "$${DTYPE:-}" --lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
+
+run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=NAME_OR_FILE] or [MODEL=FOLDER_OR_HUB_ID REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm] [VERBOSE=1] [ARGS=-n]
+	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(ARGS)
+
+check: $(VENV)/.installed  ## can this study run here, without running it: make check [CONFIG=NAME_OR_FILE] or [MODEL=FOLDER_OR_HUB_ID REVISION=COMMIT DTYPE= LENGTHS= APPROACHES=]
+	@$(STUDY_FILE) && $(PY) scripts/check.py $${config:+"$$config"}
+
+doctor: $(VENV)/.installed  ## is this machine ready to measure
+	@$(PY) scripts/doctor.py
+
+version: $(VENV)/.installed  ## the versions that a bug report needs
+	@$(PY) scripts/doctor.py --version
 
 summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
 	@$(PY) scripts/run.py --summary '$(STUDY)'

@@ -110,7 +110,10 @@ rule summarise_latency:
     params:
         order=APPROACHES,
         controls=[name for name in APPROACHES if approach_class(name).control],
-        source_files={name: approach_sources(SCRIPTS, name) for name in APPROACHES},
+        source_files={
+            name: approach_sources(SCRIPTS, approach_class(name))
+            for name in APPROACHES
+        },
     message:
         "Summarising the latencies"
     script:

@@ -22,25 +22,20 @@ if not Path(CONFIG).exists():
     )
 sys.path.insert(0, str(ROOT.resolve() / "scripts"))
 
-from firsttoken.analysis.claim_files import read_publications
-from firsttoken.approaches.base import approach_class, approach_names
-from firsttoken.hardware import visible_gpu
-from firsttoken.inputs.checks import (
-    hub_access_problem,
-    local_inputs,
-    model_limits,
-    model_problem,
-)
+from firsttoken.approaches.base import approach_class
+from firsttoken.inputs.checks import local_inputs
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.environment import fingerprint, machine_facts
-from firsttoken.measure.environments import Environments
-from firsttoken.report.documents import page_names
-from firsttoken.study.config import (
-    Study,
-    finished_studies,
+from firsttoken.preflight import (
+    INSTRUMENT,
+    check_study,
+    claim_files,
+    environments_of,
 )
+from firsttoken.report.documents import page_names
+from firsttoken.study.config_file import require_name
 from firsttoken.study.runs import begin_run
-from firsttoken.study.schema import ConfigError, load_schema, one_line
+from firsttoken.study.schema import one_line
 from firsttoken.study.sources import (
     approach_sources,
     code_digest,
@@ -54,11 +49,9 @@ from firsttoken.yaml_files import read_yaml
 try:
     for path in [f"{CONFIG}/config.yaml", *workflow.overwrite_configfiles]:
         read_yaml(os.path.relpath(path))
-    files = workflow.config_settings.configfiles
-    if files and "study" not in workflow.config_settings.overwrite_config:
-        raise ValueError(
-            f"{os.path.relpath(files[-1])}: found no key study, whose default is config/config.yaml's; name the study"
-        )
+    given = workflow.config_settings
+    if given.configfiles:
+        require_name(given.overwrite_config, given.configfiles[-1])
 except ValueError as error:
     sys.exit(f"firsttoken: {one_line(str(error))}")
 
@@ -72,7 +65,6 @@ CONFIG_FILES = sorted(map(os.path.relpath, [*workflow.configfiles, CONFIG_SCHEMA
 # What the environments are installed from. As inputs they are `ancient`: what counts is the versions in use, which
 # the fingerprint has.
 LOCKS = sorted(map(str, [*ROOT.glob("requirements*.lock"), *ROOT.glob("envs/*")]))
-INSTRUMENT = ["null", "null_2p"]  # measured in every study: the overhead of the harness
 CONTAINERS = yaml.safe_load((ROOT / "envs" / "containers.yaml").read_text())
 # How the rules' environments are deployed, e.g. ["conda"]; empty: all run in the environment that runs Snakemake.
 DEPLOYMENT = sorted(map(str, workflow.deployment_settings.deployment_method))
@@ -86,54 +78,9 @@ if (
 def checked_study():
     """The study, or the end of the program with one line that says what is wrong with its config."""
     try:
-        study = Study.check(
-            config,
-            load_schema(Path(CONFIG_SCHEMA)),
-            known_approaches=[
-                name for name in approach_names() if name not in INSTRUMENT
-            ],
-            has_cuda=visible_gpu() is not None,
-        )
-        study.check_environments(
-            sorted(
-                {approach_class(name).environment for name in approach_names()}
-                - {"base"}
-            )
-        )
-        problem = model_problem(study.model)
-        if not problem and not Path(f"results/models/{study.model_id}.json").exists():
-            problem = hub_access_problem(study.model)
-        if problem:
-            raise ConfigError(problem)
-        limit = model_limits(study.model)
-        if limit is not None:
-            study.check_context(limit)
-        found = environments_of(study)
-        study.check_availability(
-            {name: found.availability(name) for name in study.config["approaches"]}
-        )
-        study.check_compared(finished_studies(Path("results")))
-        read_publications(claim_files(study), approach_names())  # a wrong one ends here
-        return study
+        return check_study(config, ROOT / "config", Path("results"), DEPLOYMENT)
     except ValueError as error:
         sys.exit(f"firsttoken: {one_line(str(error))}")
-
-
-def claim_files(study):
-    """The publications whose claims are judged."""
-    return study.config["claims"] or sorted(
-        map(str, Path(CONFIG, "claims").glob("*.yaml"))
-    )
-
-
-def environments_of(study):
-    """The interpreters of the study's approaches and of the instrument, and what these have."""
-    return Environments(
-        names=(*INSTRUMENT, *study.config["approaches"]),
-        device=study.device,
-        deployment=tuple(DEPLOYMENT),
-        configured=study.pythons,
-    )
 
 
 def check_files(results, model):
@@ -168,14 +115,14 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]
-CLAIM_FILES = claim_files(STUDY)
+CLAIM_FILES = claim_files(STUDY, ROOT / "config")
 MODEL_DIR = f"results/models/{STUDY.model_id}"
 MODEL_MANIFEST = f"{MODEL_DIR}.json"
 if workflow.is_main_process:  # not in its jobs, which may run side by side
     check_files(Path(RESULTS), Path(MODEL_DIR))
 EXPECTED_GPU = STUDY.config["hardware"]["gpu"]
 MACHINE = machine_facts(STUDY.device, EXPECTED_GPU, DEPLOYMENT)
-ENVIRONMENTS = environments_of(STUDY)
+ENVIRONMENTS = environments_of(STUDY, DEPLOYMENT)
 AVAILABILITY = {
     name: ENVIRONMENTS.availability(name) for name in [*APPROACHES, *INSTRUMENT]
 }
@@ -200,7 +147,7 @@ def run_code(approach):
     """A digest of the code behind one benchmark run. As a param, since a large study has thousands of runs, and for each
     Snakemake would look at every file again.
     """
-    return code_digest(run_sources(SCRIPTS, approach))
+    return code_digest(run_sources(SCRIPTS, approach_class(approach)))
 
 
 def run_plan(wildcards):

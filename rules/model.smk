@@ -59,6 +59,7 @@ rule make_prompts:
         manifest=MODEL_MANIFEST,
         corpus=f"{CONFIG}/corpus.txt",
         sources=sources("make_prompts.py"),
+        own=WORKLOAD["prompts"] or [],
     output:
         prompts="results/{study}/prompts.json",
     log:
@@ -66,7 +67,7 @@ rule make_prompts:
     conda:
         "../envs/base.yaml"
     params:
-        lengths=WORKLOAD["prompt_lengths"],
+        lengths=config["workload"]["prompt_lengths"],  # none: own prompts as they are
         per_length=WORKLOAD["prompts_per_length"],
         seed=WORKLOAD["seed"],
     message:

@@ -19,7 +19,7 @@ from firsttoken.study.sources import code_digest, run_sources
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)
     approach = approach_class(snakemake.wildcards.approach)
-    sources = run_sources(Path(os.path.relpath(Path(__file__).parent)), approach.name)
+    sources = run_sources(Path(os.path.relpath(Path(__file__).parent)), approach)
     with device_job(snakemake, plan.device, sources) as device:
         request = RunRequest(
             approach=approach.name,

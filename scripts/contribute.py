@@ -30,6 +30,7 @@ try:  # they take seconds
     from firsttoken.private_folder import PrivateFolder
     from firsttoken.results import Environment
     from firsttoken.study.config import find_study
+    from firsttoken.study.config_file import find_config
     from firsttoken.study.contribution import STUDY_NAME, check, contributor, pack, personal_data, unpack
     from firsttoken.study.git import history_problem, uncommitted
     from firsttoken.study.schema import one_line
@@ -47,7 +48,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--by", default="", help="who measures: name and mail or https address; both become public")
     parser.add_argument("--note", default="", help="what others should know of this machine, one line")
-    parser.add_argument("--config", type=Path, help="a file under config/studies/, laid over config/config.yaml")
+    parser.add_argument("--config", help="a file, or the name of one in config/studies/; laid over config/config.yaml")
     parser.add_argument("--accept", type=Path, metavar="ARCHIVE", help="what somebody has sent")
     parser.add_argument(
         "--as", dest="name", default="", help="of the accepted study's folder, where its own name is taken"
@@ -60,7 +61,8 @@ def main() -> int:
             return accept(options.accept, options.name)
         if options.ship:
             return listed(ship_study(options.ship))
-        return contribute(contributor(options.by, options.note), options.config, rest)
+        config = find_config(options.config, ROOT) if options.config else None
+        return contribute(contributor(options.by, options.note), config, rest)
     except (ValueError, OSError) as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1

@@ -29,6 +29,7 @@ try:  # they take seconds
     from firsttoken.private_folder import PrivateFolder
     from firsttoken.process import signal_on_parent_death
     from firsttoken.study.config import find_study
+    from firsttoken.study.config_file import find_config, require_name
     from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
     from firsttoken.study.schema import load_schema, one_line, schema_problem
     from firsttoken.yaml_files import read_yaml
@@ -48,7 +49,7 @@ def main() -> int:
     """Parse the options, run, and give the exit status."""
     description = "Run a study, make its report, print its summary. Other options are Snakemake's."
     parser = argparse.ArgumentParser(description=description, allow_abbrev=False)
-    parser.add_argument("--config", type=Path, help="a file under config/studies/, laid over config/config.yaml")
+    parser.add_argument("--config", help="a file, or the name of one in config/studies/; laid over config/config.yaml")
     parser.add_argument("--report", type=Path, help="where the report goes; results/{study}/report.html if not given")
     parser.add_argument("--summary", metavar="STUDY", help="a finished study: only print its summary")
     parser.add_argument("--report-only", metavar="STUDY", help="a finished study: only make its report")
@@ -65,7 +66,8 @@ def main() -> int:
             return compare(a, b, rest)
         if options.combine:
             return combine(options.combine, rest)
-        return run_study(options.config, options.report, rest)
+        config = find_config(options.config, ROOT) if options.config else None
+        return run_study(config, options.report, rest)
     except ValueError as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
@@ -106,6 +108,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
     gpu = environment["gpu"]["name"] if environment["gpu"] else ""
     config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
+    config["workload"]["prompts"] = ""  # they need not be here either
     config |= {"compare": [], "claims": []}  # the other study need not be here; claims are judged as of today
     report = (report or folder / "report.html").absolute()
     with PrivateFolder("report") as mirror:
@@ -202,7 +205,8 @@ def study_name(config: Path | None) -> str:
     """The `study` key of the config that Snakemake will see. Raises ValueError for a file that is no YAML mapping."""
     merged: dict[str, Any] = {}
     for path in [ROOT / "config" / "config.yaml", *([config] if config else [])]:
-        merged |= read_yaml(os.path.relpath(path))
+        merged |= (found := read_yaml(os.path.relpath(path)))
+        require_name(found, path)
     return checked_name(merged)
 
 

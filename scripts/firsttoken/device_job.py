@@ -37,7 +37,8 @@ def device_job(snakemake: Any, device: Device, sources: Iterable[str] = ()) -> I
         gpu = require_gpu() if device == "cuda" else None
         check_gpu(snakemake.params.expected_gpu, gpu.name if gpu else "")
         if gpu:  # the first that CUDA sees, and from here on the only one: no library may spread over others
-            os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+            first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+            os.environ["CUDA_VISIBLE_DEVICES"] = first if first.isdecimal() else gpu.uuid  # it may be given in short
         with device_lock(gpu.uuid if gpu else "cpu"):
             if check := snakemake.input.get("model_check"):
                 require_checked(Path(snakemake.input.model), Path(check))

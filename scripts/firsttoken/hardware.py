@@ -20,8 +20,8 @@ from firsttoken.results import Gpu
 LOCK_FOLDER = Path("/tmp")
 POLL_S = 0.2
 MESSAGE_INTERVAL_S = 5.0
-# nvml.h: INVALID_ARGUMENT (of a MIG device), NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND
-NVML_NOT_HERE = (2, 3, 4, 13)
+# nvml.h: INVALID_ARGUMENT (of a MIG device), NOT_SUPPORTED, NO_PERMISSION, FUNCTION_NOT_FOUND, DEPRECATED
+NVML_NOT_HERE = (2, 3, 4, 13, 26)
 LOG = logging.getLogger(__name__)
 
 
@@ -58,27 +58,26 @@ def ask(driver: Any, function: str, *arguments: Any) -> Any:
 def device_memory(uuid: str, kind: Literal["used", "free"]) -> Iterator[Callable[[], int | None]]:
     """Gives a function that asks the driver for the bytes of that kind on that GPU; None for "" (a CPU)."""
     with nvml() as driver:
-        if not uuid or driver is None:
-            yield lambda: None
-            return
-        handle = driver.nvmlDeviceGetHandleByUUID(uuid)
-        yield lambda: getattr(ask(driver, "nvmlDeviceGetMemoryInfo", handle), kind, None)
+        handle = ask(driver, "nvmlDeviceGetHandleByUUID", uuid) if uuid and driver else None
+        yield lambda: None if handle is None else getattr(ask(driver, "nvmlDeviceGetMemoryInfo", handle), kind, None)
 
 
 def visible_gpu() -> Gpu | None:
-    """The first GPU that CUDA will see, or None.
+    """The first GPU that CUDA will see, or None. What its driver does not tell is empty.
 
     NVML counts the GPUs by their place on the bus, and so does CUDA in our jobs (`CUDA_DEVICE_ORDER`, set by `job`).
+    Raises ValueError where `CUDA_VISIBLE_DEVICES` names a device that is not here.
     """
     with nvml() as driver:
-        handle = None if driver is None else _first_visible(driver, os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+        handle = None if driver is None else first_visible(driver)
         if handle is None:
             return None
         memory = ask(driver, "nvmlDeviceGetMemoryInfo", handle)  # None: a GPU that shares the host's memory
-        capability = ask(driver, "nvmlDeviceGetCudaComputeCapability", _physical(driver, handle)) or ()
+        physical = ask(driver, "nvmlDeviceGetDeviceHandleFromMigDeviceHandle", handle) or handle  # None: it is no part
+        capability = ask(driver, "nvmlDeviceGetCudaComputeCapability", physical) or ()
         return Gpu(
-            name=_text(driver.nvmlDeviceGetName(handle)),
-            uuid=_text(driver.nvmlDeviceGetUUID(handle)),
+            name=device_text(driver, "nvmlDeviceGetName", handle),
+            uuid=device_text(driver, "nvmlDeviceGetUUID", handle),
             memory_bytes=memory.total if memory else 0,
             compute_capability=".".join(map(str, capability)),
         )
@@ -110,52 +109,47 @@ def driver_versions() -> tuple[str, str]:
         return _text(ask(driver, "nvmlSystemGetDriverVersion") or ""), version
 
 
-def _first_visible(driver: Any, visible: str) -> Any:
+def first_visible(driver: Any) -> Any:
     """NVML's handle for the first entry of `CUDA_VISIBLE_DEVICES`; None where CUDA will see no device.
 
     CUDA accepts an index, a GPU's UUID or any unique beginning of it, and a MIG device's UUID; an entry that names no
     device hides itself and all entries after it. NVML accepts whole UUIDs only, so UUIDs are compared here. NVML counts
-    GPUs that a cgroup keeps from this process (a job of Slurm's), CUDA does not.
+    GPUs that a cgroup keeps from this process (a job of Slurm's), CUDA does not. Raises ValueError for an entry that
+    names no device, or several, of a machine that has some: a study would run on the CPU without a word.
     """
-    first = visible.split(",")[0].strip()
-    handles = (ask(driver, "nvmlDeviceGetHandleByIndex", index) for index in range(driver.nvmlDeviceGetCount()))
-    gpus = [handle for handle in handles if handle is not None]
-    if first.startswith("MIG-"):
-        instances = [instance for gpu in gpus for instance in _mig_instances(driver, gpu)]
-        return _by_uuid(driver, instances, first)
-    if first.isdecimal():
-        gpu = gpus[int(first)] if int(first) < len(gpus) else None
-    else:
-        gpu = _by_uuid(driver, gpus, first) if first.startswith("GPU-") else None
-    if gpu is None:
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    places = range(ask(driver, "nvmlDeviceGetCount") or 0)
+    gpus = [gpu for place in places if (gpu := ask(driver, "nvmlDeviceGetHandleByIndex", place)) is not None]
+    if not gpus or not (first.isdecimal() or first.startswith(("GPU-", "MIG-"))):  # "" and -1 hide all on purpose
         return None
-    instances = _mig_instances(driver, gpu)  # CUDA sees the first MIG device of a partitioned GPU, never the GPU itself
-    return instances[0] if instances else gpu
+    if first.isdecimal():
+        found = gpus[int(first) : int(first) + 1]
+    else:
+        named = gpus if first.startswith("GPU-") else [mig for gpu in gpus for mig in _mig_instances(driver, gpu)]
+        found = [handle for handle in named if device_text(driver, "nvmlDeviceGetUUID", handle).startswith(first)]
+    if len(found) != 1:
+        raise ValueError(
+            f"CUDA_VISIBLE_DEVICES: found {first!r}, which names {len(found) or 'no'} of this machine's devices; "
+            "give one by its index or whole UUID, as nvidia-smi -L lists them"
+        )
+    if first.startswith("MIG-"):
+        return found[0]
+    # CUDA sees the first MIG device of a partitioned GPU, never the GPU itself
+    return next(iter(_mig_instances(driver, found[0])), found[0])
 
 
-def _by_uuid(driver: Any, handles: list[Any], beginning: str) -> Any:
-    """The one device whose UUID begins so; None if there is none, or more than one."""
-    found = [handle for handle in handles if _text(driver.nvmlDeviceGetUUID(handle)).startswith(beginning)]
-    return found[0] if len(found) == 1 else None
+def device_text(driver: Any, function: str, handle: Any) -> str:
+    """A name or UUID as NVML gives it; "" where it does not."""
+    return _text(ask(driver, function, handle) or "")
 
 
 def _mig_instances(driver: Any, gpu: Any) -> list[Any]:
     """The MIG devices of a GPU; empty where it is not partitioned."""
     instances = []
-    try:
-        for place in range(driver.nvmlDeviceGetMaxMigDeviceCount(gpu)):
-            with contextlib.suppress(driver.NVMLError):  # not found: places may be empty
-                instances.append(driver.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))
-    except driver.NVMLError:  # not supported by this GPU or driver
-        return []
+    for place in range(ask(driver, "nvmlDeviceGetMaxMigDeviceCount", gpu) or 0):
+        with contextlib.suppress(driver.NVMLError):  # not found: places may be empty
+            instances.append(driver.nvmlDeviceGetMigDeviceHandleByIndex(gpu, place))
     return instances
-
-
-def _physical(driver: Any, handle: Any) -> Any:
-    """The GPU that a MIG device is a part of; a GPU itself as it is."""
-    if _text(driver.nvmlDeviceGetUUID(handle)).startswith("MIG-"):
-        return driver.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
-    return handle
 
 
 def _text(value: str | bytes) -> str:

@@ -144,7 +144,7 @@ class ModelStat(Record, frozen=True, kw_only=True):
 class Prompt(Record, frozen=True, kw_only=True):
     index: int  # within its length
     length: int
-    offset: int  # where in the tokenised corpus it starts
+    offset: int  # where in the tokenised corpus it starts; 0 for one of the user's own
     token_ids: tuple[int, ...]
 
 
@@ -152,6 +152,6 @@ class Prompts(Record, frozen=True, kw_only=True):
     """`results/{study}/prompts.json`: real text, exact lengths, never padded."""
 
     seed: int
-    corpus_sha256: str
+    corpus_sha256: str  # of the text, or of the user's own prompts
     tokenizer_sha256: str
     prompts: tuple[Prompt, ...]

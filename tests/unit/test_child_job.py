@@ -76,6 +76,24 @@ def test_this_scripts_paths_are_handed_on_in_order_and_to_no_other_interpreter(
     assert environment["PYTHONPATH"].split(os.pathsep) == [own[0], "/user"]
 
 
+def test_what_compilers_keep_is_the_processes_own(site: Path) -> None:
+    """Set-up times are compared: no approach may start from another's precompiled header. Torch keeps these where
+    temporary files go, and everything else in the folder that it is told."""
+    work = f"""
+    from firsttoken.engine.compilation import use_compile_cache
+    use_compile_cache({str(site / "cache")!r})
+    from torch._inductor import codecache
+    from torch._inductor.runtime.cache_dir_utils import cache_dir
+    note.write_text("\\n".join([codecache._HEADER_DIR, cache_dir(), os.environ["TRITON_CACHE_DIR"]]))
+    """
+    job = write_module(site, textwrap.dedent(work))
+    run_module("", "worker", job)
+    headers, inductor, triton = map(Path, Path(job.note).read_text().splitlines())
+    assert {inductor.parent, triton.parent} == {site / "cache"}
+    private = next(folder for folder in headers.parents if folder.name.startswith("firsttoken-job-"))
+    assert not private.exists()
+
+
 def test_an_error_is_one_line_and_its_status(site: Path, capfd: pytest.CaptureFixture[str]) -> None:
     job = write_module(site, "raise RuntimeError('no such engine')")
     with pytest.raises(SystemExit) as ended:

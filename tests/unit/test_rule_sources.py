@@ -89,7 +89,7 @@ def jobs() -> list[Job]:
 
 def code_of_run(job: Any) -> list[str]:
     """What the param `code` of a benchmark run is a digest of."""
-    return run_sources(SCRIPTS, job.wildcards.approach) if job.rule.name == "benchmark_approach" else []
+    return run_sources(SCRIPTS, approach_class(job.wildcards.approach)) if job.rule.name == "benchmark_approach" else []
 
 
 def unused_inputs(rule: Any) -> set[str]:

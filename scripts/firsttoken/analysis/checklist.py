@@ -174,13 +174,13 @@ def _setup(study: StudyFiles) -> RuleCheck:
     text = (
         f"{device or 'unknown device'}, driver {environment.driver or 'none'}, "
         f"Python {environment.python or 'unknown'}, {len(environment.packages)} packages, "
-        f"commit {environment.git_commit[:12] or 'unknown'}{', changed' if environment.git_dirty else ''}; "
+        f"commit {environment.git_commit[:12]}{', changed' if environment.git_dirty else ''}; "
         f"prompt lengths {lengths}"
     )
     ahead = _not_interleaved(study.records)
     text += f"; not interleaved: {ahead}" if ahead else "; repeats interleave the approaches"
     needed = ["packages", "git_commit", "python", "cpu", *(["gpu", "driver"] if environment.device == "cuda" else [])]
-    if absent := [name for name in needed if not getattr(environment, name)]:
+    if absent := [name for name in needed if getattr(environment, name) in ("", "unknown", {}, None)]:
         return "no", f"{text}; not recorded: {', '.join(absent)}"
     return ("partly" if environment.git_dirty or ahead else "yes"), text
 

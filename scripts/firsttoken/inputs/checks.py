@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def model_limits(section: dict[str, Any]) -> int | None:
 
         return int(complete_shape(section["architecture"], section["shape"])["max_position_embeddings"])
     if section["source"] == "local":
-        return _context(local_folder(section) / "config.json")
+        file = local_folder(section) / "config.json"
+        return stated_context(read_config(file), str(file))
     return None
 
 
@@ -69,23 +71,22 @@ def _check_local(folder: Path) -> None:
     names = model_files(folder)
     try:
         config = read_config(folder / "config.json")
-        _context(folder / "config.json")
+        stated_context(config, str(folder / "config.json"))
         tensors = read_headers(folder / name for name in names if name.endswith(".safetensors"))
         check_stored(str(folder), config, {name: tensor.dtype for name, tensor in tensors.items()})
     except ValueError as error:
         raise ValueError(f"model.path: {error}") from error
 
 
-def _context(config_file: Path) -> int | None:
+def stated_context(config: Mapping[str, Any], place: str) -> int | None:
     """The context in positions that a config.json tells, or None. Raises ValueError where it is no number."""
-    config = read_config(config_file)
     text_config = config.get("text_config") or config
     if not isinstance(text_config, dict):
-        raise ValueError(f"{config_file}: text_config is {text_config!r}, not a mapping; fetch the model again")
+        raise ValueError(f"{place}: text_config is {text_config!r}, not a mapping; fetch the model again")
     for name in CONTEXT_FIELDS:
         if value := text_config.get(name):
             if type(value) is not int or value < 1:
-                raise ValueError(f"{config_file}: {name} is {value!r}; give a whole number of positions")
+                raise ValueError(f"{place}: {name} is {value!r}; give a whole number of positions")
             return value
     return None
 

@@ -76,7 +76,7 @@ def access_problem(repo: str, revision: str) -> str | None:
 
     place = f"{repo} at {revision}"
     try:
-        config = parse_object(_get_small(repo, revision, "config.json"), f"{place}: config.json")
+        config = hub_config(repo, revision)
         check_stored(place, config, {})
         check_stored(place, config, _first_dtypes(repo, revision))
     except _Line as error:
@@ -85,6 +85,29 @@ def access_problem(repo: str, revision: str) -> str | None:
     except ValueError as error:
         return str(error)
     return None
+
+
+def hub_config(repo: str, revision: str) -> dict[str, Any]:
+    """The config.json of a commit. Raises ValueError in one line."""
+    return parse_object(_get_small(repo, revision, "config.json"), f"{repo} at {revision}: config.json")
+
+
+def newest_commit(repo: str) -> str:
+    """The hash that the hub's default branch has now. Raises ValueError in one line."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo, "main"):
+        return str(HfApi().model_info(repo, timeout=PRE_CHECK_TIMEOUT_S).sha)
+
+
+def hub_parameters(repo: str, revision: str) -> int:
+    """How many parameters the hub counts in the safetensors files; 0 where it does not. Raises ValueError in one
+    line."""
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo, revision):
+        counted = HfApi().model_info(repo, revision=revision, timeout=PRE_CHECK_TIMEOUT_S).safetensors
+    return counted.total if counted else 0
 
 
 def _get_small(repo: str, revision: str, name: str) -> bytes:

@@ -9,13 +9,15 @@ text.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from firsttoken.files import sha256_file
 from firsttoken.inputs.model_files import TOKENIZER_FILES
+from firsttoken.inputs.own_prompts import cut_prompts, encode_prompts
 from firsttoken.plan import Prompt, Prompts
 
 
@@ -25,8 +27,8 @@ def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_leng
     Raises ValueError if the corpus is too short for a length, or the tokenizer is damaged or gives ids that the model
     does not have.
     """
-    tokenizer_file = next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
-    prefix, text = _encode(model_dir, tokenizer_file, corpus.read_text(encoding="utf-8"))
+    tokenizer_file, prefix, encode = open_tokenizer(model_dir)
+    text = encode(corpus.read_text(encoding="utf-8"))
     _check_vocabulary(model_dir, max((*prefix, *text), default=0))
     prompts: list[Prompt] = []
     for length in lengths:
@@ -59,26 +61,64 @@ def _offsets(tokens: int, body: int, count: int, seed: int, length: int, corpus:
     return [int(offset) for offset in generator.permutation(offsets)]
 
 
-def _encode(model_dir: Path, tokenizer_file: Path, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What the tokenizer puts before any text, and the text itself, as token ids."""
-    if tokenizer_file.name == "tokenizer.json":
-        from tokenizers import Tokenizer
+def take_prompts(model_dir: Path, file: Path, lengths: Sequence[int], seed: int) -> Prompts:
+    """The user's own prompts, cut to each of the lengths; without lengths as they are. Raises ValueError in one line
+    that names the file and its line."""
+    prompts = cut_prompts(file, encode_own(model_dir, file), lengths)
+    return Prompts(
+        seed=seed,
+        corpus_sha256=sha256_file(file),
+        tokenizer_sha256=sha256_file(_tokenizer_file(model_dir)),
+        prompts=prompts,
+    )
+
+
+def encode_own(model_dir: Path, file: Path) -> list[Sequence[int]]:
+    """The token ids of the user's own prompts; only texts need the tokenizer in `model_dir`."""
+    tokenizer: list[Tokenizer] = []
+
+    def encode(text: str) -> tuple[int, ...]:
+        if not tokenizer:
+            tokenizer.append(open_tokenizer(model_dir))
+        _, prefix, encode_text = tokenizer[0]
+        return (*prefix, *encode_text(text))
+
+    return encode_prompts(file, _vocabulary(model_dir), encode)
+
+
+class Tokenizer(NamedTuple):
+    """A model's tokenizer."""
+
+    file: Path
+    prefix: tuple[int, ...]  # what it puts before any text
+    encode: Callable[[str], tuple[int, ...]]  # a text, without the prefix
+
+
+def _tokenizer_file(model_dir: Path) -> Path:
+    return next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
+
+
+def open_tokenizer(model_dir: Path) -> Tokenizer:
+    """The tokenizer of a model. Raises ValueError in one line where its file is damaged."""
+    file = _tokenizer_file(model_dir)
+    if file.name == "tokenizer.json":
+        import tokenizers
 
         try:
-            fast = Tokenizer.from_file(str(tokenizer_file))
+            fast = tokenizers.Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing narrower
             reason = str(error).splitlines()[0][:100]
-            raise ValueError(f"{tokenizer_file}: no tokenizer ({reason}); fetch the model again") from error
+            raise ValueError(f"{file}: no tokenizer ({reason}); fetch the model again") from error
         fast.no_truncation()
         fast.no_padding()
-        probe = fast.encode("a")
         plain = fast.encode("a", add_special_tokens=False).ids
-        return _prefix(probe.ids, plain), tuple(fast.encode(text, add_special_tokens=False).ids)
+        prefix = _prefix(fast.encode("a").ids, plain)
+        return Tokenizer(file, prefix, lambda text: tuple(fast.encode(text, add_special_tokens=False).ids))
     from transformers import AutoTokenizer
 
     slow = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False, local_files_only=True)
-    plain = slow.encode("a", add_special_tokens=False)
-    return _prefix(slow.encode("a"), plain), tuple(slow.encode(text, add_special_tokens=False))
+    prefix = _prefix(slow.encode("a"), slow.encode("a", add_special_tokens=False))
+    return Tokenizer(file, prefix, lambda text: tuple(slow.encode(text, add_special_tokens=False)))
 
 
 def _prefix(with_special: Sequence[int], plain: Sequence[int]) -> tuple[int, ...]:
@@ -91,9 +131,14 @@ def _prefix(with_special: Sequence[int], plain: Sequence[int]) -> tuple[int, ...
 
 def _check_vocabulary(model_dir: Path, largest: int) -> None:
     """An id beyond the embedding table would read another model's memory on a GPU."""
-    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
-    vocabulary = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    vocabulary = _vocabulary(model_dir)
     if vocabulary is not None and largest >= vocabulary:
         raise ValueError(
             f"{model_dir}: the tokenizer gives id {largest}, the model knows {vocabulary}; they do not belong together"
         )
+
+
+def _vocabulary(model_dir: Path) -> int | None:
+    config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
+    found: int | None = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    return found

@@ -107,12 +107,18 @@ def complete_shape(architecture: str, shape: dict[str, Any]) -> dict[str, Any]:
             f"model.shape.vocab_size: {fields['vocab_size']} is too small; "
             f"{SMALLEST_VOCABULARY} are needed for every byte"
         )
-    inner = fields.get("intermediate_size", fields.get("n_inner", 4 * hidden))
-    parameters = fields["num_hidden_layers"] * hidden * (4 * hidden + 3 * inner) + fields["vocab_size"] * hidden
+    parameters = parameters_of(fields)
     if parameters > MOST_PARAMETERS:
         raise ValueError(f"model.shape: makes about {parameters:.0e} parameters; must be at most {MOST_PARAMETERS:.0e}")
     fields.setdefault("initializer_range", round(1.28 / hidden**0.5, 4))
     return fields
+
+
+def parameters_of(fields: dict[str, Any]) -> int:
+    """About how many parameters a synthetic model has."""
+    hidden = fields["hidden_size"]
+    inner = fields.get("intermediate_size", fields.get("n_inner", 4 * hidden))
+    return int(fields["num_hidden_layers"] * hidden * (4 * hidden + 3 * inner) + fields["vocab_size"] * hidden)
 
 
 def make_model(section: dict[str, Any], folder: Path, corpus: Path) -> None:

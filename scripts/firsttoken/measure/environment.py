@@ -75,12 +75,13 @@ def fingerprint(machine: Mapping[str, Any], software: Mapping[str, Any]) -> str:
 
 
 def git_state(folder: Path) -> tuple[str, bool]:
-    """The commit and whether tracked files differ from it; ("", False) outside a checkout."""
+    """The commit and whether tracked files differ from it; ("unknown", False) outside a checkout and where git refuses
+    to read it, e.g. another user's."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # --exclude: no name of a tag
     try:
         found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return "", False
+        return "unknown", False
     return found.removesuffix("-dirty"), found.endswith("-dirty")
 
 

@@ -7,9 +7,13 @@ runs between the stamp before `generate` and the stamp of the last token but the
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
+import re
 import time
 from pathlib import Path
+from tempfile import gettempdir
 from time import perf_counter_ns
 
 import msgspec
@@ -93,7 +97,10 @@ def _attempt(run: Run, logits: Path) -> None:
     except Exception as error:
         reason = f"{type(error).__name__}: {one_line(error)}"
         if is_transient(error):
-            raise Transient(f"{request.approach}, process {request.repeat}: {reason}; run again to go on") from error
+            advice = "run again to go on"
+            if os.strerror(errno.ENOSPC) in reason:  # of a compiler's files, below the job's private folder in TMPDIR
+                advice = f"make room, or set TMPDIR to another folder than {Path(gettempdir()).parent}, and {advice}"
+            raise Transient(f"{request.approach}, process {request.repeat}: {reason}; {advice}") from error
         LOG.exception("%s, process %d", request.approach, request.repeat, extra={"file_only": True})
         LOG.error("firsttoken: %s, process %d failed: %s", request.approach, request.repeat, reason)
         run.status, run.reason = "failed", reason
@@ -160,5 +167,8 @@ def grown_counters(before: dict[str, float], after: dict[str, float]) -> list[st
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message as one line of at most 500 characters."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
+    """An exception's message as one line of at most 500 characters: of a compiler's, which begins with its long
+    command, the first error."""
+    message = str(error)
+    compiler = re.search(rf"^\S+:\d+:\d+: .*error: .*|^.*{os.strerror(errno.ENOSPC)}.*", message, re.MULTILINE)
+    return " ".join((compiler[0] if compiler else message).split())[:500] or type(error).__name__

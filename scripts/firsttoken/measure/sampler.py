@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 import psutil
 
-from firsttoken.hardware import ask, nvml, visible_gpu
+from firsttoken.hardware import ask, device_text, first_visible, nvml
 from firsttoken.plan import Record
 
 TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
@@ -144,42 +144,41 @@ def cpu_busy_s(cores: set[int]) -> float:
 
 
 class GpuReader:
-    """Reads one GPU through NVML (`pynvml`, handed in so that a test can hand in a fake)."""
+    """Reads one GPU, by its handle, through NVML (`pynvml`, handed in so that a test can hand in a fake)."""
 
-    def __init__(self, driver: Any, uuid: str) -> None:
-        self._driver = driver
-        self._handle = driver.nvmlDeviceGetHandleByUUID(uuid)
-        name = driver.nvmlDeviceGetName(self._handle)
-        self.name: str = name.decode() if isinstance(name, bytes) else name
+    def __init__(self, driver: Any, handle: Any) -> None:
+        self._driver, self._handle = driver, handle
+        self.name = device_text(driver, "nvmlDeviceGetName", handle)
 
-    def _ask(self, function: str, *arguments: Any) -> Any:
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """What NVML says of this GPU, or None."""
         return ask(self._driver, function, self._handle, *arguments)
 
     def reference_clock_mhz(self) -> float | None:
         """The clock that a busy GPU is meant to hold: the application clock, else the highest."""
         sm_clock = self._driver.NVML_CLOCK_SM
-        clock_mhz = self._ask("nvmlDeviceGetApplicationsClock", sm_clock)
-        clock_mhz = clock_mhz or self._ask("nvmlDeviceGetMaxClockInfo", sm_clock)
+        clock_mhz = self.ask("nvmlDeviceGetApplicationsClock", sm_clock)
+        clock_mhz = clock_mhz or self.ask("nvmlDeviceGetMaxClockInfo", sm_clock)
         return float(clock_mhz) if clock_mhz else None
 
     def read(self, tree: set[int]) -> GpuReading:
         """One look; `tree` are the pids that count as ours."""
         driver = self._driver
-        reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        reasons = self.ask("nvmlDeviceGetCurrentClocksEventReasons")
         if reasons is None:  # drivers before 535 know it by its old name
-            reasons = self._ask("nvmlDeviceGetCurrentClocksThrottleReasons")
-        power_mw = self._ask("nvmlDeviceGetPowerUsage")
-        energy_mj = self._ask("nvmlDeviceGetTotalEnergyConsumption")
-        utilization = self._ask("nvmlDeviceGetUtilizationRates")
-        memory = self._ask("nvmlDeviceGetMemoryInfo")
+            reasons = self.ask("nvmlDeviceGetCurrentClocksThrottleReasons")
+        power_mw = self.ask("nvmlDeviceGetPowerUsage")
+        energy_mj = self.ask("nvmlDeviceGetTotalEnergyConsumption")
+        utilization = self.ask("nvmlDeviceGetUtilizationRates")
+        memory = self.ask("nvmlDeviceGetMemoryInfo")
         known: tuple[GpuProcess, ...] | None = None
-        processes = self._ask("nvmlDeviceGetComputeRunningProcesses")
+        processes = self.ask("nvmlDeviceGetComputeRunningProcesses_v3")
         if processes is not None:
             known = tuple(GpuProcess(pid=p.pid, bytes=p.usedGpuMemory, own=p.pid in tree) for p in processes)
         return GpuReading(
-            sm_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_SM),
-            memory_clock_mhz=self._ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_MEM),
-            temperature_c=self._ask("nvmlDeviceGetTemperature", driver.NVML_TEMPERATURE_GPU),
+            sm_clock_mhz=self.ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_SM),
+            memory_clock_mhz=self.ask("nvmlDeviceGetClockInfo", driver.NVML_CLOCK_MEM),
+            temperature_c=self.ask("nvmlDeviceGetTemperature", driver.NVML_TEMPERATURE_GPU),
             power_w=None if power_mw is None else power_mw / 1e3,
             energy_j=None if energy_mj is None else energy_mj / 1e3,
             reasons=reasons,
@@ -246,8 +245,9 @@ def main(device: str, uuid: str, interval_s: float) -> None:
     with nvml() as driver:
         reader = None
         if device == "cuda" and driver is not None:
-            gpu = None if uuid else visible_gpu()
-            reader = GpuReader(driver, uuid or (gpu.uuid if gpu else ""))
+            handle = ask(driver, "nvmlDeviceGetHandleByUUID", uuid) if uuid else None
+            handle = first_visible(driver) if handle is None else handle  # a driver may know no UUIDs
+            reader = None if handle is None else GpuReader(driver, handle)
         sample_until_told(parent, reader, interval_s)
 
 

@@ -61,9 +61,19 @@ class Study:
                 f"config key approaches: found {shown(unknown[0])}, which is no approach; "
                 f"{suggestion(unknown[0], known_approaches)}"
             )
+        if filled["workload"]["prompt_lengths"]:
+            check_amounts(filled)
+            check_lengths(filled)
+        elif not filled["workload"]["prompts"]:
+            raise ConfigError("config key workload.prompt_lengths: found []; must name at least one, or give prompts")
+        return cls(config=filled, device=device)
+
+    def with_lengths(self, lengths: Sequence[int]) -> Study:
+        """The same study with the lengths of its own prompts. Raises ConfigError where they cannot be measured."""
+        filled = {**self.config, "workload": {**self.config["workload"], "prompt_lengths": list(lengths)}}
         check_amounts(filled)
         check_lengths(filled)
-        return cls(config=filled, device=device)
+        return Study(config=filled, device=self.device)
 
     def check_environments(self, known: Collection[str]) -> None:
         """Raise ConfigError for an interpreter that is not there, or of an environment that no approach has."""

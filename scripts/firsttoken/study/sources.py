@@ -13,8 +13,8 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from firsttoken.approaches.base import approach_class
 from firsttoken.files import sha256_file
 
 PACKAGE = "firsttoken"
@@ -53,17 +53,16 @@ def script_sources(root: Path, script: str, *modules: str) -> list[str]:
 
 
 @cache
-def approach_sources(root: Path, name: str) -> list[str]:
-    """Paths of the package's files behind an approach, the harness left out: their size is its complexity."""
-    approach = approach_class(name)
+def approach_sources(root: Path, approach: type[Any]) -> list[str]:
+    """Paths of the package's files behind an approach's class, the harness left out: their size is its complexity."""
     without: list[str] = []
     if hasattr(approach, "forward"):  # it uses one of our engines
         without = not_chosen(approach.forward, approach.dynamic_operations, approach.processes)
-    return package_sources(root, f"approaches/{name}.py", without)
+    return package_sources(root, f"approaches/{approach.name}.py", without)
 
 
 @cache
-def run_sources(root: Path, approach: str) -> list[str]:
+def run_sources(root: Path, approach: type[Any]) -> list[str]:
     """Paths of the files behind one benchmark run."""
     harness = script_sources(root, "benchmark_approach.py", "measure/run.py", "measure/environment.py", "hardware.py")
     return sorted({*approach_sources(root, approach), *harness})

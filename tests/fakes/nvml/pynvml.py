@@ -2,7 +2,8 @@
 
 The second draws 300 W, the first 100 W. `FAKE_NVML_REASONS` sets the clock event reasons of the second,
 `FAKE_NVML_OTHER` puts another process on it from the start. `FAKE_NVML_MIG` partitions the second into two MIG devices.
-`FAKE_NVML_HIDDEN` keeps the first from this process, as a cgroup does; `FAKE_NVML_SILENT` refuses what a driver may.
+`FAKE_NVML_HIDDEN` keeps the first from this process, as a cgroup does; `FAKE_NVML_REFUSED` names functions that this
+device or driver does not support.
 """
 
 from __future__ import annotations
@@ -22,11 +23,6 @@ class NVMLError(Exception):
     def __init__(self, value: int) -> None:
         super().__init__(f"NVML error {value}")
         self.value = value
-
-
-def _refuse_if_silent() -> None:
-    if "FAKE_NVML_SILENT" in os.environ:
-        raise NVMLError(3)  # NVML_ERROR_NOT_SUPPORTED
 
 
 def nvmlInit() -> None:
@@ -82,25 +78,23 @@ def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(instance: int) -> int:
 
 
 def nvmlDeviceGetCudaComputeCapability(gpu: int) -> tuple[int, int]:
-    _refuse_if_silent()
+    if gpu >= 10:
+        raise NVMLError(2)
     return ((8, 0), (9, 0))[gpu]
 
 
 def nvmlSystemGetDriverVersion() -> str:
-    _refuse_if_silent()
     return "570.1"
 
 
 def nvmlSystemGetCudaDriverVersion() -> int:
-    _refuse_if_silent()
     return 13000
 
 
 def nvmlDeviceGetMemoryInfo(gpu: int) -> SimpleNamespace:
-    _refuse_if_silent()
     if gpu >= 10:
-        return SimpleNamespace(total=18 << 30, used=1 << 30)
-    return SimpleNamespace(total=(80, 141)[gpu] << 30, used=(1, 2)[gpu] << 30)
+        return SimpleNamespace(total=18 << 30, used=1 << 30, free=17 << 30)
+    return SimpleNamespace(total=(80, 141)[gpu] << 30, used=(1, 2)[gpu] << 30, free=(79, 139)[gpu] << 30)
 
 
 def nvmlDeviceGetApplicationsClock(gpu: int, clock: int) -> int:
@@ -127,6 +121,18 @@ def nvmlDeviceGetTotalEnergyConsumption(gpu: int) -> int:
     return int(1000 * POWER_W[gpu] * time.monotonic())
 
 
+def nvmlDeviceGetPersistenceMode(gpu: int) -> int:
+    return (0, 1)[gpu]
+
+
+def nvmlDeviceGetEnforcedPowerLimit(gpu: int) -> int:
+    return (300_000, 700_000)[gpu]
+
+
+def nvmlDeviceGetPowerManagementDefaultLimit(gpu: int) -> int:
+    return (400_000, 700_000)[gpu]
+
+
 def nvmlDeviceGetUtilizationRates(gpu: int) -> SimpleNamespace:
     return SimpleNamespace(gpu=90, memory=50)
 
@@ -135,6 +141,13 @@ def nvmlDeviceGetTemperature(gpu: int, sensor: int) -> int:
     return (35, 60)[gpu]
 
 
-def nvmlDeviceGetComputeRunningProcesses(gpu: int) -> list[SimpleNamespace]:
+def nvmlDeviceGetComputeRunningProcesses_v3(gpu: int) -> list[SimpleNamespace]:
     others = [SimpleNamespace(pid=1, usedGpuMemory=1 << 30)] if gpu == 1 and "FAKE_NVML_OTHER" in os.environ else []
     return [*others, SimpleNamespace(pid=os.getppid(), usedGpuMemory=1 << 20)]
+
+
+def _refuse(*_: object) -> None:
+    raise NVMLError(3)  # NVML_ERROR_NOT_SUPPORTED
+
+
+globals().update(dict.fromkeys(os.environ.get("FAKE_NVML_REFUSED", "").split(), _refuse))

@@ -83,7 +83,7 @@ DAMAGES: dict[str, tuple[int, str, Damage]] = {  # what is wrong -> the rule tha
     "a P99 of an approach without an interval": (
         8, "no", lambda s: edit_table(s, "summary", "ttft_p99_high_ms", None, "jit_cuda")),
     "no packages": (9, "no", lambda s: edit_json(s, "environment.json", Environment, packages={})),
-    "no commit": (9, "no", lambda s: edit_json(s, "environment.json", Environment, git_commit="")),
+    "no commit": (9, "no", lambda s: edit_json(s, "environment.json", Environment, git_commit="unknown")),
     "no driver": (9, "no", lambda s: edit_json(s, "environment.json", Environment, driver="")),
     "no GPU": (9, "no", lambda s: edit_json(s, "environment.json", Environment, gpu=None)),
     "a changed tree": (9, "partly", lambda s: edit_json(s, "environment.json", Environment, git_dirty=True)),
@@ -132,7 +132,7 @@ def test_every_rule_can_be_missed(good: Study, tmp_path: Path) -> None:
     path = study.root / "ceilings.json"
     files.write_json(path, msgspec.structs.replace(files.read_json(path, Ceilings), floors=()))
     path = study.root / "environment.json"
-    files.write_json(path, msgspec.structs.replace(files.read_json(path, Environment), git_commit=""))
+    files.write_json(path, msgspec.structs.replace(files.read_json(path, Environment), git_commit="unknown"))
     found = checked(analyse(study), ())["met"]
     assert found.to_dict() == {rule: "partly" if rule in (3, 10) else "no" for rule in range(1, 13)}
     assert (checked(good)["met"] != found).all()

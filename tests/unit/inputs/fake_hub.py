@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "models"]:
-            self._api("/".join(parts[2:4]), parts[-1])
+            self._api("/".join(parts[2:4]), parts[5] if len(parts) > 5 else REVISION)
         elif parts[2:3] == ["resolve"]:
             self._resolve("/".join(parts[:2]), parts[3], parts[-1])
         elif parts[0] in ("cdn", "cache"):

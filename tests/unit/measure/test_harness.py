@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -273,9 +274,36 @@ def test_logits_predict_the_tokens_of_the_reference(tmp_path: Path) -> None:
     assert saved[:, 0].tolist() == [5.0, 6.0, 7.0, 8.0]
 
 
-def test_what_may_be_over_the_next_time_fails_the_job_and_leaves_no_record(tmp_path: Path) -> None:
-    full = failing_after(7, OSError(errno.ENOSPC, "No space left on device"))
-    with pytest.raises(Transient, match=r"constant, process 1: OSError: .*No space left on device; run again to go on"):
+class CppCompileError(RuntimeError):
+    """Of torch."""
+
+
+COMPILER = """C++ compile error
+
+Command:
+g++ -x c++-header /tmp/small/firsttoken-job-1/x.h -D A -D B
+
+Output:
+/env/torch/include/cpp_prefix.h:1490:2: fatal error: cannot write PCH file: No space left on device
+compilation terminated."""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "OSError: [Errno 28] No space left on device; make room"),
+        (CppCompileError(COMPILER), "CppCompileError: /env/torch/include/cpp_prefix.h:1490:2: fatal error: cannot "
+         "write PCH file: No space left on device; make room, or set TMPDIR to another folder than /small, and run"),
+        (Transient("killed"), "Transient: killed; run again to go on"),
+    ],
+)  # fmt: skip
+def test_what_may_be_over_the_next_time_fails_the_job_and_leaves_no_record(
+    error: Exception, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing for the compiler: the line ended within its command."""
+    monkeypatch.setattr(harness, "gettempdir", lambda: "/small/firsttoken-job-1")
+    full = failing_after(7, error)
+    with pytest.raises(Transient, match=re.escape(f"constant, process 1: {said}")):
         run(tmp_path, full)
     assert full.made[0].closed == 1  # type: ignore[attr-defined]
     assert not make_outputs(tmp_path).record.exists()

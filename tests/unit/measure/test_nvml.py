@@ -4,6 +4,7 @@ watched, its energy is counted, and what taints is kept, flagged, left out and c
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from firsttoken import hardware
 from firsttoken.analysis.requests import read_requests
-from firsttoken.measure import harness
+from firsttoken.measure import harness, sampler
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.pooled_runs import write_pooled
@@ -102,3 +104,17 @@ def test_taint_goes_from_the_driver_to_the_statistics(
     write_pooled(pq.read_table(tmp_path / "raw" / "1.parquet"), tmp_path / "samples.parquet")
     requests = read_requests(tmp_path / "samples.parquet")
     assert requests.cells["tainted"].sum() == 50 and requests.cells["requests"].sum() == 0, "left out and counted"
+
+
+def test_a_run_beside_a_driver_that_tells_nothing_leaves_the_fields_empty(
+    tmp_path: Path, on_gpu: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on boards without power limits, ECC or clocks to read. Seen failing: NVMLError for the name and the UUID."""
+    spoken = (Path(hardware.__file__), Path(sampler.__file__))
+    asked = {name for path in spoken for name in re.findall(r'"(nvml\w+)"', path.read_text(encoding="utf-8"))}
+    monkeypatch.setenv("FAKE_NVML_REFUSED", " ".join(asked - {"nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"}))
+    record, frame = run(tmp_path)
+    told = {field: getattr(record.telemetry, field) for field in ("sm_clock_mhz_median", "power_w_mean", "energy_j")}
+    assert record.status == "measured" and len(frame) == 50 * NEW_TOKENS
+    assert record.telemetry.source == "nvml" and set(told.values()) == {None}
+    assert record.memory.device_process_tree_bytes is None and record.tainted_requests == 0

@@ -16,6 +16,7 @@ from firsttoken.measure import sampler
 from firsttoken.measure.sampler import GpuReader, ProcessTree, cpu_busy_s, peak_resident_bytes
 
 MIB = 1 << 20
+HANDLE = "handle of GPU-1"
 HOLD = """
 import sys
 held = bytearray(80 << 20)
@@ -94,9 +95,6 @@ class FakeDriver:
         self.refused = refused
         self.asked: list[str] = []
 
-    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:
-        return f"handle of {uuid}"
-
     def __getattr__(self, name: str) -> Any:
         answers: dict[str, Any] = {
             "nvmlDeviceGetName": "NVIDIA H200",
@@ -109,7 +107,7 @@ class FakeDriver:
             "nvmlDeviceGetTotalEnergyConsumption": 5_000_000,
             "nvmlDeviceGetUtilizationRates": SimpleNamespace(gpu=87, memory=60),
             "nvmlDeviceGetMemoryInfo": SimpleNamespace(used=123),
-            "nvmlDeviceGetComputeRunningProcesses": [
+            "nvmlDeviceGetComputeRunningProcesses_v3": [
                 SimpleNamespace(pid=10, usedGpuMemory=99),
                 SimpleNamespace(pid=11, usedGpuMemory=None),
             ],
@@ -117,7 +115,7 @@ class FakeDriver:
         }
 
         def answer(handle: str, *arguments: Any) -> Any:
-            assert handle == "handle of GPU-1"
+            assert handle == HANDLE
             if name in self.refused:
                 raise NVMLError(self.refused[name])
             return answers[name]
@@ -126,7 +124,7 @@ class FakeDriver:
 
 
 def test_a_reading_is_in_our_units() -> None:
-    reader = GpuReader(FakeDriver(), "GPU-1")
+    reader = GpuReader(FakeDriver(), HANDLE)
     reading = reader.read({10})
     assert (reader.name, reader.reference_clock_mhz()) == ("NVIDIA H200", 1830)
     assert (reading.power_w, reading.energy_j, reading.utilization) == (412.0, 5000.0, 0.87)
@@ -134,22 +132,22 @@ def test_a_reading_is_in_our_units() -> None:
     assert [(p.pid, p.bytes, p.own) for p in reading.processes or ()] == [(10, 99, True), (11, None, False)]
 
 
-@pytest.mark.parametrize("error", [2, 3, 4, 13])
+@pytest.mark.parametrize("error", [2, 3, 4, 13, 26])
 def test_what_a_driver_does_not_tell_is_none_or_the_older_name(error: int) -> None:
     driver = FakeDriver(
         nvmlDeviceGetApplicationsClock=error,
         nvmlDeviceGetCurrentClocksEventReasons=error,
         nvmlDeviceGetTotalEnergyConsumption=error,
-        nvmlDeviceGetComputeRunningProcesses=error,
+        nvmlDeviceGetComputeRunningProcesses_v3=error,
     )
-    reader = GpuReader(driver, "GPU-1")
+    reader = GpuReader(driver, HANDLE)
     reading = reader.read(set())
     assert reader.reference_clock_mhz() == 1980
     assert (reading.reasons, reading.energy_j, reading.processes) == (8, None, None)
 
 
 def test_a_lost_gpu_ends_the_sampler() -> None:
-    reader = GpuReader(FakeDriver(nvmlDeviceGetPowerUsage=15), "GPU-1")  # NVML_ERROR_GPU_IS_LOST
+    reader = GpuReader(FakeDriver(nvmlDeviceGetPowerUsage=15), HANDLE)  # NVML_ERROR_GPU_IS_LOST
     with pytest.raises(NVMLError):
         reader.read(set())
 
@@ -164,5 +162,5 @@ def test_the_fake_speaks_as_the_real_module_does() -> None:
     names = set(re.findall(r"\bnvml[A-Z]\w+|\bNVML_\w+", source))
     assert len(names) > 10
     assert [name for name in sorted(names) if not hasattr(pynvml, name)] == []
-    errors = ("INVALID_ARGUMENT", "NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND")
+    errors = ("INVALID_ARGUMENT", "NOT_SUPPORTED", "NO_PERMISSION", "FUNCTION_NOT_FOUND", "DEPRECATED")
     assert tuple(getattr(pynvml, f"NVML_ERROR_{error}") for error in errors) == NVML_NOT_HERE

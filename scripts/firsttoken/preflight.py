@@ -1,0 +1,199 @@
+"""What can be said of a study before any job runs: its config, its model, what can run here, and what it needs."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+
+from firsttoken.analysis.claim_files import read_publications
+from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.hardware import device_memory, visible_gpu
+from firsttoken.inputs.checks import hub_access_problem, local_folder, model_limits, model_problem
+from firsttoken.inputs.model_size import ModelSize, model_size
+from firsttoken.inputs.own_prompts import cut_prompts, prompt_lengths, read_prompts
+from firsttoken.inputs.prompts import encode_own
+from firsttoken.measure.environments import Environments
+from firsttoken.plan import DTYPE_BYTES
+from firsttoken.study.config import Study, finished_studies
+from firsttoken.study.schema import ConfigError, load_schema
+
+INSTRUMENT = ("null", "null_2p")  # measured in every study: the overhead of the harness
+# Beside weights and KV cache: context, libraries and captured graphs on a GPU; libraries and compilers in the host.
+DEVICE_OVERHEAD_BYTES = 3 << 29
+HOST_OVERHEAD_BYTES = 2 << 30
+REFERENCE_BYTES = 4  # of a weight: the reference runs in float32, where the approaches run
+SAMPLE_BYTES = 60  # of a token in the tables
+
+
+Verdict = Literal["ok", "warn", "no"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A line of a check; `no`: nothing can run before it is mended."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def as_table(found: Sequence[Finding]) -> str:
+    """A line a finding, wrapped to the terminal."""
+    columns = [max(len(finding.what) for finding in found), 4]
+    indent = " " * (sum(columns) + 4)
+    width = shutil.get_terminal_size((100, 24)).columns
+    lines = [f"{line.what:<{columns[0]}}  {line.verdict:<{columns[1]}}  {line.detail}" for line in found]
+    return "\n".join(textwrap.fill(line, max(width, 60), subsequent_indent=indent) for line in lines)
+
+
+def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, deployment: Sequence[str] = ()) -> Study:
+    """The study of a config. `config_folder` has the schema and the claims; `deployment`: how Snakemake deploys
+    environments. Raises ValueError in one line for anything that is wrong with it."""
+    study = Study.check(
+        config,
+        load_schema(config_folder / "config.schema.yaml"),
+        known_approaches=[name for name in approach_names() if name not in INSTRUMENT],
+        has_cuda=visible_gpu() is not None,
+    )
+    study.check_environments(sorted({approach_class(name).environment for name in approach_names()} - {"base"}))
+    problem = model_problem(study.model)
+    if not problem and not manifest_file(study, results).exists():
+        problem = hub_access_problem(study.model)
+    if problem:
+        raise ConfigError(problem)
+    if study.config["workload"]["prompts"]:
+        study = _with_own_prompts(study, results)
+    limit = model_limits(study.model)
+    if limit is not None:
+        study.check_context(limit)
+    found = environments_of(study, deployment)
+    study.check_availability({name: found.availability(name) for name in study.config["approaches"]})
+    study.check_compared(finished_studies(results))
+    read_publications(claim_files(study, config_folder), approach_names())  # a wrong one ends here
+    return study
+
+
+def _with_own_prompts(study: Study, results: Path) -> Study:
+    """The study with the lengths of its own prompts, where it gives none; as far as they can be checked before the
+    model is fetched."""
+    file = Path(study.config["workload"]["prompts"])
+    prompts, lengths = read_prompts(file), study.config["workload"]["prompt_lengths"]
+    folder = results / "models" / study.model_id
+    if study.model["source"] == "local":
+        folder = local_folder(study.model)
+    if folder.is_dir():
+        encoded = encode_own(folder, file)
+        cut_prompts(file, encoded, lengths)
+    elif lengths:
+        return study  # make_prompts cuts them, and says which is too short
+    elif any(prompt.text for prompt in prompts):
+        raise ConfigError(
+            f"config key workload.prompt_lengths: found [], and the texts in {file} cannot be counted before the model "
+            "is fetched; give lengths, or token_ids, or name a local model"
+        )
+    else:
+        encoded = [prompt.token_ids for prompt in prompts]
+    return study if lengths else study.with_lengths(prompt_lengths(file, encoded))
+
+
+def manifest_file(study: Study, results: Path) -> Path:
+    """Where the model's manifest is once it has been fetched."""
+    return results / "models" / f"{study.model_id}.json"
+
+
+def claim_files(study: Study, config_folder: Path) -> list[str]:
+    """The publications whose claims are judged."""
+    return study.config["claims"] or sorted(map(str, (config_folder / "claims").glob("*.yaml")))
+
+
+def environments_of(study: Study, deployment: Sequence[str] = ()) -> Environments:
+    """The interpreters of the study's approaches and of the instrument, and what these have."""
+    return Environments(
+        names=(*INSTRUMENT, *study.config["approaches"]),
+        device=study.device,
+        deployment=tuple(deployment),
+        configured=study.pythons,
+    )
+
+
+def findings(study: Study, results: Path) -> list[Finding]:
+    """What a checked study will run, and whether it fits this machine. The needs are estimates, and say so."""
+    model, workload = study.model, study.config["workload"]
+    origin = {"synthetic": "random weights", "local": model.get("path"), "huggingface": model.get("repo")}
+    size = model_size(model, manifest_file(study, results))
+    parts = [f"{size.parameters / 1e6:,.0f} M parameters" if size.parameters else "size unknown", model["dtype"]]
+    parts += [f"context {size.context}" if size.context else "context unknown", str(origin[model["source"]])]
+    work = (
+        f"prompts of {', '.join(map(str, workload['prompt_lengths']))} tokens, {workload['new_tokens']} new ones, "
+        f"{workload['requests']} requests of each length in each of {workload['repeats']} processes"
+    )
+    lines = [Finding("model", "ok", ", ".join(parts)), Finding("work", "ok", work)]
+    environments = environments_of(study)
+    runs = {name: environments.availability(name) for name in study.config["approaches"]}
+    for name, found in runs.items():
+        reason = f"{found.status}: {found.reason}" if found.reason else f"can run ({study.device})"
+        lines.append(Finding(name, "ok" if found.status == "measured" else "warn", reason))
+    if all(found.status == "unavailable" for found in runs.values()):
+        lines.append(Finding("approaches", "no", "none can run here"))
+    names = [name for name, found in runs.items() if found.status != "unavailable"]
+    return [*lines, *_needs(study, size, names, results)]
+
+
+def _needs(study: Study, size: ModelSize, names: Sequence[str], results: Path) -> list[Finding]:
+    """Memory and disk; nothing where the model's size is not known."""
+    if not size.parameters:
+        return [Finding("memory", "warn", "not known before the model is fetched")]
+    item_bytes, plan = DTYPE_BYTES[study.model["dtype"]], study.plan()
+    cache = size.kv_values_per_token * plan["max_context"] * item_bytes
+    weights = size.parameters * item_bytes
+    reference = size.parameters * REFERENCE_BYTES
+    memory = psutil.virtual_memory()
+    largest = max(weights + cache, reference)
+    lines = [_fits("host memory", max(reference, weights) + HOST_OVERHEAD_BYTES, memory.available, memory.total)]
+    if study.device == "cpu":
+        lines = [_fits("host memory", largest + HOST_OVERHEAD_BYTES, memory.available, memory.total)]
+    elif (gpu := visible_gpu()) is not None:
+        with device_memory(gpu.uuid, "free") as free_bytes:
+            free = free_bytes()
+        if free is None:
+            lines.append(Finding("device memory", "warn", "the driver does not tell"))
+        else:
+            lines.append(_fits("device memory", largest + DEVICE_OVERHEAD_BYTES, free, gpu.memory_bytes))
+    engines = sum(approach_class(name).needs_engine for name in names)
+    fetched = 0 if manifest_file(study, results).exists() or _is_linked(study, results) else weights
+    workload = study.config["workload"]
+    tokens = workload["requests"] * workload["repeats"] * len(workload["prompt_lengths"]) * workload["new_tokens"]
+    logits = (
+        study.config["equivalence"]["prompts_per_length"] * len(workload["prompt_lengths"]) * workload["new_tokens"]
+    )
+    made = (len(names) + 1) * (logits * size.vocabulary * 4 + tokens * SAMPLE_BYTES)
+    disk = shutil.disk_usage(next(path for path in (results, *results.absolute().parents) if path.is_dir()))
+    temporary = shutil.disk_usage(tempfile.gettempdir())
+    return [
+        *lines,
+        _fits("disk for results/", fetched + engines * weights + made, disk.free, disk.total),
+        _fits("disk for TMPDIR", 1 << 29, temporary.free, temporary.total),  # torch's precompiled headers
+    ]
+
+
+def _fits(what: str, needed: int, free: int, total: int) -> Finding:
+    """`no` where a thing would not fit an idle machine."""
+    verdict: Verdict = "ok" if needed <= free else "warn" if needed <= total else "no"
+    advice = {"ok": "", "warn": ": make room", "no": ": not enough; take a smaller model or dtype, or another machine"}
+    text = f"about {needed / 2**30:.1f} GiB needed (an estimate), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return Finding(what, verdict, text + advice[verdict])
+
+
+def _is_linked(study: Study, results: Path) -> bool:
+    """Whether a local model's weights take no space: they are hard-linked within a file system."""
+    if study.model["source"] != "local":
+        return False
+    place = next(path for path in (results, *results.absolute().parents) if path.is_dir())
+    return place.stat().st_dev == local_folder(study.model).stat().st_dev

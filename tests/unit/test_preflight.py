@@ -1,0 +1,61 @@
+"""What is said of a study before it runs: needs against what is free, as estimates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+import check
+from firsttoken.files import write_json
+from firsttoken.plan import ModelManifest
+from firsttoken.preflight import check_study, findings, manifest_file
+from firsttoken.yaml_files import read_yaml
+
+CONFIG = Path(__file__).parents[2] / "config"
+
+
+@pytest.mark.parametrize(("total_gib", "free_gib", "verdict"), [(64, 60, "ok"), (64, 4, "warn"), (16, 12, "no")])
+def test_the_float32_reference_of_a_7b_model_needs_28_gb(
+    total_gib: int, free_gib: int, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    memory = SimpleNamespace(total=total_gib << 30, available=free_gib << 30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    changes: dict[str, Any] = {"study": "x", "approaches": ["baseline", "tensorrt_llm"], "experiments": []}
+    study = check_study(read_yaml(CONFIG / "config.yaml") | changes, CONFIG, tmp_path)
+    write_json(manifest_file(study, tmp_path), manifest())
+    found = {finding.what: finding for finding in findings(study, tmp_path)}
+    assert found["model"].detail.startswith("7,000 M parameters, float32, context 4096")
+    assert (found["baseline"].verdict, found["tensorrt_llm"].verdict) == ("ok", "warn")
+    assert found["host memory"].verdict == verdict
+    assert found["host memory"].detail.startswith("about 28.2 GiB needed (an estimate)")
+
+
+def test_make_check_is_a_table_or_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Status 1 where the study could not start: a wrong config, or nothing that can run."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    config = tmp_path / "study.yaml"
+    for text, status, said in (
+        ("approaches: [baseline, tensorrt_llm]", 0, "The study embedded can start."),
+        ("approaches: [tensorrt_llm]", 1, "firsttoken: the study embedded cannot run here"),
+        ("approaches: [turbo]", 1, "firsttoken: config key approaches: found 'turbo'"),
+    ):
+        config.write_text(text)
+        assert check.main([str(config)]) == status
+        out, err = capsys.readouterr()
+        assert said in (err if status else out) and err.count("\n") == status
+    assert all(len(line) <= 100 for line in out.splitlines())
+
+
+def manifest() -> ModelManifest:
+    return ModelManifest(
+        name="x", source="synthetic", origin="", revision="", architecture="LlamaForCausalLM", weights="random",
+        parameters=7_000_000_000, weight_bytes=28_000_000_000, read_bytes_per_token=0, kv_bytes_per_token=4 * 2**18,
+        flops_per_token=0, max_context=4096, vocab_size=32_000, files=(),
+    )  # fmt: skip
