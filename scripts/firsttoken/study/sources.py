@@ -52,7 +52,6 @@ def script_sources(root: Path, script: str, *modules: str) -> list[str]:
     return sorted({str(path), *_followed(root, [*imported, *(root / PACKAGE / name for name in modules)], AROUND_JOBS)})
 
 
-@cache
 def approach_sources(root: Path, approach: type[Any]) -> list[str]:
     """Paths of the package's files behind an approach's class, the harness left out: their size is its complexity."""
     without: list[str] = []
@@ -61,7 +60,6 @@ def approach_sources(root: Path, approach: type[Any]) -> list[str]:
     return package_sources(root, f"approaches/{approach.name}.py", without)
 
 
-@cache
 def run_sources(root: Path, approach: type[Any]) -> list[str]:
     """Paths of the files behind one benchmark run."""
     harness = script_sources(root, "benchmark_approach.py", "measure/run.py", "measure/environment.py", "hardware.py")
