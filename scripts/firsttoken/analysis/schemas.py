@@ -200,3 +200,8 @@ def write_table(frame: pd.DataFrame, name: str, path: Path | str) -> None:
 def read_table(path: Path | str, name: str) -> pd.DataFrame:
     """Read and validate a table; empty text is "", an empty number NaN."""
     return csv_tables.read_table(path, name, TABLES[name])
+
+
+def read_untyped(path: Path | str) -> pd.DataFrame:
+    """Read a table without its declared columns; a gap is NaN. pandas' defaults take `null`, an approach, for a gap."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])

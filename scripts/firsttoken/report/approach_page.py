@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import diagram, documents, formatting
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.excerpts import SourceMissingError, excerpt
@@ -93,7 +92,7 @@ def measured(name: str, inputs: PageInputs) -> str:
     )
     if status not in documents.SHOWN:
         return said
-    lengths = pd.read_csv(inputs.latency_csv)
+    lengths = read_untyped(inputs.latency_csv)
     lengths = pick(lengths[lengths["approach"] == name], BY_LENGTH)
     records = [record for record in inputs.records if record.approach == name]
     return said + _facts(row, records) + html_table(lengths, f"{name} by prompt length")

@@ -6,8 +6,7 @@ import re
 from html import escape
 from pathlib import Path
 
-import pandas as pd
-
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import documents
 from firsttoken.report.table_page import html_table
 
@@ -30,7 +29,7 @@ def render_figure(svg: Path, csv: Path, out_html: Path, title: str, *, assets: P
     )
     body = [f"<h1>{escape(title)}</h1>", figure, f"<p>{escape(caption)}</p>", "<h2>Data</h2>"]
     raw = csv.read_text(encoding="utf-8")
-    data = pd.read_csv(csv)
+    data = read_untyped(csv)
     if data.empty:
         body.append("<p>This figure has no data in this study.</p>")
     else:

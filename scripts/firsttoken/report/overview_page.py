@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import diagram, documents
 from firsttoken.report.documents import PageInputs, Template
 from firsttoken.report.table_page import Row, badge, html_table, pick, read_rows
@@ -36,7 +37,7 @@ RESULTS = (
 def overview_context(inputs: PageInputs, slots: documents.Slots) -> dict[str, Any]:
     """The names that `overview.md.j2` may use."""
     pages = [documents.read_template(inputs.templates, name) for name in documents.page_names(inputs.templates)]
-    summary = pd.read_csv(inputs.summary_csv)
+    summary = read_untyped(inputs.summary_csv)
     claims = read_rows(inputs.claims_csv)
     insights = [row for row in claims if "key insight" in str(row["source"])]
     several = len({row["id"] for row in claims} - {row["id"] for row in insights})

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -22,7 +23,7 @@ def draw(inputs: FigureInputs) -> Drawing:
 
     The time of a request is mean TTFT plus `new_tokens - 1` request mean ITLs, as the summary table gives them.
     """
-    data = _costs(pd.read_csv(inputs.summary), inputs.shown, inputs.new_tokens)
+    data = _costs(read_untyped(inputs.summary), inputs.shown, inputs.new_tokens)
     if BASE not in set(data["approach"]) or len(data) < 2:
         message = "No break-even: it needs the set-up and request times of the baseline and of another approach."
         return nothing_to_draw(message, data, TITLE)

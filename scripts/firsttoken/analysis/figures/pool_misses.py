@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import seaborn as sns
 
 from firsttoken.analysis.figures import floors, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "The price of a pool miss"
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
 
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw every request of the experiment (columns kind, prompt_length, ttft_ms): a dot each, medians as bars."""
-    data = pd.read_csv(inputs.files[0])
+    data = read_untyped(inputs.files[0])
     if data.empty:
         return nothing_to_draw("The experiment has no requests.", data, TITLE)
     medians = data.groupby("kind")["ttft_ms"].median()

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, in_doubt, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Speedup of TTFT against baseline"
 BASE = "baseline"
@@ -20,7 +21,7 @@ COLUMNS = ["approach", "status", "prompt_length", "speedup", "low", "high"]
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw `speedup_ttft` of both tables; above 1 is faster; the diamond is the summary."""
     names = [name for name in inputs.shown if name != BASE]
-    data = _collect(pd.read_csv(inputs.files[0]), pd.read_csv(inputs.summary), names)
+    data = _collect(read_untyped(inputs.files[0]), read_untyped(inputs.summary), names)
     if data.empty:
         message = "No speedup: the baseline or every other approach is missing from this study."
         return nothing_to_draw(message, data, TITLE)

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import floors, in_doubt, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Time to first token by prompt length"
 COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
@@ -14,7 +15,7 @@ COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_
 
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw `latency_by_length.csv`: mean TTFT a prompt length, a line an approach, lower is better."""
-    rows = pd.read_csv(inputs.files[0])
+    rows = read_untyped(inputs.files[0])
     rows = rows[rows["approach"].isin(inputs.shown) & rows["ttft_mean_ms"].notna()]
     data = rows[["approach", "status", "prompt_length", "n_processes", "n_requests", *COLUMNS]]
     if data.empty:
