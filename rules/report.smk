@@ -173,7 +173,9 @@ rule render_table:
             RECORDS["environment"] if wildcards.table == "clients" else []
         ),
         assets=ASSETS,
-        sources=sources("report/table_page.py", "report/record_page.py"),
+        sources=sources(
+            "report/table_page.py", "report/record_page.py", "report/claims_page.py"
+        ),
     output:
         page=report(
             "results/{study}/pages/{table}.html",
@@ -200,7 +202,7 @@ rule render_comparison:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=ASSETS,
-        sources=sources("analysis/compare.py", "report/table_page.py"),
+        sources=sources("analysis/compare.py", "report/summary_files.py"),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",
@@ -208,6 +210,7 @@ rule render_comparison:
             category="Claims",
             labels={"item": "{b} compared with {a}"},
         ),
+        markdown="results/compare/{a}_vs_{b}/comparison.md",
     log:
         "results/compare/{a}_vs_{b}/logs/render_comparison.log",
     conda:

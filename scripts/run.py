@@ -150,14 +150,13 @@ def compare(a: str, b: str, rest: list[str]) -> int:
     """
     check_finished([("compare: A", a), ("compare: B", b)])
     folder = f"results/compare/{a}_vs_{b}"
-    rules = ["--allowed-rules", "compare_studies", "render_comparison", "gate_regression"]
-    targets = [f"{folder}/comparison.html", f"{folder}/no_regression"]
-    status = run([*SNAKEMAKE[:3], *targets, *SNAKEMAKE[3:], *rules, *rest])
-    verdict = ROOT / folder / "comparison.json"
-    if verdict.exists():
-        print(f"{b} compared with {a}: {json.loads(verdict.read_text(encoding='utf-8'))['verdict']}")
-        print(f"Comparison: {folder}/comparison.html")
-    return status
+    rules = ["--allowed-rules", "compare_studies", "render_comparison"]
+    if status := run([*SNAKEMAKE[:3], f"{folder}/comparison.html", *SNAKEMAKE[3:], *rules, *rest]):
+        return status
+    found = json.loads((ROOT / folder / "comparison.json").read_text(encoding="utf-8"))
+    print(f"{b} compared with {a}: {'; '.join([found['verdict'], *found['reasons'], *found['regressions']])}")
+    print(f"Comparison: {folder}/comparison.html, to paste: {folder}/comparison.md")
+    return int(found["verdict"] in ("regression", "not comparable"))
 
 
 def combine(studies: list[str], rest: list[str]) -> int:

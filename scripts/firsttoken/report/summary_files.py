@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from firsttoken.analysis.ranking import ranked
+from firsttoken.analysis.schemas import plain_rows, read_table, read_untyped
 from firsttoken.files import read_json, write_text
 from firsttoken.plan import ModelManifest
-from firsttoken.report import documents
+from firsttoken.report import documents, formatting
 from firsttoken.report.conditions import machine_line, method_line, model_line
 from firsttoken.report.result_cells import DECIDING, FURTHER, cells, ranked_rows
+from firsttoken.report.table_page import METRICS
 from firsttoken.results import Environment
 
 
@@ -61,11 +62,21 @@ def write_summary_json(
         "method": method_line(workload),
         "recorded_at": machine.recorded_at,
         "commit": machine.git_commit,
-        "approaches": [{name: plain(value) for name, value in row.items()} for row in ranked_rows(summary)],
+        "approaches": plain_rows(ranked(read_table(summary, "summary"))),
     }
     write_text(out_json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
-def plain(value: Any) -> Any:
-    """A cell as JSON has it: numpy's numbers as Python's, a gap as None."""
-    return None if pd.isna(value) else value.item() if hasattr(value, "item") else value
+def write_comparison(csv: Path, words: str, out_md: Path) -> None:
+    """Write comparison.md: the verdict in `words`, and a line an approach, prompt length and statistic."""
+    rows = []
+    for row in read_untyped(csv).to_dict("records"):
+        what = f"{METRICS[row['metric']]}, {row['statistic']}"
+        figures = [
+            formatting.number(row["a_ms"]),
+            formatting.number(row["b_ms"]),
+            formatting.with_interval(row, "ratio"),
+        ]
+        rows.append([str(row["approach"]), str(row["prompt_length"]), what, *figures, str(row["verdict"])])
+    headings = ["Approach", "Prompt tokens", "What", "a, ms", "b, ms", "b / a", "Verdict"]
+    write_text(out_md, "\n".join([words, "", *markdown_table(headings, rows)]) + "\n")

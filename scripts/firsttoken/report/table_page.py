@@ -162,10 +162,13 @@ def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return data[[name for group in wanted if data[group].notna().any(axis=None) for name in group]]
 
 
-def html_table(data: pd.DataFrame, name: str, *, raw: str | None = None, first: Sequence[str] = ()) -> str:
+def html_table(
+    data: pd.DataFrame, name: str, *, raw: str | None = None, first: Sequence[str] = (), fold: str = ""
+) -> str:
     """A sortable HTML table; `raw` is what its button downloads, by default the frame itself.
 
-    `first` names the columns that are in sight; all columns are behind a fold.
+    `first` names the columns that are in sight; all columns are behind a fold. With `fold`, its words, the whole table
+    is behind one.
     """
     short = pick(data, first)
     extra = [column for column in ("status", "role") if column in data and column not in short]
@@ -173,11 +176,13 @@ def html_table(data: pd.DataFrame, name: str, *, raw: str | None = None, first: 
     if len(short.columns) and len(_columns(short)) < len(_columns(data)) - len(extra):
         folded = f"<details><summary>All columns</summary>{whole}</details>"
         whole = _table(pd.concat([short, data[extra]], axis=1), name) + folded
+    if fold:
+        whole = f"<details><summary>{escape(fold)}</summary>{whole}</details>"
     download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
     return (
         f'<div class="table" data-name="{escape(name)}">{whole}'
         f'<button type="button" class="download">Download {escape(name)}.csv'
-        '</button> <span class="hint">Click a heading to sort.</span>'
+        '</button><span class="hint">Click a heading to sort.</span>'
         f'<script type="application/json">{download}</script></div>'
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import seaborn as sns
 
-from firsttoken.analysis.figures import floors, style
+from firsttoken.analysis.figures import style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 from firsttoken.analysis.schemas import read_untyped
 
@@ -35,6 +35,5 @@ def draw(inputs: FigureInputs) -> Drawing:
     axes.set_xlim(left=0)
     emulated = any(entry.emulated for entry in inputs.entries)
     told = "Emulated: no CUDA device, so hits and misses both run eagerly; no CUDA-graph figure." if emulated else ""
-    floor = floors.note(inputs, [entry for entry in inputs.entries if entry.shown])
     values = style.list_values(medians, kinds, " ms")
-    return Drawing(figure, data, f"Strip plot of TTFT. Medians: {values}.", f"{told} {floor}".strip())
+    return Drawing(figure, data, f"Strip plot of TTFT. Medians: {values}.", told)

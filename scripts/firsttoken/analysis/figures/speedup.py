@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import floors, in_doubt, palette, style
+from firsttoken.analysis.figures import in_doubt, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 from firsttoken.analysis.schemas import read_untyped
 
@@ -42,7 +42,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     n_lengths = data["prompt_length"].nunique()
     some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
     compared = [entry for entry in inputs.entries if entry.shown]
-    floor, doubt = floors.note(inputs, compared), in_doubt.note(inputs, compared)
+    doubt = in_doubt.note(inputs, compared)
     others = [entry for entry in inputs.entries if entry.name != BASE]
     whole = data[data["prompt_length"].isna()].set_index("approach")["speedup"]
     values = style.list_values(whole, names, "x") or "not given"
@@ -50,7 +50,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         figure,
         data,
         f"Forest plot of speedups against the baseline. Over all prompt lengths: {values}.",
-        palette.note(others, drawn, intervals, some, doubt, floor),
+        palette.note(others, drawn, intervals, some, doubt),
     )
 
 
