@@ -56,6 +56,8 @@ def compare_studies(
     reasons = [f"other {what}: {fact} and {other}" for what, fact, other in pairs if fact != other]
     cells = _cells(first, second)
     table = pd.DataFrame([_row(cell) for cell in cells], columns=list(TABLES["comparison"]))
+    missing = table["verdict"] == "not comparable"
+    table = table.iloc[np.argsort(missing, kind="stable")]  # below what both studies have
     if reasons:
         table["verdict"] = table["verdict"].where(table["verdict"] == "not comparable", "side by side")
     write_table(table, "comparison", out_csv)
@@ -205,8 +207,8 @@ def in_words(found: Comparison) -> str:
     if found.verdict == "side by side":
         return (
             f"Side by side: {'; '.join(found.reasons)} ({found.a} and {found.b}). The ratios are those of two set-ups "
-            "as a whole. They do not show which of these differences, or which change of code, library or setting, makes "
-            "one faster, and no regression is judged."
+            "as a whole. They do not show which of these differences, or which change of code, library or setting, "
+            "makes one faster, and no regression is judged."
         )
     n = len(found.regressions)
     shown = "; ".join(found.regressions[:2]) + (f" and {n - 2} more" if n > 2 else "")

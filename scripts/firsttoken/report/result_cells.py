@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from firsttoken.analysis.ranking import ranked
 from firsttoken.analysis.schemas import read_table
 from firsttoken.report import documents, formatting
-from firsttoken.report.table_page import Row
+from firsttoken.report.table_page import Row, table_rows
 
 DECIDING = ("Status", "Speedup", "TTFT, ms", "Next token, ms", "TTFT, % of floor", "Next token, % of floor")
 FURTHER = ("P99 TTFT, ms", "Memory, GiB", "Ready, s")
 
 
-def ranked_rows(summary: Path) -> list[Row]:
+def ranked_rows(summary: Path) -> list[dict[str, Any]]:
     """The rows of summary.csv in the order of `ranked`, each with its `role`."""
-    return [
-        {str(name): value for name, value in row.items()}
-        for row in ranked(read_table(summary, "summary")).to_dict("records")
-    ]
+    return table_rows(ranked(read_table(summary, "summary")))
 
 
 def cells(row: Row) -> dict[str, str]:

@@ -14,7 +14,7 @@ from firsttoken.plan import ModelManifest
 from firsttoken.report import documents, formatting
 from firsttoken.report.conditions import machine_line, method_line, model_line
 from firsttoken.report.result_cells import DECIDING, FURTHER, cells, ranked_rows
-from firsttoken.report.table_page import METRICS
+from firsttoken.report.table_page import METRICS, table_rows
 from firsttoken.results import Environment
 
 
@@ -68,15 +68,12 @@ def write_summary_json(
 
 
 def write_comparison(csv: Path, words: str, out_md: Path) -> None:
-    """Write comparison.md: the verdict in `words`, and a line an approach, prompt length and statistic."""
+    """Write comparison.md: the verdict in `words`, and a line for each figure that both studies have."""
     rows = []
-    for row in read_untyped(csv).to_dict("records"):
+    for row in table_rows(read_untyped(csv).dropna(subset=["a_ms", "b_ms"])):
         what = f"{METRICS[row['metric']]}, {row['statistic']}"
-        figures = [
-            formatting.number(row["a_ms"]),
-            formatting.number(row["b_ms"]),
-            formatting.with_interval(row, "ratio"),
-        ]
+        figures = [formatting.number(row["a_ms"]), formatting.number(row["b_ms"])]
+        figures.append(formatting.with_interval(row, "ratio"))
         rows.append([str(row["approach"]), str(row["prompt_length"]), what, *figures, str(row["verdict"])])
     headings = ["Approach", "Prompt tokens", "What", "a, ms", "b, ms", "b / a", "Verdict"]
     write_text(out_md, "\n".join([words, "", *markdown_table(headings, rows)]) + "\n")

@@ -108,7 +108,7 @@ class Column:
 
 def read_rows(csv: Path) -> list[dict[str, Any]]:
     """The rows of a table, by column name."""
-    return _rows(read_untyped(csv))
+    return table_rows(read_untyped(csv))
 
 
 def render_table(
@@ -196,14 +196,15 @@ def _table(data: pd.DataFrame, name: str) -> str:
         f'<th scope="col" aria-sort="none"><button type="button">{escape(_title(column.name))}</button></th>'
         for column in columns
     )
-    rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in _rows(data))
+    rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in table_rows(data))
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)} table">'
         f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _rows(data: pd.DataFrame) -> list[dict[str, Any]]:
+def table_rows(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows by column name."""
     return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
 
 
