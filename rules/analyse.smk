@@ -44,11 +44,19 @@ WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
     ),
     "answer.txt": (
         "analysis/answer.py:write_answer",
-        "summary latency_by_length process_statistics environment manifest",
+        "summary latency_by_length process_statistics records environment manifest",
     ),
     "landing.rst": (
         "report/landing.py:write_landing",
         "answer summary claims records environment manifest",
+    ),
+    "summary.md": (
+        "report/summary_files.py:write_markdown",
+        "summary environment manifest",
+    ),
+    "summary.json": (
+        "report/summary_files.py:write_summary_json",
+        "answer summary environment manifest",
     ),
 }
 

@@ -274,6 +274,7 @@ def written_arguments(wildcards):
     """The other arguments of that function."""
     dtype = STUDY.config["model"]["dtype"]
     greedy = WORKLOAD["sampling"] == "greedy"
+    setting = {"dtype": dtype, "workload": WORKLOAD}
     arguments = {
         "equivalence.csv": {
             "dtype": dtype,
@@ -281,7 +282,7 @@ def written_arguments(wildcards):
         },
         "claims.csv": {"dtype": dtype},
         "checklist.csv": {"figures": list(FIGURES)},
-        "landing.rst": {"dtype": dtype, "workload": WORKLOAD},
+        **dict.fromkeys(["landing.rst", "summary.md", "summary.json"], setting),
     }
     return arguments.get(wildcards.file, {})
 

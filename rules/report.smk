@@ -65,6 +65,8 @@ EVIDENCE = [
     *map(table, EXPERIMENTS),
     f"{RESULTS}/tables/answer.txt",
     f"{RESULTS}/tables/landing.rst",
+    f"{RESULTS}/tables/summary.md",
+    f"{RESULTS}/tables/summary.json",
     f"{RESULTS}/config.yaml",
     *(f"{RESULTS}/figures/{name}.html" for name in FIGURES),
     *(f"{RESULTS}/pages/{name}.html" for name in TABLES),
@@ -206,6 +208,7 @@ rule render_comparison:
             category="Claims",
             labels={"item": "{b} compared with {a}"},
         ),
+        markdown="results/compare/{a}_vs_{b}/comparison.md",
     log:
         "results/compare/{a}_vs_{b}/logs/render_comparison.log",
     conda:

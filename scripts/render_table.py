@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from firsttoken.report.claims_page import render_claims
 from firsttoken.report.record_page import render_record
 from firsttoken.report.table_page import emulation_note, render_table
 from firsttoken.study.job import job, snakemake
@@ -13,6 +14,8 @@ if __name__ == "__main__":
         assets = Path(snakemake.input.assets[0]).parent
         if source.suffix == ".json":
             render_record(source, page, title, assets=assets)
+        elif source.stem == "claims":
+            render_claims(source, page, title, assets=assets)
         else:
             environment = snakemake.input.get("environment")
             note = emulation_note(Path(environment)) if environment else ""

@@ -32,6 +32,10 @@ for (const box of document.querySelectorAll(".table")) {
     URL.revokeObjectURL(link.href);
   });
 }
+const observer = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.classList.toggle("wide", target.scrollWidth > target.clientWidth);
+});
+for (const box of document.querySelectorAll(".scroll, .plot")) observer.observe(box);
 // Links between pages. As files they simply work. Inside Snakemake's report a page has no address of its own: the report's
 // landing text listens and opens the page that is asked for; where nobody answers, the link says where to find the page.
 if (window.parent !== window) {

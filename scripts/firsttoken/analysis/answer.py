@@ -1,5 +1,7 @@
 """The answer in three sentences: which approach gave the first token soonest, how surely, and what that means.
 
+A fourth says that the machine was busy.
+
 Only approaches that were measured can win: no emulated, failed or unavailable one, and no control.
 """
 
@@ -13,13 +15,17 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
+from firsttoken.analysis.busy import busy
 from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
+from firsttoken.analysis.ranking import CONTROL, LOWEST, ranked
 from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import CONFIDENCE, Estimate
 from firsttoken.plan import ModelManifest
+from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Environment
 
+MARKS = {LOWEST: " *", CONTROL: " (control)", "": ""}
 NO_GPU = "Nothing here was measured on a GPU, so that this says nothing about one"
 
 
@@ -35,34 +41,42 @@ def answer(
     summary: Path | str,
     latency_by_length: Path | str,
     process_statistics: Path | str,
+    records: Path | str,
     environment: Path | str,
     manifest: Path | str,
 ) -> list[str]:
-    """Three sentences from the files of a study."""
-    return sentences(
-        read_table(summary, "summary"),
-        read_table(latency_by_length, "latency_by_length"),
-        ProcessTable.read(process_statistics),
-        setting(files.read_json(environment, Environment), files.read_json(manifest, ModelManifest)),
-    )
+    """Three sentences from the files of a study, and a fourth where the machine was busy."""
+    table, processes = read_table(summary, "summary"), ProcessTable.read(process_statistics)
+    machine = files.read_json(environment, Environment)
+    about = setting(machine, files.read_json(manifest, ModelManifest))
+    said = sentences(table, read_table(latency_by_length, "latency_by_length"), processes, about)
+    shown = [str(name) for name in table.loc[table["status"].isin(RAN), "approach"]]
+    disturbed = busy(processes, shown, read_records(records), machine)
+    return [*said, disturbed] if disturbed else said
 
 
 def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTable, about: Setting) -> list[str]:
     """Three sentences: who won, how surely, and what that means."""
-    contenders = table[(table["status"] == "measured") & ~table["control"] & table["ttft_mean_ms"].notna()]
-    contenders = contenders.sort_values("ttft_mean_ms", kind="stable")
+    contenders = ranked(table[(table["status"] == "measured") & ~table["control"] & table["ttft_mean_ms"].notna()])
     if contenders.empty:
         return _nothing(table, about)
     names = [str(name) for name in contenders["approach"]]
     # The winner was picked after looking: its intervals against all others hold together (Bonferroni).
     confidence = 1 - (1 - CONFIDENCE) / max(len(names) - 1, 1)
     best = names[0]
-    ratios = {name: processes.ratio(name, best, "ttft", "mean", processes.lengths, confidence) for name in names[1:]}
+
+    def ratio(name: str, base: str, metric: str) -> Estimate:
+        return processes.ratio(name, base, metric, "mean", processes.lengths, confidence)
+
+    ratios = {name: ratio(name, best, "ttft") for name in names[1:]}
+    itl_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna().sort_values()
+    itl = {str(name): ratio(str(name), str(itl_ms.index[0]), "itl_request_mean") for name in itl_ms.index[1:]}
     return [
         _who(contenders.iloc[0], names, ratios, about) + _in_doubt(lengths, (best, "ttft")),
         _how_surely(contenders.iloc[0], names, ratios, lengths)
         + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
-        _meaning(table, contenders, about) + _in_doubt(lengths, *_others_in_meaning(contenders)),
+        _meaning(table, contenders, ratios, _next_tokens(itl_ms, itl), about)
+        + _in_doubt(lengths, *_others_in_meaning(contenders)),
     ]
 
 
@@ -146,17 +160,29 @@ def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
     return f"{names[0]} had the lowest TTFT at {won} of {len(wide)} prompt lengths"
 
 
-def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> str:
+def _next_tokens(itl_ms: pd.Series, ratios: dict[str, Estimate]) -> list[str]:
+    """Which approach had the shortest next tokens; `itl_ms` is sorted, `ratios` are to its first."""
+    if itl_ms.empty:
+        return []
+    said = f"the next tokens were fastest with {itl_ms.index[0]} ({itl_ms.iloc[0]:.3g} ms each)"
+    unsure = [name for name, ratio in ratios.items() if not ratio.low > 1]
+    return [f"{said}, with no difference shown from {' and '.join(unsure)}" if unsure else said]
+
+
+def _meaning(
+    table: pd.DataFrame, contenders: pd.DataFrame, ratios: dict[str, Estimate], next_tokens: list[str], about: Setting
+) -> str:
     best = contenders.iloc[0]
     base_ms = best["ttft_mean_ms"] * best["speedup_ttft"]
-    parts = [f"the first token comes after {best['ttft_mean_ms']:.3g} ms instead of {base_ms:.3g} ms"]
     if best["approach"] == "baseline":
         parts = ["no approach measured here has a lower TTFT than plain eager execution"]
-    elif np.isnan(base_ms):
+    elif "baseline" not in ratios:
         parts = ["there is no baseline to compare with"]
-    gaps_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
-    if len(gaps_ms):
-        parts.append(f"the next tokens were fastest with {gaps_ms.idxmin()} ({gaps_ms.min():.3g} ms each)")
+    elif ratios["baseline"].low > 1:
+        parts = [f"the first token comes after {best['ttft_mean_ms']:.3g} ms instead of {base_ms:.3g} ms"]
+    else:
+        parts = [f"this study does not show that {best['approach']} gives the first token sooner than the baseline"]
+    parts += next_tokens
     if out := _statuses(table[table["status"] != "measured"]):
         parts.append(f"{', '.join(out)} and not ranked")
     if not about.gpu:
@@ -166,28 +192,28 @@ def _meaning(table: pd.DataFrame, contenders: pd.DataFrame, about: Setting) -> s
 
 def summary_table_text(summary: Path | str) -> str:
     """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
-    table = read_table(summary, "summary")
-    figures = ["TTFT ms (95 %)", "P99 ms", "gap ms", "of floor", "speedup (95 %)", "GiB", "ready s"]
+    table = ranked(read_table(summary, "summary"))
+    figures = ["speedup (95 %)", "TTFT ms (95 %)", "token ms", "of floor", "P99 ms", "GiB", "ready s"]
     rows = [["approach", "status", *figures]]
     for row in table.to_dict("records"):
         device, host = row["device_over_idle_gib"], row["host_peak_gib"]
         memory = f"{device:.2f}" if not np.isnan(device) else f"{host:.2f} host" if not np.isnan(host) else "-"
         rows.append(
             [
-                f"{row['approach']}{' (control)' if row['control'] else ''}{' ?' if row['doubts'] else ''}",
+                f"{row['approach']}{MARKS[row['role']]}{' ?' if row['doubts'] else ''}",
                 str(row["status"]),
+                _cell(row["speedup_ttft"], row["speedup_ttft_low"], row["speedup_ttft_high"]),
                 _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
-                _cell(row["ttft_p99_ms"]),
                 _cell(row["itl_request_mean_ms"]),
                 _shares(row["ttft_share_of_floor"], row["itl_share_of_floor"]),
-                _cell(row["speedup_ttft"], row["speedup_ttft_low"], row["speedup_ttft_high"]),
+                _cell(row["ttft_p99_ms"]),
                 memory,
                 _cell(row["ready_s"]),
             ]
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    reasons = ["of floor: floor / median, of TTFT and of the gap; floors are from one run"]
+    reasons = ["*: lowest TTFT; of floor: floor / median, of TTFT and of a next token; floors are from one run"]
     reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     for row in table.to_dict("records"):
         if row["doubts"]:
@@ -212,10 +238,11 @@ def write_answer(
     summary: Path | str,
     latency_by_length: Path | str,
     process_statistics: Path | str,
+    records: Path | str,
     environment: Path | str,
     manifest: Path | str,
     out_txt: Path | str,
 ) -> None:
-    """Write answer.txt: the summary table and the three sentences, as `make run` prints them."""
-    sentences = answer(summary, latency_by_length, process_statistics, environment, manifest)
+    """Write answer.txt: the summary table and the sentences, as `make run` prints them."""
+    sentences = answer(summary, latency_by_length, process_statistics, records, environment, manifest)
     files.write_text(out_txt, summary_table_text(summary) + "\n" + "\n".join(sentences) + "\n")

@@ -1,8 +1,9 @@
 """Two finished studies against each other: did a change of code, library or setting make an approach faster or slower?
 
 The two ran at different times, so that their processes are independent samples: Welch's interval on logarithms. Studies
-of another model, GPU, driver or workload are not compared, since the difference would have another cause. What fails a
-gate must not be one unlucky comparison of sixty: a regression needs an interval that is corrected for the looks.
+of another model, GPU, driver or workload are shown side by side and not judged, since the difference would have another
+cause. What fails a gate must not be one unlucky comparison of sixty: a regression needs an interval that is corrected
+for the looks.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from firsttoken import files
 from firsttoken.analysis.finished_study import read_study
 from firsttoken.analysis.processes import ProcessTable, independent_ratio
-from firsttoken.analysis.schemas import TABLES, with_interval, write_table
+from firsttoken.analysis.schemas import TABLES, plain_rows, with_interval, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
 from firsttoken.plan import Record
 from firsttoken.pooled_runs import RAN
@@ -35,13 +36,14 @@ class Comparison(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     a: str
     b: str
     threshold: float
-    verdict: Literal["regression", "no regression", "not comparable"]
-    reasons: tuple[str, ...]
+    verdict: Literal["regression", "no regression", "side by side", "not comparable"]
+    reasons: tuple[str, ...]  # why nothing is judged
     regressions: tuple[str, ...]  # one line each
     comparisons: int
     faster: int
     slower: int
     method: str
+    cells: tuple[dict[str, Any], ...] = ()  # the rows of comparison.csv
 
 
 def compare_studies(
@@ -52,25 +54,32 @@ def compare_studies(
     first, second = (_read_side(Path(folder), bounds) for folder in (a, b))
     pairs = [(what, fact, second.facts[what]) for what, fact in first.facts.items()]
     reasons = [f"other {what}: {fact} and {other}" for what, fact, other in pairs if fact != other]
-    cells = _cells(first, second, reasons)
+    cells = _cells(first, second)
     table = pd.DataFrame([_row(cell) for cell in cells], columns=list(TABLES["comparison"]))
+    missing = table["verdict"] == "not comparable"
+    table = table.iloc[np.argsort(missing, kind="stable")]  # below what both studies have
+    if reasons:
+        table["verdict"] = table["verdict"].where(table["verdict"] == "not comparable", "side by side")
     write_table(table, "comparison", out_csv)
     comparisons = int(table["ratio_low"].notna().sum())
-    if not reasons and not comparisons:
-        reasons = ["nothing has an interval in both: no approach and prompt length in common, or too few processes"]
+    verdict: Literal["side by side", "not comparable"] = "side by side"
+    if not comparisons:
+        verdict = "not comparable"
+        reasons.append("nothing has an interval in both: no approach and prompt length in common, or too few processes")
     regressions = [] if reasons else [*_lost(first, second), *_regressions(cells, comparisons, threshold)]
     counts = table["verdict"].value_counts()
     found = Comparison(
         a=Path(a).name,
         b=Path(b).name,
         threshold=threshold,
-        verdict="not comparable" if reasons else "regression" if regressions else "no regression",
+        verdict=verdict if reasons else "regression" if regressions else "no regression",
         reasons=tuple(reasons),
         regressions=tuple(regressions),
         comparisons=comparisons,
         faster=int(counts.get("faster", 0)),
         slower=int(counts.get("slower", 0)),
         method=METHOD,
+        cells=tuple(plain_rows(table)),
     )
     files.write_json(out_json, found)
 
@@ -121,13 +130,13 @@ class Cell(NamedTuple):
         return independent_ratio(self.b, self.a, self.approach, self.metric, self.statistic, lengths, confidence)
 
 
-def _cells(a: Side, b: Side, reasons: list[str]) -> list[Cell]:
+def _cells(a: Side, b: Side) -> list[Cell]:
     statuses, processes = [a.statuses, b.statuses], (a.processes, b.processes)
     cells = []
     for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
         status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
         for length in sorted({*processes[0].lengths, *processes[1].lengths}):
-            why = "; ".join(reasons) or _unpaired(approach, length, statuses, processes)
+            why = _unpaired(approach, length, statuses, processes)
             for metric, statistic in _MEASURES:
                 cells.append(Cell(approach, status, length, metric, statistic, *processes, why))
     return cells
@@ -195,6 +204,12 @@ def in_words(found: Comparison) -> str:
     """The verdict for the head of a page."""
     if found.verdict == "not comparable":
         return f"Not comparable: {'; '.join(found.reasons)}."
+    if found.verdict == "side by side":
+        return (
+            f"Side by side: {'; '.join(found.reasons)} ({found.a} and {found.b}). The ratios are those of two set-ups "
+            "as a whole. They do not show which of these differences, or which change of code, library or setting, "
+            "makes one faster, and no regression is judged."
+        )
     n = len(found.regressions)
     shown = "; ".join(found.regressions[:2]) + (f" and {n - 2} more" if n > 2 else "")
     beyond = f"{n} regression{'' if n == 1 else 's'} beyond {found.threshold:.0%}: {shown}"

@@ -16,7 +16,7 @@ VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "different", "not che
 VERDICTS_READING = ("reproduced", "refuted", "inconclusive", "not testable here")
 VERDICTS_CLAIM = (*VERDICTS_READING, "depends on the reading", "not shown here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
-VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "not comparable")
+VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "side by side", "not comparable")
 UNITS = ("_ms", "_us", "_s", "_gib")
 Row = dict[str, object]
 FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor", "library_ttft_ms")
@@ -200,3 +200,16 @@ def write_table(frame: pd.DataFrame, name: str, path: Path | str) -> None:
 def read_table(path: Path | str, name: str) -> pd.DataFrame:
     """Read and validate a table; empty text is "", an empty number NaN."""
     return csv_tables.read_table(path, name, TABLES[name])
+
+
+def read_untyped(path: Path | str) -> pd.DataFrame:
+    """Read a table without its declared columns; a gap is NaN. pandas' defaults take `null`, an approach, for a gap."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def plain_rows(frame: pd.DataFrame) -> list[dict[str, object]]:
+    """The rows for JSON: a gap is None, numbers are Python's own."""
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in frame.astype(object).to_dict("records")
+    ]

@@ -40,13 +40,15 @@ class EngineApproach(Approach):
         if self.processes == 2:
             from firsttoken.server.client import GeneratorClient
 
+            imported_s = time.perf_counter() - started_s
             client = self._engine = GeneratorClient.launch(spec)
-            return client.wait_until_ready()
-        from firsttoken.engines import build_engine
+            setup = client.wait_until_ready()
+        else:
+            from firsttoken.engines import build_engine
 
-        imported_s = time.perf_counter() - started_s
-        self._engine = build_engine(spec)
-        setup = self._engine.setup
+            imported_s = time.perf_counter() - started_s
+            self._engine = build_engine(spec)
+            setup = self._engine.setup
         return msgspec.structs.replace(setup, imports_s=imported_s + setup.imports_s)
 
     @classmethod

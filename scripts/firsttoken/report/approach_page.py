@@ -7,8 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import diagram, documents, formatting
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.excerpts import SourceMissingError, excerpt
@@ -27,16 +26,16 @@ STATUS_WORDS = {
 }
 BY_LENGTH = (
     "prompt_length",
+    "speedup_ttft",
     "ttft_mean_ms",
     "ttft_p99_ms",
     "itl_request_mean_mean_ms",
+    "ttft_share_of_floor",
+    "itl_share_of_floor",  # the columns up to here are in sight
     "itl_token_gap_p99_ms",
     "floor_ttft_ms",
-    "ttft_share_of_floor",
     "library_ttft_ms",
     "floor_itl_ms",
-    "itl_share_of_floor",
-    "speedup_ttft",
     "ttft_doubts",
     "itl_request_mean_doubts",
     "itl_token_gap_doubts",
@@ -93,10 +92,10 @@ def measured(name: str, inputs: PageInputs) -> str:
     )
     if status not in documents.SHOWN:
         return said
-    lengths = pd.read_csv(inputs.latency_csv)
+    lengths = read_untyped(inputs.latency_csv)
     lengths = pick(lengths[lengths["approach"] == name], BY_LENGTH)
     records = [record for record in inputs.records if record.approach == name]
-    return said + _facts(row, records) + html_table(lengths, f"{name} by prompt length")
+    return said + _facts(row, records) + html_table(lengths, f"{name} by prompt length", first=BY_LENGTH[:7])
 
 
 def _facts(row: Row, records: Sequence[RunRecord]) -> str:

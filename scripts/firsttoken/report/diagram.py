@@ -34,7 +34,7 @@ class Step(Described, frozen=True, kw_only=True):
 
 
 class Thread(Described, frozen=True, kw_only=True):
-    """`name` is the live thread's own; a thread without `steps` is drawn as one line."""
+    """`name` is the live thread's own; no request passes through a thread without `steps`."""
 
     name: str
     role: str
@@ -106,9 +106,13 @@ def _process(diagram: Diagram, process: Process, standby: bool) -> str:
     parts: list[str] = []
     above: list[Step] = []
     for thread in process.threads:
-        if thread.steps or standby:
+        if thread.steps:
             parts += [_links(diagram, above, thread.steps), _thread(thread)]
             above += thread.steps
+    idle = [thread for thread in process.threads if not thread.steps]
+    if idle and standby:
+        count = f"{len(idle)} more thread{'' if len(idle) == 1 else 's'}, off the path of a request"
+        parts.append(f"<details><summary>{count}</summary>{''.join(map(_thread, idle))}</details>")
     name = f"<p><b>{escape(process.name)}</b> {escape(process.role)}</p>"
     return f'<div class="process">{name}{"".join(parts)}</div>'
 

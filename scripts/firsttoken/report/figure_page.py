@@ -6,8 +6,7 @@ import re
 from html import escape
 from pathlib import Path
 
-import pandas as pd
-
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import documents
 from firsttoken.report.table_page import html_table
 
@@ -28,15 +27,14 @@ def render_figure(svg: Path, csv: Path, out_html: Path, title: str, *, assets: P
         f'<figure class="plot" style="--width:{float(width[1]) * PIXELS_PER_POINT:.0f}px" tabindex="0" '
         f'aria-label="{escape(title)}">{text[start:]}</figure>'
     )
-    body = [f"<h1>{escape(title)}</h1>", figure, f"<p>{escape(caption)}</p>", "<h2>Data</h2>"]
+    body = [f"<h1>{escape(title)}</h1>", figure, f"<p>{escape(caption)}</p>"]
     raw = csv.read_text(encoding="utf-8")
-    data = pd.read_csv(csv)
+    data = read_untyped(csv)
     if data.empty:
         body.append("<p>This figure has no data in this study.</p>")
     else:
-        if len(data) > MOST_ROWS:
-            body.append(f"<p>The first {MOST_ROWS} of {len(data):,} rows. The download has all rows.</p>")
-        body.append(html_table(data.head(MOST_ROWS), csv.stem, raw=raw))
+        shown = f"The first {MOST_ROWS} of {len(data):,} rows" if len(data) > MOST_ROWS else "All rows"
+        body.append(html_table(data.head(MOST_ROWS), csv.stem, raw=raw, fold=f"Data: {shown.lower()}"))
     documents.write_document(
         out_html, assets=assets, title=f"{title} · firsttoken", description=caption, body="\n".join(body)
     )

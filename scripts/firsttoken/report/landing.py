@@ -7,27 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from firsttoken.files import read_json, write_text
 from firsttoken.plan import ModelManifest
 from firsttoken.pooled_runs import read_records
 from firsttoken.report import documents, formatting
+from firsttoken.report.conditions import machine_line, method_line, model_line
+from firsttoken.report.result_cells import DECIDING, cells, ranked_rows
 from firsttoken.report.table_page import Row, read_rows
 from firsttoken.results import Environment
-
-COLUMNS = (  # heading, width
-    ("Approach", 20),
-    ("Status", 9),
-    ("TTFT, ms", 12),
-    ("% of floor", 6),
-    ("P99 TTFT, ms", 12),
-    ("Next token, ms", 12),
-    ("% of floor", 6),
-    ("Speedup", 12),
-    ("Memory, GiB", 8),
-    ("Ready, s", 6),
-)
 
 
 def write_landing(
@@ -46,7 +33,7 @@ def write_landing(
     Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning comes before everything.
     """
     machine = read_json(environment, Environment)
-    rows = read_rows(summary)
+    rows = ranked_rows(summary)
     gpus = {record.gpu_uuid for record in read_records(records) if record.gpu_uuid}
     said = [_hosts(machine, len(gpus)), *documents.read_answer(answer)]
     parts = [
@@ -56,9 +43,9 @@ def write_landing(
         *_reasons(rows),
         *_doubts(rows),
         _claims(read_rows(claims)),
-        f"**Machine.** {escape(_machine(machine))}",
-        f"**Model.** {escape(_model(read_json(manifest, ModelManifest), dtype))}",
-        f"**Method.** {escape(_method(workload))}",
+        f"**Machine.** {escape(machine_line(machine))}",
+        f"**Model.** {escape(model_line(read_json(manifest, ModelManifest), dtype))}",
+        f"**Method.** {escape(method_line(workload))}",
     ]
     write_text(out_rst, "\n\n".join(part for part in parts if part) + "\n")
 
@@ -94,50 +81,25 @@ def _hosts(environment: Environment, gpus: int) -> str:
 
 def _list_table(rows: Sequence[Row]) -> str:
     lines = [
-        ".. list-table:: Means over prompt lengths with 95 % intervals. % of floor is floor (one run) / median.",
+        ".. list-table:: By mean TTFT. Means over prompt lengths with 95 % intervals. % of floor is floor (one run) / "
+        "median.",
         "   :header-rows: 1",
-        f"   :widths: {' '.join(str(width) for _, width in COLUMNS)}",
+        f"   :widths: 24 {' '.join(['12'] * len(DECIDING))}",
         "",
     ]
-    for cells in [[heading for heading, _ in COLUMNS], *map(_row, rows)]:
-        lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(cells)]
+    for row in [["Approach", *DECIDING], *map(_row, rows)]:
+        lines += [f"   {'*' if place == 0 else ' '} - {text}" for place, text in enumerate(row)]
     return "\n".join(lines)
 
 
 def _row(row: Row) -> list[str]:
-    status = str(row["status"])
-    doubted = " (in doubt)" if _doubt(row) else ""
-    what = f"**{escape(str(row['approach']))}** {escape(str(row['title']))}{doubted}"
-    if status not in documents.SHOWN:
-        return [what, status, *[formatting.NO_VALUE] * (len(COLUMNS) - 2)]
-    on_device = pd.notna(row["device_over_idle_gib"])
-    memory = formatting.with_interval(row, "device_over_idle" if on_device else "host_peak", "_gib")
+    marks = [row["role"], "in doubt" if _doubt(row) else ""]
+    said = "".join(f" ({mark})" for mark in marks if mark)
+    shown = cells(row)
     return [
-        what,
-        status,
-        _latency(row, "ttft_mean"),
-        formatting.percent(row["ttft_share_of_floor"]),
-        _latency(row, "ttft_p99"),
-        _latency(row, "itl_request_mean"),
-        formatting.percent(row["itl_share_of_floor"]),
-        _unbroken(formatting.with_interval(row, "speedup_ttft")),
-        f"{_unbroken(memory)}{'' if on_device else ' (host)'}",
-        _unbroken(formatting.with_interval(row, "ready", "_s")),
+        f"**{escape(str(row['approach']))}** {escape(str(row['title']))}{said}",
+        *(escape(shown[heading]).replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}") for heading in DECIDING),
     ]
-
-
-def _latency(row: Row, column: str) -> str:
-    """The value with its interval; where there is none, why: too few samples for a P99, say."""
-    note = row.get(f"{column}_note")
-    value = formatting.with_interval(row, column, "_ms")
-    if value == formatting.NO_VALUE and isinstance(note, str) and note:
-        return f"{value} ({escape(note)})"
-    return _unbroken(value)
-
-
-def _unbroken(value: str) -> str:
-    """The interval on one line, below its value where the column is narrow."""
-    return value.replace(" to ", "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}")
 
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
@@ -164,36 +126,3 @@ def _claims(rows: Sequence[Row]) -> str:
     broken = len({row["id"] for row in rows if row["verdict_from_source"] == "contradicts its own source"})
     source = f" The figures of the source itself contradict {broken}." if broken else ""
     return f"**Published claims.** {counts.total()} were judged: {escape(verdicts)}.{source}"
-
-
-def _machine(environment: Environment) -> str:
-    named = [name for name in ("torch", "transformers") if name in environment.packages]
-    packages = ", ".join(f"{name} {environment.packages[name]}" for name in named)
-    memory_gib = environment.memory_bytes / 2**30
-    host = f"{environment.cpu}, {environment.cores} cores, {memory_gib:.0f} GiB; {environment.os}"
-    python = f"Python {environment.python}, {packages}"
-    if environment.gpu is None:
-        threads = "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
-        return f"No GPU; {host}; {threads} for the model; {python}."
-    gpu = f"{environment.gpu.name} ({environment.gpu.memory_bytes / 2**30:.0f} GiB, driver {environment.driver})"
-    used = "" if environment.device == "cuda" else ", not used by this study"
-    return f"{gpu}{used}; {host}; CUDA {environment.cuda}; {python}."
-
-
-def _model(manifest: ModelManifest, dtype: str) -> str:
-    random = "random weights (latency does not depend on their values)"
-    weights = random if manifest.weights == "random" else "trained weights"
-    size = f"{formatting.number(manifest.parameters / 1e6)} million parameters"
-    return f"{manifest.name}: {manifest.architecture}, {size}, {weights}, {dtype}; {manifest.origin}."
-
-
-def _method(workload: Mapping[str, Any]) -> str:
-    lengths = ", ".join(str(length) for length in workload["prompt_lengths"])
-    sampling = "greedy" if workload.get("sampling", "greedy") == "greedy" else "sampled"
-    processes = "1 fresh process" if workload["repeats"] == 1 else f"{workload['repeats']} fresh processes"
-    return (
-        f"Each approach ran in {processes}. Each process ran {workload['requests']} warm "
-        f"requests for every prompt length ({lengths} tokens), one after another, at batch size 1. Each request "
-        f"generated {workload['new_tokens']} {sampling} tokens; end-of-sequence was ignored. A token is timed when the "
-        "client can read it. Intervals are 95 % intervals over processes."
-    )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from firsttoken.analysis.ranking import ranked
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import diagram, documents
+from firsttoken.report.claims_page import NO_GPU, judged, untestable
 from firsttoken.report.documents import PageInputs, Template
-from firsttoken.report.table_page import Row, badge, html_table, pick, read_rows
+from firsttoken.report.table_page import DECIDING, Row, html_table, pick, read_rows
 
 RESULTS = (
     "approach",
@@ -36,13 +37,15 @@ RESULTS = (
 def overview_context(inputs: PageInputs, slots: documents.Slots) -> dict[str, Any]:
     """The names that `overview.md.j2` may use."""
     pages = [documents.read_template(inputs.templates, name) for name in documents.page_names(inputs.templates)]
-    summary = pd.read_csv(inputs.summary_csv)
+    summary = read_untyped(inputs.summary_csv)
+    shown = ranked(summary)
+    results = pick(shown, RESULTS).assign(role=shown["role"])
     claims = read_rows(inputs.claims_csv)
     insights = [row for row in claims if "key insight" in str(row["source"])]
     several = len({row["id"] for row in claims} - {row["id"] for row in insights})
     return {
         "answer": lambda: slots.put(_answer(inputs.answer_txt)),
-        "results": lambda: slots.put(html_table(pick(summary, RESULTS), "results")),
+        "results": lambda: slots.put(html_table(results, "results", first=DECIDING["summary"])),
         "insights": lambda: slots.put(_insights(insights)),
         "other_claims": several,
         "architectures": lambda: slots.put(_architectures(pages, summary)),
@@ -81,31 +84,6 @@ def _cards(pages: Sequence[Template]) -> str:
 
 
 def _insights(rows: Sequence[Row]) -> str:
-    """What differs from the conditions of the source; then each claim with its verdict and its readings."""
-    claims = [list(group) for _, group in groupby(rows, key=lambda row: row["id"])]
-    if not claims:
+    if not rows:
         return "<p>No key insight was tested in this study.</p>"
-    other = rows[0]["other_conditions"]
-    conditions = f"<p>Other conditions than the source's: {escape(other)}.</p>" if isinstance(other, str) else ""
-    return f'{conditions}<ul class="insights">{"".join(map(_claim, claims))}</ul>'
-
-
-def _claim(readings: Sequence[Row]) -> str:
-    first = readings[0]
-    # The source's own number, since one of its insights may hold several claims.
-    found = re.search(r"key insight (\d+)", str(first["source"]))
-    number = f"Insight {found[1]}" if found else "Insight"
-    items = "".join(
-        f"<li><em>{escape(str(row['reading']))}</em>: {escape(str(row['sentence']))}{_own_source(row)}</li>"
-        for row in readings
-    )
-    return (
-        f'<li><p><span class="number">{number}</span> {badge(str(first["verdict"]))} '
-        f"<strong>{escape(str(first['claim']))}</strong></p><ul>{items}</ul></li>"
-    )
-
-
-def _own_source(row: Row) -> str:
-    if str(row["verdict_from_source"]) == "contradicts its own source":
-        return " <strong>It contradicts its own source.</strong>"
-    return ""
+    return f"<p>{NO_GPU}</p>" if untestable(rows) else judged(rows)

@@ -16,6 +16,8 @@ from typing import Any
 import pandas as pd
 
 from firsttoken import files
+from firsttoken.analysis.ranking import LOWEST, ranked
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import documents, formatting
 from firsttoken.results import Environment
 
@@ -24,6 +26,25 @@ BADGES = ("verdict", "reading_verdict", "verdict_from_source", "equivalence", "m
 FRONT = ("verdict",)  # right after the first column
 LAST = ("sentence", "doubts", "other_conditions", "publication", "source", "url", "id", "reason", "host")
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
+METRICS = {"ttft": "TTFT", "itl_token_gap": "token gap", "itl_request_mean": "request mean ITL"}
+CODES = ("metric", "form", "arrangement", "kind", "mode")  # their values are names of the data, not words
+# Table -> the columns that are shown at once, before a fold with all of them.
+DECIDING = {
+    "summary": (
+        "approach", "speedup_ttft", "ttft_mean_ms", "itl_request_mean_ms", "ttft_share_of_floor", "itl_share_of_floor",
+        "doubts",
+    ),
+    "latency_by_length": (
+        "approach", "prompt_length", "speedup_ttft", "ttft_mean_ms", "ttft_p99_ms", "itl_request_mean_mean_ms",
+        "ttft_share_of_floor", "itl_share_of_floor",
+    ),
+    "equivalence": ("approach", "verdict", "decided_share", "token_check", "rms_error", "rms_bound", "reason"),
+    "effects": ("effect", "what", "metric", "prompt_length", "ratio", "difference_ms"),
+    "dynamic_work": ("approach", "token", "prompt_length", "mean_us", "share", "saved_us"),
+    "comparison": ("approach", "prompt_length", "metric", "statistic", "a_ms", "b_ms", "ratio", "verdict"),
+    "combined": ("approach", "prompt_length", "speedup_ttft", "ttft_mean_ms", "itl_request_mean_ms"),
+    "hosts": ("approach", "prompt_length", "study", "speedup_ttft", "ttft_mean_ms", "itl_request_mean_ms"),
+}  # fmt: skip
 LONG, VERY_LONG = 39, 150  # characters; a longer cell, the UUID of a GPU for one, gets a minimum width
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
     name: name.upper() for name in ("p90", "p95", "p99")
@@ -44,8 +65,8 @@ TITLES = {
     "ready_s": "Ready after, s",
     "floor_ttft_ms": "TTFT floor (one run), ms",
     "floor_itl_ms": "ITL floor (one run), ms",
-    "ttft_share_of_floor": "TTFT, % of floor (floor / median)",
-    "itl_share_of_floor": "ITL, % of floor (floor / median)",
+    "ttft_share_of_floor": "TTFT, % of floor",
+    "itl_share_of_floor": "ITL, % of floor",
     "library_ttft_ms": "Best library, products of a prefill (one run), ms",
     "rms_error": "RMS error / spread",
     "rms_bound": "RMS bound",
@@ -87,7 +108,7 @@ class Column:
 
 def read_rows(csv: Path) -> list[dict[str, Any]]:
     """The rows of a table, by column name."""
-    return _rows(pd.read_csv(csv))
+    return table_rows(read_untyped(csv))
 
 
 def render_table(
@@ -113,15 +134,18 @@ def render_table(
 
 
 def _section(csv: Path) -> list[str]:
-    data = pd.read_csv(csv)
+    data = read_untyped(csv)
     data = data.drop(columns="title", errors="ignore")  # of an approach, whose name is in the row
+    if csv.stem == "summary":
+        data = ranked(data)
     if data.empty:
         return ["<p>This table has no rows in this study.</p>"]
     empty = [column for column in _columns(data) if data[column.name].isna().all()]
     shown = data.drop(columns=[name for column in empty for name in column.names])
     named = [_title(column.name) for column in empty if column.name not in LAST]
     missing = [f"<p>Without a value in this study: {escape('; '.join(named))}.</p>"] if named else []
-    return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8")), *missing]
+    first = DECIDING.get(csv.stem, ())
+    return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8"), first=first), *missing]
 
 
 def emulation_note(environment: Path) -> str:
@@ -138,28 +162,49 @@ def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return data[[name for group in wanted if data[group].notna().any(axis=None) for name in group]]
 
 
-def html_table(data: pd.DataFrame, name: str, *, raw: str | None = None) -> str:
-    """A sortable HTML table; `raw` is what its button downloads, by default the frame itself."""
-    columns = [column for column in _columns(data) if column.name != "status"]
-    badged = "approach" if "approach" in data.columns else columns[0].name  # its cell shows the status as a badge
+def html_table(
+    data: pd.DataFrame, name: str, *, raw: str | None = None, first: Sequence[str] = (), fold: str = ""
+) -> str:
+    """A sortable HTML table; `raw` is what its button downloads, by default the frame itself.
+
+    `first` names the columns that are in sight; all columns are behind a fold. With `fold`, its words, the whole table
+    is behind one.
+    """
+    short = pick(data, first)
+    extra = [column for column in ("status", "role") if column in data and column not in short]
+    whole = _table(data, name)
+    if len(short.columns) and len(_columns(short)) < len(_columns(data)) - len(extra):
+        folded = f"<details><summary>All columns</summary>{whole}</details>"
+        whole = _table(pd.concat([short, data[extra]], axis=1), name) + folded
+    if fold:
+        whole = f"<details><summary>{escape(fold)}</summary>{whole}</details>"
+    download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
+    return (
+        f'<div class="table" data-name="{escape(name)}">{whole}'
+        f'<button type="button" class="download">Download {escape(name)}.csv'
+        '</button><span class="hint">Click a heading to sort.</span>'
+        f'<script type="application/json">{download}</script></div>'
+    )
+
+
+def _table(data: pd.DataFrame, name: str) -> str:
+    columns = [column for column in _columns(data) if column.name not in ("status", "role")]
+    badged = "approach" if "approach" in data.columns else columns[0].name  # its cell shows the badges of the row
     columns.sort(key=lambda column: LAST.index(column.name) + 1 if column.name in LAST else 0)
     columns[1:] = sorted(columns[1:], key=lambda column: column.name not in FRONT)
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{escape(_title(column.name))}</button></th>'
         for column in columns
     )
-    rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in _rows(data))
-    download = json.dumps(raw if raw is not None else data.to_csv(index=False)).replace("<", "\\u003c")
+    rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in table_rows(data))
     return (
-        f'<div class="table" data-name="{escape(name)}"><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(name)} table"><table class="sortable"><thead><tr>{head}</tr></thead>'
-        f'<tbody>{rows}</tbody></table></div><button type="button" class="download">Download {escape(name)}.csv'
-        '</button> <span class="hint">Click a heading to sort.</span>'
-        f'<script type="application/json">{download}</script></div>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(name)} table">'
+        f'<table class="sortable"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
-def _rows(data: pd.DataFrame) -> list[dict[str, Any]]:
+def table_rows(data: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows by column name."""
     return [{str(name): value for name, value in row.items()} for row in data.to_dict("records")]
 
 
@@ -191,13 +236,15 @@ def _title(name: str) -> str:
 
 
 def _row(row: Row, columns: Sequence[Column], badged: str) -> str:
-    status = escape(str(row.get("status", "")))
-    badge = f' <span class="badge {status}">{status}</span>' if status else ""
+    said = [str(row.get("role", "")), str(row.get("status", ""))]
+    if said[0] == LOWEST:
+        said.pop()  # only what was measured can be
+    badges = "".join(f" {badge(word)}" for word in said if word)
     cells = []
     for place, column in enumerate(columns):
         tag, scope = ("td", "") if place else ("th", ' scope="row"')
         attributes, content = _cell(row, column)
-        cells.append(f"<{tag}{scope}{attributes}>{content}{badge if column.name == badged else ''}</{tag}>")
+        cells.append(f"<{tag}{scope}{attributes}>{content}{badges if column.name == badged else ''}</{tag}>")
     return "".join(cells)
 
 
@@ -206,6 +253,8 @@ def _cell(row: Row, column: Column) -> tuple[str, str]:
     value = row[column.name]
     if isinstance(value, bool) or not isinstance(value, int | float):
         text = formatting.text(value)
+        if column.name in CODES:
+            text = METRICS.get(text, text.replace("_", " "))
         if column.name in BADGES:
             return "", badge(text) if text else ""
         text = escape(text)

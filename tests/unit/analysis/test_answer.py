@@ -42,6 +42,7 @@ def answered(study: Study) -> list[str]:
 def files_of(study: Study) -> dict[str, Path]:
     """The files of a study by the names of the parameters."""
     machine = {"environment": study.root / "environment.json", "manifest": study.root / "model.json"}
+    machine |= {"records": study.root / "records.parquet"}
     return {name: study.table(name) for name in TABLES} | machine
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Break-even: time spent until a request is answered"
 BASE = "baseline"
@@ -22,7 +23,7 @@ def draw(inputs: FigureInputs) -> Drawing:
 
     The time of a request is mean TTFT plus `new_tokens - 1` request mean ITLs, as the summary table gives them.
     """
-    data = _costs(pd.read_csv(inputs.summary), inputs.shown, inputs.new_tokens)
+    data = _costs(read_untyped(inputs.summary), inputs.shown, inputs.new_tokens)
     if BASE not in set(data["approach"]) or len(data) < 2:
         message = "No break-even: it needs the set-up and request times of the baseline and of another approach."
         return nothing_to_draw(message, data, TITLE)
@@ -33,14 +34,12 @@ def draw(inputs: FigureInputs) -> Drawing:
     last = min(max(1000.0, 10 * (furthest if np.isfinite(furthest) else 0)), MOST_REQUESTS)
     ends = [_draw(axes, row, entry, last) for (_, row), entry in zip(data.iterrows(), drawn, strict=True)]
     axes.set(xscale="log", yscale="log", xlim=(1, last), title=TITLE)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low / 1.25, high)  # room for the words at the lowest crossing
     style.plain_log_ticks(axes.xaxis)
     style.plain_log_ticks(axes.yaxis)
     axes.set(xlabel="Requests answered since the process started (log scale)", ylabel="Seconds spent (log scale)")
     style.label_ends(axes, ends)
     said = _sentence(data)
-    return Drawing(figure, data, said, palette.note(inputs.entries, drawn, said, floors.note(inputs, drawn)))
+    return Drawing(figure, data, said, palette.note(inputs.entries, drawn, said))
 
 
 def _costs(summary: pd.DataFrame, names: list[str], new_tokens: int) -> pd.DataFrame:
@@ -68,21 +67,25 @@ def _draw(axes: Axes, row: pd.Series, entry: palette.Entry, last: float) -> tupl
         at = row["ready_s"] + crossing * row["request_s"]
         face = "white" if entry.emulated else look.colour
         axes.plot([crossing], [at], look.marker, color=look.colour, markerfacecolor=face, markersize=9, zorder=5)
-        axes.annotate(
-            f"after {math.ceil(crossing):,}", (crossing, at), xytext=(8, -14), textcoords="offset points", fontsize=8.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
-        )  # fmt: skip
-    return float(seconds[-1]), entry.label, look.colour
+    words = f": {_crossing(crossing)}" if entry.name != BASE else ""
+    return float(seconds[-1]), f"{entry.label}{words}", look.colour
+
+
+def _crossing(requests: float) -> str:
+    """When the baseline is overtaken, in words."""
+    return (
+        "never, not faster"
+        if math.isinf(requests)
+        else "at once"
+        if requests == 0
+        else f"after {math.ceil(requests):,}"
+    )
 
 
 def _sentence(data: pd.DataFrame) -> str:
-    said = []
     others = data[data["approach"] != BASE]
-    for name, requests in zip(others["approach"], others["break_even_requests"], strict=True):
-        if math.isinf(requests):
-            said.append(f"{name} never (its requests are not faster)")
-        elif requests == 0:
-            said.append(f"{name} at once")
-        else:
-            said.append(f"{name} after {math.ceil(requests):,}")
-    return f"Requests until the baseline is overtaken, start included: {', '.join(said)}."
+    when = dict(zip(others["approach"], others["break_even_requests"], strict=True))
+    said = ", ".join(f"{name} {_crossing(requests)}" for name, requests in when.items())
+    if all(math.isinf(requests) for requests in when.values()):
+        return "The baseline is never overtaken: no other approach answers a request faster."
+    return f"Requests until the baseline is overtaken, start included: {said}."

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 from firsttoken.analysis.quantiles import smallest_pooled_n
 
@@ -49,7 +49,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         figure,
         curves,
         f"Cumulative curves in {len(panels)} panels. Medians of {panels[0]}: {values}.",
-        palette.note(inputs.entries, drawn, marked, tainted, floors.note(inputs, drawn)),
+        palette.note(inputs.entries, drawn, marked, tainted),
     )
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pandas as pd
-
 from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Memory over prompt lengths: rolling against unbounded"
 GIB = 2**30
@@ -21,7 +20,7 @@ MODES = {"rolling": palette.Look("#0072b2", "D", (0, ())), "unbounded": palette.
 
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw the pool experiment: columns mode, step, prompt_length and the bytes held then."""
-    data = pd.read_csv(inputs.files[0])
+    data = read_untyped(inputs.files[0])
     column = next((name for name in MEMORY if name in data and data[name].notna().any()), None)
     if column is None:
         return nothing_to_draw("The pool experiment has no memory figures.", data, TITLE)

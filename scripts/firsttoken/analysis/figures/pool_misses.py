@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import seaborn as sns
 
-from firsttoken.analysis.figures import floors, style
+from firsttoken.analysis.figures import style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "The price of a pool miss"
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
 
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw every request of the experiment (columns kind, prompt_length, ttft_ms): a dot each, medians as bars."""
-    data = pd.read_csv(inputs.files[0])
+    data = read_untyped(inputs.files[0])
     if data.empty:
         return nothing_to_draw("The experiment has no requests.", data, TITLE)
     medians = data.groupby("kind")["ttft_ms"].median()
@@ -35,6 +35,5 @@ def draw(inputs: FigureInputs) -> Drawing:
     axes.set_xlim(left=0)
     emulated = any(entry.emulated for entry in inputs.entries)
     told = "Emulated: no CUDA device, so hits and misses both run eagerly; no CUDA-graph figure." if emulated else ""
-    floor = floors.note(inputs, [entry for entry in inputs.entries if entry.shown])
     values = style.list_values(medians, kinds, " ms")
-    return Drawing(figure, data, f"Strip plot of TTFT. Medians: {values}.", f"{told} {floor}".strip())
+    return Drawing(figure, data, f"Strip plot of TTFT. Medians: {values}.", told)

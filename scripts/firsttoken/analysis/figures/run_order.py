@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import floors, palette, style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 
 TITLE = "Drift: TTFT over run order"
@@ -52,7 +52,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         figure,
         windows,
         f"Relative TTFT over run order, a panel an approach. Span of the running medians: {values}.",
-        palette.note(inputs.entries, drawn, read, above, floors.note(inputs, drawn)),
+        palette.note(inputs.entries, drawn, read, above),
     )
 
 

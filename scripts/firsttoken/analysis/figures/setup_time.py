@@ -14,7 +14,7 @@ from firsttoken.results import RunRecord
 
 TITLE = "Time until ready"
 PARTS = {
-    "imports_s": "imports",
+    "imports_s": "imports, start of CUDA",
     "load_s": "load weights",
     "compile_s": "compile",
     "capture_s": "capture",

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import floors, in_doubt, palette, style
+from firsttoken.analysis.figures import in_doubt, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Speedup of TTFT against baseline"
 BASE = "baseline"
@@ -20,7 +21,7 @@ COLUMNS = ["approach", "status", "prompt_length", "speedup", "low", "high"]
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw `speedup_ttft` of both tables; above 1 is faster; the diamond is the summary."""
     names = [name for name in inputs.shown if name != BASE]
-    data = _collect(pd.read_csv(inputs.files[0]), pd.read_csv(inputs.summary), names)
+    data = _collect(read_untyped(inputs.files[0]), read_untyped(inputs.summary), names)
     if data.empty:
         message = "No speedup: the baseline or every other approach is missing from this study."
         return nothing_to_draw(message, data, TITLE)
@@ -41,7 +42,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     n_lengths = data["prompt_length"].nunique()
     some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
     compared = [entry for entry in inputs.entries if entry.shown]
-    floor, doubt = floors.note(inputs, compared), in_doubt.note(inputs, compared)
+    doubt = in_doubt.note(inputs, compared)
     others = [entry for entry in inputs.entries if entry.name != BASE]
     whole = data[data["prompt_length"].isna()].set_index("approach")["speedup"]
     values = style.list_values(whole, names, "x") or "not given"
@@ -49,7 +50,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         figure,
         data,
         f"Forest plot of speedups against the baseline. Over all prompt lengths: {values}.",
-        palette.note(others, drawn, intervals, some, doubt, floor),
+        palette.note(others, drawn, intervals, some, doubt),
     )
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import floors, in_doubt, palette, style
+from firsttoken.analysis.figures import in_doubt, palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
+from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "Time to first token by prompt length"
+FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
 
 
 def draw(inputs: FigureInputs) -> Drawing:
     """Draw `latency_by_length.csv`: mean TTFT a prompt length, a line an approach, lower is better."""
-    rows = pd.read_csv(inputs.files[0])
+    rows = read_untyped(inputs.files[0])
     rows = rows[rows["approach"].isin(inputs.shown) & rows["ttft_mean_ms"].notna()]
     data = rows[["approach", "status", "prompt_length", "n_processes", "n_requests", *COLUMNS]]
     if data.empty:
@@ -39,7 +43,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         data,
         f"Line chart of mean TTFT over prompt length. At {longest} prompt tokens: {values}.",
         palette.note(
-            inputs.entries, drawn, _interval_note(data), in_doubt.note(inputs, drawn), floors.note(inputs, drawn)
+            inputs.entries, drawn, _interval_note(data), in_doubt.note(inputs, drawn), _floor_note(inputs, drawn)
         ),
     )
 
@@ -58,3 +62,26 @@ def _interval_note(data: pd.DataFrame) -> str:
     if data["ttft_mean_low_ms"].isna().all():
         return f"No intervals: {processes} fresh processes are too few."
     return f"Bands: 95 % intervals over {processes} or more fresh processes."
+
+
+def _floor_note(inputs: FigureInputs, drawn: Sequence[palette.Entry]) -> str:
+    """The floors of TTFT and request mean ITL, and floor / median of each approach, over all prompt lengths."""
+    names = [entry.name for entry in drawn]
+    table = read_untyped(inputs.summary).set_index("approach").reindex(columns=list(FLOORS), index=names)
+    floors = table[list(FLOORS[:2])].dropna()
+    if floors.empty:
+        return "No floor: the ceilings of this device were not measured."
+    shares = [
+        f"{entry.label} {_percent(ttft)} and {_percent(itl)}"
+        for entry, ttft, itl in zip(drawn, table["ttft_share_of_floor"], table["itl_share_of_floor"], strict=True)
+        if pd.notna(ttft)
+    ]
+    ttft_ms, itl_ms = floors.iloc[0]
+    return (
+        f"Floor of this device (one run), mean over prompt lengths: {ttft_ms:.3g} ms TTFT, {itl_ms:.3g} ms ITL; "
+        f"floor / median: {', '.join(shares)}."
+    )
+
+
+def _percent(share: float) -> str:
+    return "–" if pd.isna(share) else f"{100 * share:.2g} %"

@@ -1,0 +1,29 @@
+"""Signs that something else used the machine while the study ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from firsttoken.analysis.processes import ProcessTable
+from firsttoken.results import Environment, RunRecord
+
+SWING = 1.5  # the slowest process of an approach over its fastest
+LOAD = 0.2  # share of the cores that others used during the usual process
+
+
+def busy(processes: ProcessTable, approaches: Sequence[str], records: Sequence[RunRecord], machine: Environment) -> str:
+    """The signs in one sentence with what to do, or "". `approaches` are those with latencies."""
+    signs = []
+    others = [run.telemetry.other_cores_median for run in records if run.telemetry.other_cores_median is not None]
+    if others and (usual := float(np.median(others))) > LOAD * machine.cores:
+        signs.append(f"other programs kept {usual:.2g} of {machine.cores} cores busy")
+    logs = {name: processes.logs(name, "ttft", "mean", processes.lengths) for name in approaches}
+    swings = {name: float(np.exp(np.ptp(values))) for name, values in logs.items() if len(values)}
+    if swings and (swing := max(swings.values())) > SWING:
+        worst = max(swings, key=swings.__getitem__)
+        signs.append(f"the slowest process of {worst} took {swing:.2g} times as long as its fastest")
+    if not signs:
+        return ""
+    return f"This machine was not quiet: {'; '.join(signs)}. Repeat the study on a quiet machine."

@@ -1,0 +1,47 @@
+"""The results of an approach as text, for tables outside the report's own pages."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from firsttoken.analysis.ranking import ranked
+from firsttoken.analysis.schemas import read_table
+from firsttoken.report import documents, formatting
+from firsttoken.report.table_page import Row, table_rows
+
+DECIDING = ("Status", "Speedup", "TTFT, ms", "Next token, ms", "TTFT, % of floor", "Next token, % of floor")
+FURTHER = ("P99 TTFT, ms", "Memory, GiB", "Ready, s")
+
+
+def ranked_rows(summary: Path) -> list[dict[str, Any]]:
+    """The rows of summary.csv in the order of `ranked`, each with its `role`."""
+    return table_rows(ranked(read_table(summary, "summary")))
+
+
+def cells(row: Row) -> dict[str, str]:
+    """Text under each heading of DECIDING and FURTHER; a dash where the approach has no latencies."""
+    status = str(row["status"])
+    if status not in documents.SHOWN:
+        return dict.fromkeys((*DECIDING, *FURTHER), formatting.NO_VALUE) | {"Status": status}
+    on_device = pd.notna(row["device_over_idle_gib"])
+    memory = formatting.with_interval(row, "device_over_idle" if on_device else "host_peak", "_gib")
+    return {
+        "Status": status,
+        "Speedup": formatting.with_interval(row, "speedup_ttft"),
+        "TTFT, ms": _latency(row, "ttft_mean"),
+        "Next token, ms": _latency(row, "itl_request_mean"),
+        "TTFT, % of floor": formatting.percent(row["ttft_share_of_floor"]),
+        "Next token, % of floor": formatting.percent(row["itl_share_of_floor"]),
+        "P99 TTFT, ms": _latency(row, "ttft_p99"),
+        "Memory, GiB": f"{memory}{'' if on_device else ' (host)'}",
+        "Ready, s": formatting.with_interval(row, "ready", "_s"),
+    }
+
+
+def _latency(row: Row, column: str) -> str:
+    """The value with its interval; where there is none, why: too few samples for a P99, say."""
+    value, note = formatting.with_interval(row, column, "_ms"), formatting.text(row[f"{column}_note"])
+    return f"{value} ({note})" if value == formatting.NO_VALUE and note else value

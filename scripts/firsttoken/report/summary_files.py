@@ -1,0 +1,79 @@
+"""The summary to paste: as Markdown into an issue or a chat, as JSON into a program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from firsttoken.analysis.ranking import ranked
+from firsttoken.analysis.schemas import plain_rows, read_table, read_untyped
+from firsttoken.files import read_json, write_text
+from firsttoken.plan import ModelManifest
+from firsttoken.report import documents, formatting
+from firsttoken.report.conditions import machine_line, method_line, model_line
+from firsttoken.report.result_cells import DECIDING, FURTHER, cells, ranked_rows
+from firsttoken.report.table_page import METRICS, table_rows
+from firsttoken.results import Environment
+
+
+def write_markdown(
+    summary: Path, environment: Path, manifest: Path, workload: Mapping[str, Any], dtype: str, out_md: Path
+) -> None:
+    """Write summary.md: the machine, one table by mean TTFT, and the settings below it."""
+    machine = read_json(environment, Environment)
+    rows = []
+    for row in ranked_rows(summary):
+        name = f"{row['approach']} ({row['role']})" if row["role"] else str(row["approach"])
+        rows.append([name, *cells(row).values()])
+    lines = [
+        f"{machine_line(machine)} {machine.recorded_at[:10]}, commit {machine.git_commit[:8]}.",
+        "",
+        *markdown_table(["Approach", *DECIDING, *FURTHER], rows),
+        "",
+        f"{model_line(read_json(manifest, ModelManifest), dtype)} {method_line(workload)} "
+        "Values are means over prompt lengths. % of floor is floor (one run) / median.",
+    ]
+    write_text(out_md, "\n".join(lines) + "\n")
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; all columns but the first are right-aligned."""
+    table = [list(headings), ["---", *["--:"] * (len(headings) - 1)], *rows]
+    return [f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |" for row in table]
+
+
+def write_summary_json(
+    answer: Path,
+    summary: Path,
+    environment: Path,
+    manifest: Path,
+    workload: Mapping[str, Any],
+    dtype: str,
+    out_json: Path,
+) -> None:
+    """Write summary.json: the answer, the conditions, and every column of summary.csv by approach; null is a gap."""
+    machine = read_json(environment, Environment)
+    found = {
+        "answer": documents.read_answer(answer),
+        "machine": machine_line(machine),
+        "model": model_line(read_json(manifest, ModelManifest), dtype),
+        "method": method_line(workload),
+        "recorded_at": machine.recorded_at,
+        "commit": machine.git_commit,
+        "approaches": plain_rows(ranked(read_table(summary, "summary"))),
+    }
+    write_text(out_json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_comparison(csv: Path, words: str, out_md: Path) -> None:
+    """Write comparison.md: the verdict in `words`, and a line for each figure that both studies have."""
+    rows = []
+    for row in table_rows(read_untyped(csv).dropna(subset=["a_ms", "b_ms"])):
+        what = f"{METRICS[row['metric']]}, {row['statistic']}"
+        figures = [formatting.number(row["a_ms"]), formatting.number(row["b_ms"])]
+        figures.append(formatting.with_interval(row, "ratio"))
+        rows.append([str(row["approach"]), str(row["prompt_length"]), what, *figures, str(row["verdict"])])
+    headings = ["Approach", "Prompt tokens", "What", "a, ms", "b, ms", "b / a", "Verdict"]
+    write_text(out_md, "\n".join([words, "", *markdown_table(headings, rows)]) + "\n")
