@@ -17,16 +17,17 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.files import read_json
 from firsttoken.hardware import visible_gpu
 from firsttoken.inputs.checks import (
-    hub_access_problem,
+    examine_model,
     local_inputs,
-    model_limits,
     model_problem,
 )
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.environment import fingerprint, machine_facts
 from firsttoken.measure.environments import Environments
+from firsttoken.plan import ModelManifest
 from firsttoken.report.documents import page_names
 from firsttoken.study.config import (
     Study,
@@ -85,11 +86,15 @@ def checked_study():
             )
         )
         problem = model_problem(study.model)
-        if not problem and not Path(f"results/models/{study.model_id}.json").exists():
-            problem = hub_access_problem(study.model)
         if problem:
             raise ConfigError(problem)
-        limit = model_limits(study.model)
+        manifest = Path(f"results/models/{study.model_id}.json")
+        if manifest.exists():
+            limit = read_json(manifest, ModelManifest).max_context
+        elif workflow.is_main_process:  # once, before the model is fetched
+            limit = examine_model(study.model, Path("config/corpus.txt"))
+        else:
+            limit = None
         if limit is not None:
             study.check_context(limit)
         found = environments_of(study)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from firsttoken.files import atomic_path
 from firsttoken.plan import Prompts
 from firsttoken.progress import Progress
 
+if TYPE_CHECKING:
+    import torch
+
+LARGEST_CACHE_ERROR = 1e-2
+VARYING_ROPE = ("dynamic", "longrope")  # whose angles depend on the length of the text
 CANDIDATES = 64  # of each choice; a token that is none of them is no near tie
 
 
@@ -32,7 +38,7 @@ def make_reference(
     import torch
     from safetensors.torch import save_file
 
-    from firsttoken.hf.eager_decode import greedy_decode
+    from firsttoken.hf.eager_decode import greedy_decode, uncached_logits
     from firsttoken.hf.load import load_model
 
     torch.set_num_threads(threads)
@@ -42,6 +48,8 @@ def make_reference(
         progress = Progress("reference", len(prompts.prompts))
         for prompt in prompts.prompts:
             tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens)
+            if prompt.index == 0:
+                _require_same(model, prompt.length, logits, uncached_logits(model, prompt.token_ids, tokens))
             key = f"{prompt.length}/{prompt.index}"
             best = logits.topk(min(CANDIDATES, logits.shape[1]))
             tensors[f"tokens/{key}"] = torch.tensor(tokens, dtype=torch.int64)
@@ -64,6 +72,19 @@ def make_reference(
     }
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata=metadata)
+
+
+def _require_same(model: Any, prompt_length: int, cached: torch.Tensor, uncached: torch.Tensor) -> None:
+    """Raise ValueError where decoding with a KV cache is another function than the model's forward pass."""
+    error = float(((cached - uncached).norm(dim=-1) / uncached.norm(dim=-1)).nan_to_num(nan=float("inf")).max())
+    if error > LARGEST_CACHE_ERROR:
+        rope = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+        changes = f" (rotary positions of type {rope['rope_type']})" if rope.get("rope_type") in VARYING_ROPE else ""
+        raise ValueError(
+            f"{type(model).__name__}{changes}: with a prompt of {prompt_length} tokens, decoding with a KV cache gives "
+            f"logits that are off by {error:.2g} of their size from one forward pass over the text; take other "
+            "prompt_lengths, or another model"
+        )
 
 
 @contextmanager

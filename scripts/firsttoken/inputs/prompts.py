@@ -16,6 +16,7 @@ import numpy as np
 
 from firsttoken.files import sha256_file
 from firsttoken.inputs.model_files import TOKENIZER_FILES
+from firsttoken.inputs.weight_headers import LFS_POINTER, check_pointer
 from firsttoken.plan import Prompt, Prompts
 
 
@@ -25,9 +26,7 @@ def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_leng
     Raises ValueError if the corpus is too short for a length, or the tokenizer is damaged or gives ids that the model
     does not have.
     """
-    tokenizer_file = next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
-    prefix, text = _encode(model_dir, tokenizer_file, corpus.read_text(encoding="utf-8"))
-    _check_vocabulary(model_dir, max((*prefix, *text), default=0))
+    tokenizer_file, prefix, text = encode_corpus(model_dir, corpus)
     prompts: list[Prompt] = []
     for length in lengths:
         head = prefix if length > len(prefix) else ()
@@ -59,16 +58,28 @@ def _offsets(tokens: int, body: int, count: int, seed: int, length: int, corpus:
     return [int(offset) for offset in generator.permutation(offsets)]
 
 
+def encode_corpus(model_dir: Path, corpus: Path) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
+    """The tokenizer's main file, what it puts before any text, and the corpus, both as token ids.
+
+    Raises ValueError for a tokenizer that cannot be read or gives ids that the model does not have.
+    """
+    file = next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
+    with file.open("rb") as stream:
+        check_pointer(stream.read(len(LFS_POINTER)), str(file))
+    try:
+        prefix, text = _encode(model_dir, file, corpus.read_text(encoding="utf-8"))
+    except Exception as error:  # neither library raises anything narrower
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise ValueError(f"{file}: no tokenizer that can be read ({reason}); fetch the model again") from error
+    _check_vocabulary(model_dir, max((*prefix, *text), default=0))
+    return file, prefix, text
+
+
 def _encode(model_dir: Path, tokenizer_file: Path, text: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What the tokenizer puts before any text, and the text itself, as token ids."""
     if tokenizer_file.name == "tokenizer.json":
         from tokenizers import Tokenizer
 
-        try:
-            fast = Tokenizer.from_file(str(tokenizer_file))
-        except Exception as error:  # the library raises nothing narrower
-            reason = str(error).splitlines()[0][:100]
-            raise ValueError(f"{tokenizer_file}: no tokenizer ({reason}); fetch the model again") from error
+        fast = Tokenizer.from_file(str(tokenizer_file))
         fast.no_truncation()
         fast.no_padding()
         probe = fast.encode("a")
@@ -95,5 +106,6 @@ def _check_vocabulary(model_dir: Path, largest: int) -> None:
     vocabulary = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
     if vocabulary is not None and largest >= vocabulary:
         raise ValueError(
-            f"{model_dir}: the tokenizer gives id {largest}, the model knows {vocabulary}; they do not belong together"
+            f"{model_dir}: the tokenizer gives id {largest}, the model has {vocabulary} tokens; they do not belong "
+            "together: take the tokenizer that the model was saved with"
         )

@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
 from firsttoken.files import sha256_file
-from firsttoken.inputs import checks, huggingface
+from firsttoken.inputs import huggingface
 from firsttoken.inputs.fetch import fetch_model
-from firsttoken.inputs.huggingface import access_problem
+from firsttoken.inputs.checks import examine_model
 from firsttoken.inputs.model_files import INDEX
+from unit.inputs.conftest import CORPUS
 from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, is_large, read_folder
 from unit.inputs.weights import Tensors, changed_copy, with_config
 
@@ -53,6 +53,15 @@ def hub(llama_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield hub
+
+
+def refusal(section: dict[str, Any]) -> str | None:
+    """What is said before any job."""
+    try:
+        examine_model(section, CORPUS)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def test_only_what_is_needed_arrives_and_is_described(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
@@ -141,7 +150,7 @@ def test_a_gated_model_says_what_to_do(
     with pytest.raises(ValueError, match=advice) as caught:
         fetch_model(SECTION, tmp_path / "model", corpus)
     assert "\n" not in str(caught.value)
-    assert checks.hub_access_problem(SECTION) == str(caught.value)
+    assert refusal(SECTION) == str(caught.value)
 
 
 def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
@@ -149,7 +158,7 @@ def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
 ) -> None:
     hub.faults = Faults(gated=True)
     monkeypatch.setenv("HF_TOKEN", "allowed")
-    assert checks.hub_access_problem(SECTION) is None
+    assert refusal(SECTION) is None
     fetch_model(SECTION, tmp_path / "model", corpus)
     elsewhere = [request for request in hub.requests if request.path.startswith("/cdn/")]
     assert elsewhere
@@ -166,7 +175,7 @@ def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
 def test_what_is_not_there(hub: FakeHub, tmp_path: Path, corpus: Path, change: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fetch_model(SECTION | change, tmp_path / "model", corpus)
-    problem = checks.hub_access_problem(SECTION | change)
+    problem = refusal(SECTION | change)
     assert problem is not None
     assert "\n" not in problem
 
@@ -186,11 +195,11 @@ def in_hub(hub: FakeHub, folder: Path) -> None:
 def test_a_quantization_config_is_refused_before_any_job(
     hub: FakeHub, llama_folder: Path, tmp_path: Path, corpus: Path
 ) -> None:
-    assert checks.hub_access_problem(SECTION) is None
+    assert refusal(SECTION) is None
     quantised = changed_copy(llama_folder, tmp_path / "quantised", lambda tensors: None)
     in_hub(hub, with_config(quantised, quantization_config={"quant_method": "awq"}))
     words = f"{REPO} at {REVISION}: config.json has a quantization_config (awq); only float32, float16 and bfloat16"
-    problem = checks.hub_access_problem(SECTION)
+    problem = refusal(SECTION)
     assert problem is not None and problem.startswith(words) and "\n" not in problem
     with pytest.raises(ValueError, match=re.escape(words)):
         fetch_model(SECTION, tmp_path / "model", corpus)
@@ -211,7 +220,7 @@ def test_stored_dtypes_are_looked_at_in_the_headers(
         hub.files["model-00001-of-00001.safetensors"] = hub.files.pop(WEIGHTS)
         hub.files[INDEX] = json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).encode()
     words = f"{REPO} at {REVISION}: tensor lm_head.weight is stored as I8; only F32, F16 and BF16"
-    problem = checks.hub_access_problem(SECTION)
+    problem = refusal(SECTION)
     assert problem is not None and problem.startswith(words) and "\n" not in problem
     with pytest.raises(ValueError, match=re.escape(words)):
         fetch_model(SECTION, tmp_path / "model", corpus)
@@ -239,7 +248,7 @@ def test_what_a_hostile_hub_says_is_one_line(
     if len(content) == 300:
         monkeypatch.setattr(huggingface, "SMALL_BYTES", 200)
     hub.files[name] = content
-    problem = checks.hub_access_problem(SECTION)
+    problem = refusal(SECTION)
     assert problem is not None and words in problem and "\n" not in problem
 
 
@@ -279,6 +288,4 @@ def test_what_an_earlier_call_left_is_hashed_again(hub: FakeHub, tmp_path: Path,
 def test_without_a_network_the_pre_check_says_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # the discard port: refused at once
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    assert access_problem(REPO, REVISION) is None
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert access_problem(REPO, REVISION) is None
+    assert examine_model(SECTION, CORPUS) is None

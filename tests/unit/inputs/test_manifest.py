@@ -117,7 +117,7 @@ def test_a_model_that_cannot_be_served(tmp_path: Path, config: str, message: str
 @pytest.mark.parametrize(
     ("model_type", "fields", "message"),
     [
-        ("mamba", {"num_hidden_layers": 1, "hidden_size": 8}, "mamba model has no attention heads"),
+        ("mamba", {"num_hidden_layers": 1, "hidden_size": 8}, "a mamba model has no attention"),
         ("bloom", {"n_layer": 1, "hidden_size": 8, "n_head": 2}, "config.json of the bloom model: no max_position_emb"),
     ],
 )
