@@ -87,8 +87,8 @@ def local_folder(section: dict[str, Any]) -> Path:
 
 def _check_local(folder: Path) -> None:
     """Raise ValueError for a folder that is no model, or whose weights are quantised or not whole."""
-    names = model_files(folder)
     try:
+        names = model_files(folder)
         config = read_config(folder / "config.json")
         _context(folder / "config.json")
         tensors = read_headers(folder / name for name in names if name.endswith(".safetensors"))

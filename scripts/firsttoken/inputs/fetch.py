@@ -61,7 +61,11 @@ def _take_model(source: Path, folder: Path) -> None:
     would lose its weights when the original moves. Whoever edits the original weights in place changes the study's too;
     the hashes in the manifest show it.
     """
-    for name in model_files(source):
+    try:
+        names = model_files(source)
+    except ValueError as error:
+        raise ValueError(f"model.path: {error}") from error
+    for name in names:
         original = (source / name).resolve()
         if not (name.endswith(".safetensors") and _link(original, folder / name)):
             _copy(original, folder / name)

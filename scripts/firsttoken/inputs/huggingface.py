@@ -19,7 +19,7 @@ from urllib.parse import urlparse
 
 from firsttoken.files import sha256_file
 from firsttoken.inputs.manifest import empty_model, served_context
-from firsttoken.inputs.model_files import INDEX, check_names, small_files, weight_files
+from firsttoken.inputs.model_files import INDEX, check_names, model_files, small_files, weight_files
 from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config
 
 PRE_CHECK_TIMEOUT_S = 3.0
@@ -109,6 +109,10 @@ def cached_snapshot(repo: str, revision: str) -> Path | None:
             f"model.repo: HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} has no {repo} at "
             f"{revision[:12]}; unset it, or run `hf download {repo} --revision {revision}` where there is a network"
         )
+    try:
+        model_files(Path(found).parent)
+    except ValueError as error:
+        raise ValueError(f"model.repo: HF_HUB_OFFLINE is set, and in the hub's cache {error}") from error
     return Path(found).parent
 
 

@@ -82,11 +82,11 @@ def model_files(folder: Path) -> list[str]:
     """
     if folder.suffix == ".gguf" and folder.is_file():
         raise ValueError(
-            f"model.path: {folder} is a GGUF file; name the folder of the transformers model that it was made from"
+            f"{folder} is a GGUF file; name the folder of the transformers model that it was made from"
         )
     if not folder.is_dir():
         raise ValueError(
-            f"model.path: {folder} is no folder; give the path of a model that was saved with transformers"
+            f"{folder} is no folder; give the path of a model that was saved with transformers"
         )
     names = {path.name for path in folder.iterdir() if path.is_file()}
     try:
@@ -96,7 +96,7 @@ def model_files(folder: Path) -> list[str]:
         _check_links(folder, wanted)
         return wanted
     except ValueError as error:
-        raise ValueError(f"model.path: {folder}: {error}") from error
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def _check_links(folder: Path, names: Collection[str]) -> None:

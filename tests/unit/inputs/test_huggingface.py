@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -22,8 +24,9 @@ from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.checks import examine_model
 from firsttoken.inputs.model_files import INDEX
 from unit.inputs.conftest import CORPUS
-from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, is_large, read_folder
+from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, git_blob, is_large, read_folder
 from unit.inputs.weights import Tensors, changed_copy, with_config
+from unit.toy_families import toy_config
 
 SECTION: dict[str, Any] = {
     "name": "hubbed",
@@ -289,3 +292,68 @@ def test_without_a_network_the_pre_check_says_nothing(hub: FakeHub, monkeypatch:
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # the discard port: refused at once
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     assert examine_model(SECTION, CORPUS) is None
+
+
+def test_the_context_is_known_before_any_job(hub: FakeHub) -> None:
+    """Seen failing: it was known for local models only."""
+    assert examine_model(SECTION, CORPUS) == 1024
+
+
+def test_an_encoder_on_the_hub_is_refused_before_any_job(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    toy_config("bert").save_pretrained(tmp_path)
+    in_hub(hub, tmp_path)
+    words = f"{REPO} at {REVISION}: a bert model whose tokens attend to later ones, too"
+    assert str(refusal(SECTION)).startswith(words)
+    with pytest.raises(ValueError, match=words):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not hub.gets(WEIGHTS), "nothing large was downloaded"
+
+
+@pytest.fixture
+def snapshot(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model in the hub's cache, where HF_HUB_OFFLINE is set."""
+    home = tmp_path / "hub" / f"models--{REPO.replace('/', '--')}"
+    folder = home / "snapshots" / REVISION
+    folder.mkdir(parents=True)
+    (home / "blobs").mkdir()
+    for name, content in read_folder(llama_folder).items():
+        blob = hashlib.sha256(content).hexdigest() if is_large(name) else git_blob(content)
+        (home / "blobs" / blob).write_bytes(content)
+        (folder / name).symlink_to(Path("../../blobs") / blob)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+def test_offline_the_hubs_cache_is_taken(
+    snapshot: Path, llama_folder: Path, tmp_path: Path, corpus: Path
+) -> None:
+    """Seen failing: "the connection broke, run again to resume"."""
+    assert examine_model(SECTION, CORPUS) == 1024
+    manifest = fetch_model(SECTION, tmp_path / "model", corpus)
+    assert read_folder(tmp_path / "model") == read_folder(llama_folder)
+    assert (manifest.origin, manifest.revision) == (REPO, REVISION)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("all", r"model\.repo: HF_HUB_OFFLINE is set, and the hub's cache .* has no someone/tiny-llama at 0123456789ab; "),
+        (WEIGHTS, r"model\.repo: HF_HUB_OFFLINE is set, and in the hub's cache .*: no weights; model\.safetensors or"),
+        ("tokenizer.json", "tokenizer.json has hash .*, the hub promised "),
+    ],
+)
+def test_offline_without_the_whole_model(
+    damage: str, words: str, snapshot: Path, tmp_path: Path, corpus: Path
+) -> None:
+    if damage == "all":
+        shutil.rmtree(snapshot)
+    elif damage == WEIGHTS:
+        (snapshot / damage).unlink()
+    else:
+        (snapshot / damage).write_bytes((snapshot / damage).read_bytes() + b" ")
+    with pytest.raises(ValueError, match=words) as caught:
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert "\n" not in str(caught.value)
+    if damage != "tokenizer.json":
+        assert refusal(SECTION) == str(caught.value)
