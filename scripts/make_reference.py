@@ -1,5 +1,5 @@
-"""In: model with its manifest, prompts. Out: reference.safetensors, the float32 greedy tokens and logits that every approach must
-match."""
+"""In: model, its manifest, prompts. Out: reference.safetensors, the float32 greedy tokens and logits that every
+approach must match."""
 
 from pathlib import Path
 

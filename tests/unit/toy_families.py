@@ -13,8 +13,8 @@ LARGEST = 4_000_000  # parameters; a family whose toy is larger has a size that 
 # What families call their sizes. A field that a config has is set; the others are left alone.
 SMALL: dict[str, Any] = {
     **dict.fromkeys(("vocab_size", "decoder_vocab_size", "vocab_size_per_layer_input", "n_vocab"), VOCABULARY),
-    **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers", "decoder_layers", "encoder_layers"), LAYERS),
-    **dict.fromkeys(("num_decoder_layers", "num_encoder_layers", "depth"), LAYERS),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "num_layers", "n_layers", "depth"), LAYERS),
+    **dict.fromkeys(("decoder_layers", "encoder_layers", "num_decoder_layers", "num_encoder_layers"), LAYERS),
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "embed_dim", "emb_dim", "embedding_size"), HIDDEN),
     **dict.fromkeys(("num_attention_heads", "n_head", "num_heads", "n_heads", "decoder_attention_heads"), 4),
     **dict.fromkeys(("encoder_attention_heads", "attention_heads"), 4),
@@ -29,14 +29,17 @@ SMALL: dict[str, Any] = {
     **dict.fromkeys(("sliding_window", "attention_window_size", "window_size"), 8),
     **dict.fromkeys(("q_lora_rank", "kv_lora_rank", "v_head_dim", "qk_nope_head_dim", "head_dim"), 16),
     **dict.fromkeys(("qk_rope_head_dim", "rotary_dim", "index_head_dim", "global_head_dim"), 16),
-    **{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2},
-    **{"attn_layer_period": 2, "attn_layer_offset": 1},
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "attn_layer_period": 2,
+    "attn_layer_offset": 1,
     "hidden_size_per_layer_input": 8,
     "laurel_rank": 8,
     "first_k_dense_replace": 1,
     "index_n_heads": 4,
     "index_topk": 64,
-}  # fmt: skip
+}
 
 
 def toy_config(model_type: str, **fields: Any) -> Any:
@@ -47,7 +50,9 @@ def toy_config(model_type: str, **fields: Any) -> Any:
     default = kind()
     found = {name: getattr(default, name, None) for name in getattr(kind, "sub_configs", None) or {}}
     parts = {
-        name: {"model_type": part.model_type, **_small(part)} for name, part in found.items() if hasattr(part, "to_dict")
+        name: {"model_type": part.model_type, **_small(part)}
+        for name, part in found.items()
+        if hasattr(part, "to_dict")
     }
     return kind(**{**_small(default), **parts, **fields})
 
@@ -62,7 +67,7 @@ def _small(config: Any) -> dict[str, Any]:
 
 
 def build_toy(config: Any, seed: int = 7) -> Any:
-    """A float32 model of this config in evaluation mode, with weights far enough apart that greedy choices are clear."""
+    """A float32 model of this config in evaluation mode, its weights far enough apart that greedy choices are clear."""
     import torch
     from transformers import AutoModelForCausalLM
 

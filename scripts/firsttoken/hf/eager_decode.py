@@ -24,7 +24,7 @@ def teacher_forced_logits(model: Any, prompt_ids: Sequence[int], continuation_id
 
 
 def uncached_logits(model: Any, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> torch.Tensor:
-    """The same logits by one forward pass over the whole text, without a KV cache: what the model was trained to give."""
+    """The same logits by one forward pass over the whole text, without a KV cache: what the model was trained for."""
     import torch
 
     text = torch.tensor([[*prompt_ids, *continuation_ids[:-1]]], device=model.device)

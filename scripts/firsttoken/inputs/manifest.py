@@ -148,9 +148,7 @@ def _head_flops(model: PreTrainedModel) -> int:
     return 0 if head is None else 2 * int(head.weight.numel())
 
 
-def _linear_layers(
-    text: torch.nn.ModuleList, model: PreTrainedModel, multiplied: int
-) -> tuple[LinearLayer, ...]:
+def _linear_layers(text: torch.nn.ModuleList, model: PreTrainedModel, multiplied: int) -> tuple[LinearLayer, ...]:
     """The products of one forward pass by shape; none where they are not all `multiplied` weights, as with experts."""
     import torch
 

@@ -81,13 +81,9 @@ def model_files(folder: Path) -> list[str]:
     Raises ValueError that names the folder and what is wrong with it.
     """
     if folder.suffix == ".gguf" and folder.is_file():
-        raise ValueError(
-            f"{folder} is a GGUF file; name the folder of the transformers model that it was made from"
-        )
+        raise ValueError(f"{folder} is a GGUF file; name the folder of the transformers model that it was made from")
     if not folder.is_dir():
-        raise ValueError(
-            f"{folder} is no folder; give the path of a model that was saved with transformers"
-        )
+        raise ValueError(f"{folder} is no folder; give the path of a model that was saved with transformers")
     names = {path.name for path in folder.iterdir() if path.is_file()}
     try:
         check_names(names)

@@ -62,8 +62,8 @@ def check_stored(place: str, config: Mapping[str, Any], dtypes: Mapping[str, str
     tensor -> stored dtype."""
     if config.get("is_encoder_decoder"):
         raise ValueError(
-            f"{place}: an encoder-decoder model ({config.get('model_type')}), whose prompt goes through another network "
-            "than its answer; name a decoder-only model"
+            f"{place}: an encoder-decoder model ({config.get('model_type')}), which reads with another network than "
+            "it writes with; name a decoder-only model"
         )
     for part in (config, config.get("text_config")):
         if isinstance(part, Mapping) and part.get("quantization_config") is not None:

@@ -91,8 +91,9 @@ def test_a_text_that_crosses_where_rotary_positions_change_is_refused(tmp_path: 
 @pytest.mark.parametrize("family", ["gpt_oss", "bloom", "gptj"])
 def test_families_without_sdpa_have_a_reference(family: str, tmp_path: Path) -> None:
     """Seen failing: Unsupported, with a traceback, and no study."""
-    from firsttoken.hf.reference import make_reference
     from safetensors import safe_open
+
+    from firsttoken.hf.reference import make_reference
 
     folder = save_toy(toy_config(family), tmp_path)
     make_reference(folder, make_prompts(), NEW_TOKENS, 128, 0, "cpu", 1, tmp_path / "reference.safetensors")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from firsttoken.inputs.checks import examine_model, local_inputs, model_limits, model_problem
+from firsttoken.inputs.checks import local_inputs, model_limits, model_problem
 from firsttoken.inputs.model_files import INDEX, weight_files
 from unit.inputs.conftest import synthetic
 

@@ -20,8 +20,8 @@ from huggingface_hub import constants
 
 from firsttoken.files import sha256_file
 from firsttoken.inputs import huggingface
-from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.checks import examine_model
+from firsttoken.inputs.fetch import fetch_model
 from firsttoken.inputs.model_files import INDEX
 from unit.inputs.conftest import CORPUS
 from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, git_blob, is_large, read_folder
@@ -325,9 +325,7 @@ def snapshot(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return folder
 
 
-def test_offline_the_hubs_cache_is_taken(
-    snapshot: Path, llama_folder: Path, tmp_path: Path, corpus: Path
-) -> None:
+def test_offline_the_hubs_cache_is_taken(snapshot: Path, llama_folder: Path, tmp_path: Path, corpus: Path) -> None:
     """Seen failing: "the connection broke, run again to resume"."""
     assert examine_model(SECTION, CORPUS) == 1024
     manifest = fetch_model(SECTION, tmp_path / "model", corpus)
@@ -338,14 +336,15 @@ def test_offline_the_hubs_cache_is_taken(
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        ("all", r"model\.repo: HF_HUB_OFFLINE is set, and the hub's cache .* has no someone/tiny-llama at 0123456789ab; "),
+        (
+            "all",
+            r"model\.repo: HF_HUB_OFFLINE is set, and the hub's cache .* has no someone/tiny-llama at 0123456789ab; ",
+        ),
         (WEIGHTS, r"model\.repo: HF_HUB_OFFLINE is set, and in the hub's cache .*: no weights; model\.safetensors or"),
         ("tokenizer.json", "tokenizer.json has hash .*, the hub promised "),
     ],
 )
-def test_offline_without_the_whole_model(
-    damage: str, words: str, snapshot: Path, tmp_path: Path, corpus: Path
-) -> None:
+def test_offline_without_the_whole_model(damage: str, words: str, snapshot: Path, tmp_path: Path, corpus: Path) -> None:
     if damage == "all":
         shutil.rmtree(snapshot)
     elif damage == WEIGHTS:

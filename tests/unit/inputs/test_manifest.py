@@ -71,7 +71,9 @@ def test_families_with_other_layers_or_parts(family: str, tmp_path: Path) -> Non
     positions = 5  # fewer than the window
     with torch.inference_mode():
         cache = model(torch.ones(1, positions, dtype=torch.long), use_cache=True).past_key_values
-    buffers = [part for layer in cache.layers for part in (getattr(layer, "keys", None), getattr(layer, "values", None))]
+    buffers = [
+        part for layer in cache.layers for part in (getattr(layer, "keys", None), getattr(layer, "values", None))
+    ]
     assert manifest.kv_bytes_per_token * positions == sum(part.nbytes for part in buffers if part is not None)
     towers = sum(part.numel() for name, part in model.named_parameters() if "vision" in name or "projector" in name)
     assert (towers > 0) == (family == "gemma3")

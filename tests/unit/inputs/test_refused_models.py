@@ -66,9 +66,15 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
     "adapter": (file("adapter_config.json", "{}"), "an adapter (adapter_config.json), not a whole model; merge it"),
     "gguf folder": (gguf_folder, "only GGUF weights, which transformers does not run; name the model"),
     "gguf file": (gguf_file, "model.gguf is a GGUF file; name the folder"),
-    "pointer to weights": (file("model.safetensors", POINTER), "a pointer of Git LFS, not the file; run `git lfs pull`"),
+    "pointer to weights": (
+        file("model.safetensors", POINTER),
+        "a pointer of Git LFS, not the file; run `git lfs pull`",
+    ),
     "pointer to a tokenizer": (file("tokenizer.json", POINTER), "tokenizer.json: a pointer of Git LFS, not the file"),
-    "encoder-decoder": (config(model_type="t5", is_encoder_decoder=True), "an encoder-decoder model (t5), whose prompt"),
+    "encoder-decoder": (
+        config(model_type="t5", is_encoder_decoder=True),
+        "an encoder-decoder model (t5), which reads",
+    ),
     "encoder": (family("bert"), "a bert model whose tokens attend to later ones, too"),
     "state space": (family("mamba"), "a mamba model has no attention, so no KV cache"),
     "remote code": (config(model_type="own", auto_map={"AutoConfig": "own.Config"}), "needs code of its own, which is"),
@@ -83,7 +89,7 @@ CASES: dict[str, tuple[Callable[[Path], Path], str]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_one_line_before_any_job(case: str, llama_folder: Path, tmp_path: Path) -> None:
-    """Seen failing: an adapter, BERT, a damaged tokenizer and an encoder-decoder passed; the others were told by a job."""
+    """Seen failing: an adapter, BERT, T5 and a wrong tokenizer passed, an unknown type was told by a job only."""
     change, words = CASES[case]
     shutil.copytree(llama_folder, tmp_path / "model")
     found = refusal(change(tmp_path / "model"))
@@ -97,6 +103,8 @@ def test_whole_models_pass(llama_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "model" / "consolidated.safetensors").write_bytes(b"other")
     assert refusal(tmp_path / "model") == ""
     section = {"name": "x", "source": "local", "dtype": "float32", "path": str(tmp_path / "model")}
-    assert examine_model(section, CORPUS) == 1024 == json.loads((llama_folder / "config.json").read_text())[
-        "max_position_embeddings"
-    ]
+    assert (
+        examine_model(section, CORPUS)
+        == 1024
+        == json.loads((llama_folder / "config.json").read_text())["max_position_embeddings"]
+    )
