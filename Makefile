@@ -76,7 +76,7 @@ test: $(VENV)/.installed cpu-engines lint  ## all checks
 	$(PY) -m pytest -q -n 2 --dist loadfile -m workflow  # whole studies; what measures waits for the device
 
 faults: $(VENV)/.installed  ## long runs of fault injection: signals, configs, frames, weights; takes hours
-	FAULTS_KILLS=200 FAULTS_SECONDS=7200 FAULTS_CONFIGS=400 FAULTS_DRY_RUNS=10 FAULTS_FRAMES=100000 FAULTS_DAMAGES=400 \
+	FAULTS_KILLS=200 FAULTS_SECONDS=7200 FAULTS_CONFIGS=400 FAULTS_DRY_RUNS=10 FAULTS_FRAMES=100000 FAULTS_DAMAGES=400 FAULTS_FAMILIES=all \
 		$(PY) -m pytest -q -s --timeout 9000 tests/faults
 
 test-cluster: $(VENV)/.installed  ## the study on a Slurm that starts here: root, apt-get install slurm-wlm munge

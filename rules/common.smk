@@ -78,7 +78,13 @@ if (
 def checked_study():
     """The study, or the end of the program with one line that says what is wrong with its config."""
     try:
-        return check_study(config, ROOT / "config", Path("results"), DEPLOYMENT)
+        return check_study(
+            config,
+            ROOT / "config",
+            Path("results"),
+            DEPLOYMENT,
+            examine=workflow.is_main_process,
+        )
     except ValueError as error:
         sys.exit(f"firsttoken: {one_line(str(error))}")
 

@@ -14,13 +14,14 @@ import psutil
 
 from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_class, approach_names
+from firsttoken.files import read_json
 from firsttoken.hardware import device_memory, visible_gpu
-from firsttoken.inputs.checks import hub_access_problem, local_folder, model_limits, model_problem
+from firsttoken.inputs.checks import examine_model, local_folder, model_problem
 from firsttoken.inputs.model_size import ModelSize, model_size
 from firsttoken.inputs.own_prompts import cut_prompts, prompt_lengths, read_prompts
 from firsttoken.inputs.prompts import encode_own
 from firsttoken.measure.environments import Environments
-from firsttoken.plan import DTYPE_BYTES
+from firsttoken.plan import DTYPE_BYTES, ModelManifest
 from firsttoken.study.config import Study, finished_studies
 from firsttoken.study.schema import ConfigError, load_schema
 
@@ -53,9 +54,12 @@ def as_table(found: Sequence[Finding]) -> str:
     return "\n".join(textwrap.fill(line, max(width, 60), subsequent_indent=indent) for line in lines)
 
 
-def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, deployment: Sequence[str] = ()) -> Study:
+def check_study(
+    config: Mapping[str, Any], config_folder: Path, results: Path, deployment: Sequence[str] = (), examine: bool = True
+) -> Study:
     """The study of a config. `config_folder` has the schema and the claims; `deployment`: how Snakemake deploys
-    environments. Raises ValueError in one line for anything that is wrong with it."""
+    environments; `examine`: look into a model that has not been fetched, which takes seconds. Raises ValueError in one
+    line for anything that is wrong with it."""
     study = Study.check(
         config,
         load_schema(config_folder / "config.schema.yaml"),
@@ -63,14 +67,15 @@ def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, d
         has_cuda=visible_gpu() is not None,
     )
     study.check_environments(sorted({approach_class(name).environment for name in approach_names()} - {"base"}))
-    problem = model_problem(study.model)
-    if not problem and not manifest_file(study, results).exists():
-        problem = hub_access_problem(study.model)
-    if problem:
+    if problem := model_problem(study.model):
         raise ConfigError(problem)
+    manifest, limit = manifest_file(study, results), None
+    if manifest.exists():
+        limit = read_json(manifest, ModelManifest).max_context
+    elif examine:
+        limit = examine_model(study.model, config_folder / "corpus.txt")
     if study.config["workload"]["prompts"]:
         study = _with_own_prompts(study, results)
-    limit = model_limits(study.model)
     if limit is not None:
         study.check_context(limit)
     found = environments_of(study, deployment)

@@ -58,7 +58,7 @@ class EqualityBench:
         )  # fmt: skip
         self.prompts = Prompts(seed=5, corpus_sha256="", tokenizer_sha256="", prompts=prompts)
         path = folder / "reference.safetensors"
-        make_reference(model_dir, self.prompts, new_tokens, prompts_per_length, device, threads, path)
+        make_reference(model_dir, self.prompts, new_tokens, 2**20, prompts_per_length, device, threads, path)
         _give_memory_back()
         self.reference = Reference(path)
         self._baselines: dict[str, pd.DataFrame] = {}

@@ -23,6 +23,18 @@ def teacher_forced_logits(model: Any, prompt_ids: Sequence[int], continuation_id
     return _decode(model, prompt_ids, len(continuation_ids), continuation_ids)[1]
 
 
+def uncached_logits(model: Any, prompt_ids: Sequence[int], continuation_ids: Sequence[int]) -> torch.Tensor:
+    """The same logits by one forward pass over the whole text, without a KV cache: what the model was trained for."""
+    import torch
+
+    text = torch.tensor([[*prompt_ids, *continuation_ids[:-1]]], device=model.device)
+    rows = len(continuation_ids)
+    with torch.inference_mode():
+        output = model(input_ids=text, use_cache=False, logits_to_keep=rows)
+    logits: torch.Tensor = output.logits[0, -rows:].float().cpu()
+    return logits
+
+
 def _decode(
     model: Any, prompt_ids: Sequence[int], new_tokens: int, forced: Sequence[int] | None
 ) -> tuple[list[int], torch.Tensor]:

@@ -6,8 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from firsttoken.plan import Unsupported
-
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -29,9 +27,8 @@ def load_model(
     """The same for our own loops: with that attention, frozen, and with the process's switches set.
 
     Sets the process's TF32 state (off) and, when given, its torch threads: Snakemake exports OMP_NUM_THREADS=1, so the
-    count is never left to the environment. A model that caps its attention scores gets the eager attention, since not
-    every release of transformers caps them under sdpa; `attention_name` tells. Raises also Unsupported for a model
-    without such attention.
+    count is never left to the environment. A model that transformers has no such attention for gets the eager one, and
+    so does one that caps its attention scores, since not every release caps them under sdpa; `attention_name` tells.
     """
     import torch
     from transformers import AutoConfig
@@ -53,8 +50,7 @@ def load_model(
     except ValueError as error:
         if "attention implementation" not in str(error):
             raise
-        name = ", ".join(config.architectures or [config.model_type])
-        raise Unsupported(f"{name}: transformers has no {attention} attention for this model") from error
+    return _load(folder, dtype, device, attn_implementation="eager").requires_grad_(False)
 
 
 def _check(folder: Path, dtype: str) -> None:

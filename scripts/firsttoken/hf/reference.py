@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from firsttoken.files import atomic_path
+from firsttoken.hf.rope import VARYING, rope_parameters
 from firsttoken.plan import Prompts
 from firsttoken.progress import Progress
 
+if TYPE_CHECKING:
+    import torch
+
+LARGEST_CACHE_ERROR = 1e-2
 CANDIDATES = 64  # of each choice; a token that is none of them is no near tie
 
 
@@ -17,6 +23,7 @@ def make_reference(
     model_dir: Path,
     prompts: Prompts,
     new_tokens: int,
+    max_context: int,
     logit_prompts_per_length: int,
     device: str,
     threads: int,
@@ -27,14 +34,21 @@ def make_reference(
     Keys, for every prompt: `tokens/{length}/{index}` int64 `[new_tokens]`; `top_tokens/...` int64 and `top_logits/...`
     float32 `[new_tokens, 64]`, the best candidates in falling order, which tell how undecided each choice was;
     `spread/...` float64 `[new_tokens]`, the standard deviation of the logits. For the first `logit_prompts_per_length`
-    prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as strings.
+    prompts of each length also `logits/...` float32 `[new_tokens, vocab]`. Metadata as strings. Raises ValueError for
+    prompts longer than the model's `max_context`, and where a forward pass without a KV cache gives other logits.
     """
     import torch
     from safetensors.torch import save_file
 
-    from firsttoken.hf.eager_decode import greedy_decode
+    from firsttoken.hf.eager_decode import greedy_decode, uncached_logits
     from firsttoken.hf.load import load_model
 
+    longest = max(prompt.length for prompt in prompts.prompts)
+    if longest + new_tokens > max_context:
+        raise ValueError(
+            f"workload.prompt_lengths: found {longest}, which with new_tokens {new_tokens} is longer than the model's "
+            f"context of {max_context} positions; shorten one of them"
+        )
     torch.set_num_threads(threads)
     tensors: dict[str, torch.Tensor] = {}
     with _exact_float32():
@@ -42,6 +56,8 @@ def make_reference(
         progress = Progress("reference", len(prompts.prompts))
         for prompt in prompts.prompts:
             tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens)
+            if prompt.index == 0:
+                _require_same(model, prompt.length, logits, uncached_logits(model, prompt.token_ids, tokens))
             key = f"{prompt.length}/{prompt.index}"
             best = logits.topk(min(CANDIDATES, logits.shape[1]))
             tensors[f"tokens/{key}"] = torch.tensor(tokens, dtype=torch.int64)
@@ -64,6 +80,19 @@ def make_reference(
     }
     with atomic_path(out) as temporary:
         save_file(tensors, temporary, metadata=metadata)
+
+
+def _require_same(model: Any, prompt_length: int, cached: torch.Tensor, uncached: torch.Tensor) -> None:
+    """Raise ValueError where decoding with a KV cache is another function than the model's forward pass."""
+    error = float(((cached - uncached).norm(dim=-1) / uncached.norm(dim=-1)).nan_to_num(nan=float("inf")).max())
+    if error > LARGEST_CACHE_ERROR:
+        kinds = [rope["rope_type"] for rope in rope_parameters(model.config) if rope.get("rope_type") in VARYING]
+        because = f" (rotary positions of type {kinds[0]})" if kinds else ""
+        raise ValueError(
+            f"{type(model).__name__}{because}: with a prompt of {prompt_length} tokens, decoding with a KV cache gives "
+            f"logits that are off by {error:.2g} of their size from one forward pass over the text; take other "
+            "prompt_lengths, or another model"
+        )
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from firsttoken.hf.kv_cache import DecodeView, KVStorage, PrefillView, aligned, 
 from firsttoken.hf.load import attention_name, load_model, tf32_state
 from firsttoken.hf.masks import MaskPlan, use_ready_masks
 from firsttoken.hf.native_ops import HfState, NativeOps
-from firsttoken.plan import Unsupported
+from firsttoken.hf.rope import rope_parameters
+from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import Facts
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class HfSteps:
         """`facts` holds what the caller knows: `compile_cache` and `kernels`."""
         plan = spec.plan
         refuse_unsupported(model, plan.max_context)
+        if spec.forward != "eager":
+            refuse_varying_rope(model, plan)
         use_ready_masks(model)
         self.model: Any = model
         self.plan, self._facts = plan, facts
@@ -192,6 +195,20 @@ def refuse_unsupported(model: Any, max_context: int) -> None:
     longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if longest is not None and max_context > longest:
         raise Unsupported(f"{name}: {max_context} positions asked for, max_position_embeddings is {longest}")
+
+
+def refuse_varying_rope(model: Any, plan: Plan) -> None:
+    """Raise Unsupported where rotary angles depend on the text's length in a way that a replayed step cannot follow."""
+    for rope in rope_parameters(model.config):
+        kind, original = rope.get("rope_type", "default"), rope.get("original_max_position_embeddings")
+        if "dynamic" in kind:
+            raise Unsupported(f"{type(model).__name__}: rotary positions of type {kind} are computed on the host")
+        # One buffer holds the angles of short or of long texts, for requests and for captures beside them.
+        if kind == "longrope" and min(plan.prompt_lengths) <= original < plan.max_context:
+            raise Unsupported(
+                f"{type(model).__name__}: rotary positions of type {kind} change at {original} positions, which some "
+                "of the plan's texts exceed and others do not"
+            )
 
 
 def vocab_size(model: Any) -> int:

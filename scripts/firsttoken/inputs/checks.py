@@ -32,17 +32,38 @@ def model_problem(section: dict[str, Any]) -> str | None:
     return None
 
 
-def hub_access_problem(section: dict[str, Any]) -> str | None:
-    """Why the hub's model cannot be measured (gated, no such commit, quantised); None when it can or nobody answers."""
-    if section["source"] != "huggingface":
-        return None
-    from firsttoken.inputs.huggingface import access_problem
+def examine_model(section: dict[str, Any], corpus: Path) -> int | None:
+    """The context in positions of a model that has not been fetched; None for one on a hub that does not answer.
 
-    return access_problem(section["repo"], section["revision"])
+    Asks transformers and the hub, which takes seconds. Raises ValueError in one line for a model that a study would
+    refuse later: of one on the hub its config and the headers of its weights are looked at, of one here all files.
+    """
+    if section["source"] == "synthetic":
+        return model_limits(section)
+    if section["source"] == "huggingface":
+        from firsttoken.inputs.huggingface import cached_snapshot, examine_remote
+
+        folder = cached_snapshot(section["repo"], section["revision"])
+        if folder is None:
+            return examine_remote(section["repo"], section["revision"])
+        return _examine_folder(folder, corpus)
+    try:
+        return _examine_folder(local_folder(section), corpus)
+    except ValueError as error:
+        raise ValueError(f"model.path: {error}") from error
+
+
+def _examine_folder(folder: Path, corpus: Path) -> int:
+    from firsttoken.inputs.manifest import checked_model, served_context
+    from firsttoken.inputs.prompts import encode_corpus
+
+    context = served_context(checked_model(folder, [folder / name for name in model_files(folder)]))
+    encode_corpus(folder, corpus)
+    return context
 
 
 def model_limits(section: dict[str, Any]) -> int | None:
-    """The model's context in positions where it is known before the model is fetched; None for one on the hub."""
+    """The model's context in positions where it is known without the network; None for one on the hub."""
     if section["source"] == "synthetic":
         from firsttoken.inputs.synthetic import complete_shape
 
@@ -68,8 +89,8 @@ def local_folder(section: dict[str, Any]) -> Path:
 
 def _check_local(folder: Path) -> None:
     """Raise ValueError for a folder that is no model, or whose weights are quantised or not whole."""
-    names = model_files(folder)
     try:
+        names = model_files(folder)
         config = read_config(folder / "config.json")
         stated_context(config, str(folder / "config.json"))
         tensors = read_headers(folder / name for name in names if name.endswith(".safetensors"))

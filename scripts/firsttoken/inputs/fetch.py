@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from firsttoken.files import HALF_WRITTEN
+from firsttoken.inputs.huggingface import cached_snapshot, check_snapshot, download_model
 from firsttoken.inputs.manifest import describe_model
 from firsttoken.inputs.model_files import model_files
 from firsttoken.plan import ModelManifest
@@ -22,7 +23,7 @@ def fetch_model(section: dict[str, Any], folder: Path, corpus: Path) -> ModelMan
     An interrupted download stays in `{folder}.partial`, and the next call goes on with it. What is not downloaded is
     made in a hidden folder, anew each time. The last step renames it to `folder`. Raises ValueError in one line.
     """
-    if section["source"] == "huggingface":
+    if section["source"] == "huggingface" and cached_snapshot(section["repo"], section["revision"]) is None:
         return _fill_and_rename(section, folder.with_name(f"{folder.name}.partial"), folder, corpus)
     hidden = folder.with_name(f"{HALF_WRITTEN}{folder.name}")
     shutil.rmtree(hidden, ignore_errors=True)
@@ -38,12 +39,13 @@ def _fill_and_rename(section: dict[str, Any], partial: Path, folder: Path, corpu
         from firsttoken.inputs.synthetic import make_model
 
         make_model(section, partial, corpus)
-    elif section["source"] == "huggingface":
-        from firsttoken.inputs.huggingface import download_model
-
-        download_model(section["repo"], section["revision"], partial)
-    else:
+    elif section["source"] == "local":
         _take_model(Path(section["path"]).expanduser().resolve(), partial)
+    elif cached := cached_snapshot(section["repo"], section["revision"]):
+        check_snapshot(cached, model_files(cached))
+        _take_model(cached, partial)
+    else:
+        download_model(section["repo"], section["revision"], partial)
     manifest = describe_model(section, partial)
     if folder.exists():
         shutil.rmtree(folder)
@@ -59,7 +61,11 @@ def _take_model(source: Path, folder: Path) -> None:
     would lose its weights when the original moves. Whoever edits the original weights in place changes the study's too;
     the hashes in the manifest show it.
     """
-    for name in model_files(source):
+    try:
+        names = model_files(source)
+    except ValueError as error:
+        raise ValueError(f"model.path: {error}") from error
+    for name in names:
         original = (source / name).resolve()
         if not (name.endswith(".safetensors") and _link(original, folder / name)):
             _copy(original, folder / name)

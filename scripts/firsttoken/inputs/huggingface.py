@@ -10,14 +10,16 @@ from __future__ import annotations
 import io
 import math
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
 from firsttoken.files import sha256_file
-from firsttoken.inputs.model_files import INDEX, check_names, small_files, weight_files
+from firsttoken.inputs.manifest import empty_model, served_context
+from firsttoken.inputs.model_files import INDEX, check_names, model_files, small_files, weight_files
 from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config
 
 PRE_CHECK_TIMEOUT_S = 3.0
@@ -44,7 +46,8 @@ def download_model(repo: str, revision: str, folder: Path) -> None:
         for name in weights:
             _check_size(files[name], math.inf)
     config = read_config(folder / "config.json")
-    for name in weights:  # before the long download
+    served_context(empty_model(folder, f"{repo} at {revision}"))  # before the long download
+    for name in weights:
         check_stored(f"{repo} at {revision}", config, _stored_dtypes(repo, revision, name))
     _check_space(repo, [files[name] for name in weights], folder)
     for name in weights:
@@ -66,25 +69,62 @@ def _named(place: str) -> Iterator[None]:
         raise ValueError(f"{place}: {error}") from error
 
 
-def access_problem(repo: str, revision: str) -> str | None:
-    """Why this model cannot be had with the usual token or is quantised; None if it can, or the hub does not answer.
+def examine_remote(repo: str, revision: str) -> int | None:
+    """The context in positions of a model on the hub; None where the hub does not answer. Raises ValueError for a model
+    that cannot be had with the usual token, or that no study can use.
 
-    Of the weights it looks at the first file's header, one request: quantised layers are in every file, and the check
-    runs each time the workflow is parsed. The fetch looks at all headers before it downloads.
+    Of the weights it looks at the first file's header, one request: quantised layers are in every file. The fetch looks
+    at all headers before it downloads.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
     place = f"{repo} at {revision}"
     try:
-        config = hub_config(repo, revision)
+        content = _get_small(repo, revision, "config.json")
+        config = parse_object(content, f"{place}: config.json")
         check_stored(place, config, {})
         check_stored(place, config, _first_dtypes(repo, revision))
     except _Line as error:
         refused = isinstance(error.__cause__, HfHubHTTPError) and error.__cause__.response.status_code < 500
-        return str(error) if refused else None  # no network: the download itself will say so, if it is needed
+        if refused:
+            raise
+        return None  # no network: the download itself will say so, if it is needed
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "config.json").write_bytes(content)
+        return served_context(empty_model(Path(folder), place))
+
+
+def cached_snapshot(repo: str, revision: str) -> Path | None:
+    """The model's folder in the hub's cache where HF_HUB_OFFLINE forbids to ask the hub, else None.
+
+    Raises ValueError where the cache does not have it.
+    """
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    if not constants.HF_HUB_OFFLINE:
+        return None
+    found = try_to_load_from_cache(repo, "config.json", revision=revision)
+    if not isinstance(found, str):
+        raise ValueError(
+            f"model.repo: HF_HUB_OFFLINE is set, and the hub's cache {constants.HF_HUB_CACHE} has no {repo} at "
+            f"{revision[:12]}; unset it, or run `hf download {repo} --revision {revision}` where there is a network"
+        )
+    try:
+        model_files(Path(found).parent)
     except ValueError as error:
-        return str(error)
-    return None
+        raise ValueError(f"model.repo: HF_HUB_OFFLINE is set, and in the hub's cache {error}") from error
+    return Path(found).parent
+
+
+def check_snapshot(folder: Path, names: Collection[str]) -> None:
+    """Raise ValueError for a file that is not what the hub promised: the cache names each after its hash."""
+    from huggingface_hub.utils.sha import git_hash
+
+    for name in names:
+        path = (folder / name).resolve()
+        found = sha256_file(path) if len(path.name) == 64 else git_hash(path.read_bytes())
+        if path.parent.name == "blobs" and found != path.name:
+            raise ValueError(f"{folder}: {name} has hash {found}, the hub promised {path.name}; delete {path}")
 
 
 def hub_config(repo: str, revision: str) -> dict[str, Any]:

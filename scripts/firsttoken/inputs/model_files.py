@@ -61,7 +61,14 @@ def weight_files(names: Collection[str], index: bytes | str | None) -> list[str]
 
 
 def check_names(names: Collection[str]) -> None:
-    """Raise ValueError, without the place, where config or tokenizer is missing."""
+    """Raise ValueError, without the place, for an adapter or GGUF, and where config or tokenizer is missing."""
+    if "adapter_config.json" in names:
+        raise ValueError(
+            "an adapter (adapter_config.json), not a whole model; merge it into its base model with peft's "
+            "merge_and_unload(), save that with its tokenizer and name its folder"
+        )
+    if any(name.endswith(".gguf") for name in names) and not any(name.endswith(".safetensors") for name in names):
+        raise ValueError("only GGUF weights, which transformers does not run; name the model that they were made from")
     if "config.json" not in names:
         raise ValueError("no config.json, so it is no transformers model; name the folder that holds it")
     if not any(name in names for name in TOKENIZER_FILES):
@@ -73,10 +80,10 @@ def model_files(folder: Path) -> list[str]:
 
     Raises ValueError that names the folder and what is wrong with it.
     """
+    if folder.suffix == ".gguf" and folder.is_file():
+        raise ValueError(f"{folder} is a GGUF file; name the folder of the transformers model that it was made from")
     if not folder.is_dir():
-        raise ValueError(
-            f"model.path: {folder} is no folder; give the path of a model that was saved with transformers"
-        )
+        raise ValueError(f"{folder} is no folder; give the path of a model that was saved with transformers")
     names = {path.name for path in folder.iterdir() if path.is_file()}
     try:
         check_names(names)
@@ -85,7 +92,7 @@ def model_files(folder: Path) -> list[str]:
         _check_links(folder, wanted)
         return wanted
     except ValueError as error:
-        raise ValueError(f"model.path: {folder}: {error}") from error
+        raise ValueError(f"{folder}: {error}") from error
 
 
 def _check_links(folder: Path, names: Collection[str]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from firsttoken.files import sha256_file
 from firsttoken.inputs.model_files import TOKENIZER_FILES
 from firsttoken.inputs.own_prompts import cut_prompts, encode_prompts
+from firsttoken.inputs.weight_headers import LFS_POINTER, check_pointer
 from firsttoken.plan import Prompt, Prompts
 
 
@@ -27,9 +28,7 @@ def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_leng
     Raises ValueError if the corpus is too short for a length, or the tokenizer is damaged or gives ids that the model
     does not have.
     """
-    tokenizer_file, prefix, encode = open_tokenizer(model_dir)
-    text = encode(corpus.read_text(encoding="utf-8"))
-    _check_vocabulary(model_dir, max((*prefix, *text), default=0))
+    tokenizer_file, prefix, text = encode_corpus(model_dir, corpus)
     prompts: list[Prompt] = []
     for length in lengths:
         head = prefix if length > len(prefix) else ()
@@ -98,17 +97,34 @@ def _tokenizer_file(model_dir: Path) -> Path:
     return next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
 
 
+def encode_corpus(model_dir: Path, corpus: Path) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
+    """The tokenizer's main file, what it puts before any text, and the corpus, both as token ids.
+
+    Raises ValueError for a tokenizer that cannot be read or gives ids that the model does not have.
+    """
+    file, prefix, encode = open_tokenizer(model_dir)
+    text = encode(corpus.read_text(encoding="utf-8"))
+    _check_vocabulary(model_dir, max((*prefix, *text), default=0))
+    return file, prefix, text
+
+
 def open_tokenizer(model_dir: Path) -> Tokenizer:
-    """The tokenizer of a model. Raises ValueError in one line where its file is damaged."""
+    """The tokenizer of a model. Raises ValueError in one line where it cannot be read."""
     file = _tokenizer_file(model_dir)
+    with file.open("rb") as stream:
+        check_pointer(stream.read(len(LFS_POINTER)), str(file))
+    try:
+        return _open(model_dir, file)
+    except Exception as error:  # neither library raises anything narrower
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise ValueError(f"{file}: no tokenizer that can be read ({reason}); fetch the model again") from error
+
+
+def _open(model_dir: Path, file: Path) -> Tokenizer:
     if file.name == "tokenizer.json":
         import tokenizers
 
-        try:
-            fast = tokenizers.Tokenizer.from_file(str(file))
-        except Exception as error:  # the library raises nothing narrower
-            reason = str(error).splitlines()[0][:100]
-            raise ValueError(f"{file}: no tokenizer ({reason}); fetch the model again") from error
+        fast = tokenizers.Tokenizer.from_file(str(file))
         fast.no_truncation()
         fast.no_padding()
         plain = fast.encode("a", add_special_tokens=False).ids
@@ -134,7 +150,8 @@ def _check_vocabulary(model_dir: Path, largest: int) -> None:
     vocabulary = _vocabulary(model_dir)
     if vocabulary is not None and largest >= vocabulary:
         raise ValueError(
-            f"{model_dir}: the tokenizer gives id {largest}, the model knows {vocabulary}; they do not belong together"
+            f"{model_dir}: the tokenizer gives id {largest}, the model has {vocabulary} tokens; they do not belong "
+            "together: take the tokenizer that the model was saved with"
         )
 
 

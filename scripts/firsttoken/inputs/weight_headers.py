@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MEASURED_DTYPES = ("F32", "F16", "BF16")
+LFS_POINTER = b"version https://git-lfs"
 # Masks and positions that older checkpoints carry in any dtype; transformers does not load them.
 _BUFFERS = re.compile(r"(^|\.)((attn|attention|crossattention)\.(bias|masked_bias)|rotary_emb\.inv_freq|position_ids)$")
 
@@ -27,6 +28,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def parse_object(text: bytes | str, place: str) -> dict[str, Any]:
     """A JSON mapping. `place` names the file in the ValueError that anything else raises."""
+    check_pointer(text if isinstance(text, bytes) else text.encode(), place)
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -34,6 +36,12 @@ def parse_object(text: bytes | str, place: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{place}: found a JSON {type(found).__name__}, not a mapping; fetch the model again")
     return found
+
+
+def check_pointer(start: bytes, place: str) -> None:
+    """Raise ValueError for what `git clone` leaves in the place of a large file."""
+    if start.startswith(LFS_POINTER):
+        raise ValueError(f"{place}: a pointer of Git LFS, not the file; run `git lfs pull` in its folder")
 
 
 def read_headers(paths: Iterable[Path]) -> dict[str, StoredTensor]:
@@ -50,7 +58,13 @@ def read_headers(paths: Iterable[Path]) -> dict[str, StoredTensor]:
 
 
 def check_stored(place: str, config: Mapping[str, Any], dtypes: Mapping[str, str]) -> None:
-    """Raise ValueError for weights that are quantised. `place` names the model; `dtypes`: tensor -> stored dtype."""
+    """Raise ValueError for weights that are quantised, and for encoder-decoders. `place` names the model; `dtypes`:
+    tensor -> stored dtype."""
+    if config.get("is_encoder_decoder"):
+        raise ValueError(
+            f"{place}: an encoder-decoder model ({config.get('model_type')}), which reads with another network than "
+            "it writes with; name a decoder-only model"
+        )
     for part in (config, config.get("text_config")):
         if isinstance(part, Mapping) and part.get("quantization_config") is not None:
             quantization = part["quantization_config"]
@@ -71,6 +85,8 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     """The header of one file. The library compares it with the size of the file, too."""
     from safetensors import SafetensorError, safe_open
 
+    with path.open("rb") as stream:
+        check_pointer(stream.read(len(LFS_POINTER)), str(path))
     try:
         with safe_open(path, framework="numpy") as file:
             parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping

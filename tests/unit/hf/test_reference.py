@@ -8,6 +8,7 @@ import pytest
 
 from firsttoken.plan import Prompt, Prompts
 from unit.tiny_models import prompt_ids, save_tiny_model
+from unit.toy_families import save_toy, toy_config
 
 pytest.importorskip("torch")
 
@@ -29,7 +30,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
     folder = tmp_path_factory.mktemp("reference")
     model_dir = save_tiny_model("llama_gqa", folder / "model")
-    make_reference(model_dir, make_prompts(), NEW_TOKENS, 2, "cpu", 1, folder / "reference.safetensors")
+    make_reference(model_dir, make_prompts(), NEW_TOKENS, 128, 2, "cpu", 1, folder / "reference.safetensors")
     return model_dir, folder / "reference.safetensors"
 
 
@@ -63,3 +64,38 @@ def test_tokens_and_logits_equal_decoding_without_a_cache(reference: tuple[Path,
             logits = model(text).logits[0, length - 1 : -1]
         torch.testing.assert_close(tensors[f"logits/{length}/0"], logits, atol=1e-4, rtol=1e-4)
         assert logits.argmax(-1).tolist() == tokens.tolist()
+
+
+def refusal(model_dir: Path, max_context: int = 128) -> str:
+    from firsttoken.hf.reference import make_reference
+
+    with pytest.raises(ValueError) as caught:
+        make_reference(model_dir, make_prompts(), NEW_TOKENS, max_context, 0, "cpu", 1, model_dir / "none.safetensors")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) <= 300
+    return str(caught.value)
+
+
+def test_texts_beyond_the_models_context_are_refused(reference: tuple[Path, Path]) -> None:
+    """Seen failing: a model of the hub was run past its context, or ended in a traceback."""
+    assert "found 9, which with new_tokens 5 is longer than the model's context of 13" in refusal(reference[0], 13)
+
+
+def test_a_text_that_crosses_where_rotary_positions_change_is_refused(tmp_path: Path) -> None:
+    """Seen failing: the cached steps were the truth, off by a tenth from the model's forward pass."""
+    factors = {"short_factor": [1.0] * 8, "long_factor": [4.0 + i for i in range(8)]}
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 10, **factors}
+    folder = save_toy(toy_config("llama", head_dim=16, rope_parameters=rope), tmp_path)
+    assert "LlamaForCausalLM (rotary positions of type longrope): with a prompt of 9 tokens" in refusal(folder)
+
+
+@pytest.mark.parametrize("family", ["gpt_oss", "bloom", "gptj"])
+def test_families_without_sdpa_have_a_reference(family: str, tmp_path: Path) -> None:
+    """Seen failing: Unsupported, with a traceback, and no study."""
+    from safetensors import safe_open
+
+    from firsttoken.hf.reference import make_reference
+
+    folder = save_toy(toy_config(family), tmp_path)
+    make_reference(folder, make_prompts(), NEW_TOKENS, 128, 0, "cpu", 1, tmp_path / "reference.safetensors")
+    with safe_open(str(tmp_path / "reference.safetensors"), framework="pt") as stream:
+        assert stream.metadata()["attention"] == "eager"

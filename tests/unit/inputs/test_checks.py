@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from firsttoken.inputs.checks import hub_access_problem, local_inputs, model_limits, model_problem
+from firsttoken.inputs.checks import local_inputs, model_limits, model_problem
 from firsttoken.inputs.model_files import INDEX, weight_files
 from unit.inputs.conftest import synthetic
 
@@ -103,10 +103,6 @@ def test_the_files_of_a_local_model_are_inputs_and_others_have_none(llama_folder
     section = {"name": "x", "source": "local", "dtype": "float32", "path": str(llama_folder)}
     assert sorted(local_inputs(section)) == sorted(str(path) for path in llama_folder.iterdir())
     assert local_inputs(synthetic()) == local_inputs(HUB) == []
-
-
-def test_only_a_hub_model_is_asked_for() -> None:
-    assert hub_access_problem(synthetic()) is None
 
 
 def test_the_checks_import_neither_torch_nor_transformers() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,17 +15,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 from huggingface_hub import constants
 
 from firsttoken.files import sha256_file
-from firsttoken.inputs import checks, huggingface
+from firsttoken.inputs import huggingface
+from firsttoken.inputs.checks import examine_model
 from firsttoken.inputs.fetch import fetch_model
-from firsttoken.inputs.huggingface import access_problem
 from firsttoken.inputs.model_files import INDEX
-from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, is_large, read_folder
+from unit.inputs.conftest import CORPUS
+from unit.inputs.fake_hub import REPO, REVISION, FakeHub, Faults, git_blob, is_large, read_folder
 from unit.inputs.weights import Tensors, changed_copy, with_config
+from unit.toy_families import toy_config
 
 SECTION: dict[str, Any] = {
     "name": "hubbed",
@@ -53,6 +56,15 @@ def hub(llama_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         monkeypatch.setattr(time, "sleep", lambda seconds: None)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield hub
+
+
+def refusal(section: dict[str, Any]) -> str | None:
+    """What is said before any job."""
+    try:
+        examine_model(section, CORPUS)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def test_only_what_is_needed_arrives_and_is_described(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
@@ -141,7 +153,7 @@ def test_a_gated_model_says_what_to_do(
     with pytest.raises(ValueError, match=advice) as caught:
         fetch_model(SECTION, tmp_path / "model", corpus)
     assert "\n" not in str(caught.value)
-    assert checks.hub_access_problem(SECTION) == str(caught.value)
+    assert refusal(SECTION) == str(caught.value)
 
 
 def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
@@ -149,7 +161,7 @@ def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
 ) -> None:
     hub.faults = Faults(gated=True)
     monkeypatch.setenv("HF_TOKEN", "allowed")
-    assert checks.hub_access_problem(SECTION) is None
+    assert refusal(SECTION) is None
     fetch_model(SECTION, tmp_path / "model", corpus)
     elsewhere = [request for request in hub.requests if request.path.startswith("/cdn/")]
     assert elsewhere
@@ -166,7 +178,7 @@ def test_the_token_opens_a_gated_model_and_goes_to_the_hub_alone(
 def test_what_is_not_there(hub: FakeHub, tmp_path: Path, corpus: Path, change: dict[str, str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fetch_model(SECTION | change, tmp_path / "model", corpus)
-    problem = checks.hub_access_problem(SECTION | change)
+    problem = refusal(SECTION | change)
     assert problem is not None
     assert "\n" not in problem
 
@@ -186,11 +198,11 @@ def in_hub(hub: FakeHub, folder: Path) -> None:
 def test_a_quantization_config_is_refused_before_any_job(
     hub: FakeHub, llama_folder: Path, tmp_path: Path, corpus: Path
 ) -> None:
-    assert checks.hub_access_problem(SECTION) is None
+    assert refusal(SECTION) is None
     quantised = changed_copy(llama_folder, tmp_path / "quantised", lambda tensors: None)
     in_hub(hub, with_config(quantised, quantization_config={"quant_method": "awq"}))
     words = f"{REPO} at {REVISION}: config.json has a quantization_config (awq); only float32, float16 and bfloat16"
-    problem = checks.hub_access_problem(SECTION)
+    problem = refusal(SECTION)
     assert problem is not None and problem.startswith(words) and "\n" not in problem
     with pytest.raises(ValueError, match=re.escape(words)):
         fetch_model(SECTION, tmp_path / "model", corpus)
@@ -211,7 +223,7 @@ def test_stored_dtypes_are_looked_at_in_the_headers(
         hub.files["model-00001-of-00001.safetensors"] = hub.files.pop(WEIGHTS)
         hub.files[INDEX] = json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).encode()
     words = f"{REPO} at {REVISION}: tensor lm_head.weight is stored as I8; only F32, F16 and BF16"
-    problem = checks.hub_access_problem(SECTION)
+    problem = refusal(SECTION)
     assert problem is not None and problem.startswith(words) and "\n" not in problem
     with pytest.raises(ValueError, match=re.escape(words)):
         fetch_model(SECTION, tmp_path / "model", corpus)
@@ -239,7 +251,7 @@ def test_what_a_hostile_hub_says_is_one_line(
     if len(content) == 300:
         monkeypatch.setattr(huggingface, "SMALL_BYTES", 200)
     hub.files[name] = content
-    problem = checks.hub_access_problem(SECTION)
+    problem = refusal(SECTION)
     assert problem is not None and words in problem and "\n" not in problem
 
 
@@ -279,6 +291,68 @@ def test_what_an_earlier_call_left_is_hashed_again(hub: FakeHub, tmp_path: Path,
 def test_without_a_network_the_pre_check_says_nothing(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     template = "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"  # the discard port: refused at once
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    assert access_problem(REPO, REVISION) is None
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    assert access_problem(REPO, REVISION) is None
+    assert examine_model(SECTION, CORPUS) is None
+
+
+def test_the_context_is_known_before_any_job(hub: FakeHub) -> None:
+    """Seen failing: it was known for local models only."""
+    assert examine_model(SECTION, CORPUS) == 1024
+
+
+def test_an_encoder_on_the_hub_is_refused_before_any_job(hub: FakeHub, tmp_path: Path, corpus: Path) -> None:
+    toy_config("bert").save_pretrained(tmp_path)
+    in_hub(hub, tmp_path)
+    words = f"{REPO} at {REVISION}: a bert model whose tokens attend to later ones, too"
+    assert str(refusal(SECTION)).startswith(words)
+    with pytest.raises(ValueError, match=words):
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert not hub.gets(WEIGHTS), "nothing large was downloaded"
+
+
+@pytest.fixture
+def snapshot(llama_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The model in the hub's cache, where HF_HUB_OFFLINE is set."""
+    home = tmp_path / "hub" / f"models--{REPO.replace('/', '--')}"
+    folder = home / "snapshots" / REVISION
+    folder.mkdir(parents=True)
+    (home / "blobs").mkdir()
+    for name, content in read_folder(llama_folder).items():
+        blob = hashlib.sha256(content).hexdigest() if is_large(name) else git_blob(content)
+        (home / "blobs" / blob).write_bytes(content)
+        (folder / name).symlink_to(Path("../../blobs") / blob)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return folder
+
+
+def test_offline_the_hubs_cache_is_taken(snapshot: Path, llama_folder: Path, tmp_path: Path, corpus: Path) -> None:
+    """Seen failing: "the connection broke, run again to resume"."""
+    assert examine_model(SECTION, CORPUS) == 1024
+    manifest = fetch_model(SECTION, tmp_path / "model", corpus)
+    assert read_folder(tmp_path / "model") == read_folder(llama_folder)
+    assert (manifest.origin, manifest.revision) == (REPO, REVISION)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            "all",
+            r"model\.repo: HF_HUB_OFFLINE is set, and the hub's cache .* has no someone/tiny-llama at 0123456789ab; ",
+        ),
+        (WEIGHTS, r"model\.repo: HF_HUB_OFFLINE is set, and in the hub's cache .*: no weights; model\.safetensors or"),
+        ("tokenizer.json", "tokenizer.json has hash .*, the hub promised "),
+    ],
+)
+def test_offline_without_the_whole_model(damage: str, words: str, snapshot: Path, tmp_path: Path, corpus: Path) -> None:
+    if damage == "all":
+        shutil.rmtree(snapshot)
+    elif damage == WEIGHTS:
+        (snapshot / damage).unlink()
+    else:
+        (snapshot / damage).write_bytes((snapshot / damage).read_bytes() + b" ")
+    with pytest.raises(ValueError, match=words) as caught:
+        fetch_model(SECTION, tmp_path / "model", corpus)
+    assert "\n" not in str(caught.value)
+    if damage != "tokenizer.json":
+        assert refusal(SECTION) == str(caught.value)

@@ -14,6 +14,7 @@ from firsttoken.inputs.manifest import describe_model
 from firsttoken.inputs.synthetic import SMALL_SHAPES
 from firsttoken.inputs.weight_headers import StoredTensor
 from unit.inputs.conftest import synthetic
+from unit.toy_families import save_toy, toy_config
 
 
 def test_llama_by_hand(tmp_path: Path, corpus: Path) -> None:
@@ -55,6 +56,29 @@ def test_what_the_loaded_model_and_its_cache_really_hold(architecture: str, tmp_
     assert [layer.outputs for layer in manifest.linear_layers if layer.head] == [manifest.vocab_size]
     tied = model.config.tie_word_embeddings
     assert (manifest.read_bytes_per_token == manifest.weight_bytes) == (tied and architecture != "gpt2")
+
+
+@pytest.mark.parametrize("family", ["gemma4_text", "gemma3", "gpt_bigcode", "qwen3_next", "jamba", "exaone4"])
+def test_families_with_other_layers_or_parts(family: str, tmp_path: Path) -> None:
+    """Seen failing: a head size for each layer was an AttributeError; a vision tower and the layers without keys and
+    values counted, so that the floor was above what a step reads."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    folder = save_toy(toy_config(family), tmp_path)
+    manifest = describe_model({"name": "x", "source": "local", "path": "x", "dtype": "float32"}, folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    positions = 5  # fewer than the window
+    with torch.inference_mode():
+        cache = model(torch.ones(1, positions, dtype=torch.long), use_cache=True).past_key_values
+    buffers = [
+        part for layer in cache.layers for part in (getattr(layer, "keys", None), getattr(layer, "values", None))
+    ]
+    assert manifest.kv_bytes_per_token * positions == sum(part.nbytes for part in buffers if part is not None)
+    towers = sum(part.numel() for name, part in model.named_parameters() if "vision" in name or "projector" in name)
+    assert (towers > 0) == (family == "gemma3")
+    assert manifest.parameters == sum(part.numel() for part in model.parameters()) - towers
+    assert 0 < manifest.read_bytes_per_token <= manifest.weight_bytes == 4 * manifest.parameters
 
 
 def test_a_sliding_window_is_told(tmp_path: Path, corpus: Path) -> None:
@@ -117,7 +141,7 @@ def test_a_model_that_cannot_be_served(tmp_path: Path, config: str, message: str
 @pytest.mark.parametrize(
     ("model_type", "fields", "message"),
     [
-        ("mamba", {"num_hidden_layers": 1, "hidden_size": 8}, "mamba model has no attention heads"),
+        ("mamba", {"num_hidden_layers": 1, "hidden_size": 8}, "a mamba model has no attention"),
         ("bloom", {"n_layer": 1, "hidden_size": 8, "n_head": 2}, "config.json of the bloom model: no max_position_emb"),
     ],
 )

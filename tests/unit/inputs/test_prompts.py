@@ -70,7 +70,7 @@ def test_fewer_starts_than_prompts_are_an_error_and_just_enough_are_not(llama_fo
 def test_a_tokenizer_of_another_model_is_refused(llama_folder: Path, corpus: Path, tmp_path: Path) -> None:
     shutil.copy(llama_folder / "tokenizer.json", tmp_path)
     (tmp_path / "config.json").write_text('{"vocab_size": 300}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"the tokenizer gives id \d+, the model knows 300"):
+    with pytest.raises(ValueError, match=r"the tokenizer gives id \d+, the model has 300 tokens"):
         make_prompts(tmp_path, corpus, [10], per_length=2, seed=1)
 
 
