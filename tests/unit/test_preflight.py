@@ -42,11 +42,11 @@ def test_make_check_is_a_table_or_one_line(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     config = tmp_path / "study.yaml"
     for text, status, said in (
-        ("approaches: [baseline, tensorrt_llm]", 0, "The study embedded can start."),
-        ("approaches: [tensorrt_llm]", 1, "firsttoken: the study embedded cannot run here"),
+        ("approaches: [baseline, tensorrt_llm]", 0, "The study x can start."),
+        ("approaches: [tensorrt_llm]", 1, "firsttoken: the study x cannot run here"),
         ("approaches: [turbo]", 1, "firsttoken: config key approaches: found 'turbo'"),
     ):
-        config.write_text(text)
+        config.write_text(f"study: x\n{text}\n")
         assert check.main([str(config)]) == status
         out, err = capsys.readouterr()
         assert said in (err if status else out) and err.count("\n") == status
