@@ -116,7 +116,7 @@ def measure(study: str, config: Path | None, rest: list[str]) -> int:
     environment = f"results/{study}/environment.json"
     configfile = ["--configfile", str(config)] if config else []
     status, outcome = run.pipeline([environment, *rest, *run.ONE_JOB, *configfile])
-    run.tell_failures(outcome)
+    run.tell_failures(status, outcome)
     if status:
         return status
     for name, found in read_json(ROOT / environment, Environment).approaches.items():

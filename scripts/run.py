@@ -92,7 +92,7 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
         made = run([*SNAKEMAKE, "evidence", *configfile, "--report", str(report), "--quiet", "all"])
         print_summary(results, report)
         status = status or made
-    tell_failures(outcome)
+    tell_failures(status, outcome)
     return status
 
 
@@ -126,7 +126,7 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
             link_data(folder.absolute(), results, provenance)
             making = ["--cores", str(os.cpu_count() or 1), "--rerun-triggers", "mtime"]
             status, outcome = pipeline([*command, *making, "--allowed-rules", *analysis_rules()], folder=Path(mirror))
-            tell_failures(outcome)
+            tell_failures(status, outcome)
         making = ["--report", str(report), "--quiet", "all"]
         status = status or run([*SNAKEMAKE, *command, *making], folder=Path(mirror))
         if status == 0:
@@ -166,7 +166,7 @@ def compare(a: str, b: str, rest: list[str]) -> int:
     folder = f"results/compare/{a}_vs_{b}"
     rules = ["--allowed-rules", "compare_studies", "render_comparison"]
     status, outcome = pipeline([f"{folder}/comparison.html", *ONE_JOB, *rules, *rest])
-    tell_failures(outcome)
+    tell_failures(status, outcome)
     if status:
         return status
     found = json.loads((ROOT / folder / "comparison.json").read_text(encoding="utf-8"))
@@ -185,7 +185,7 @@ def combine(studies: list[str], rest: list[str]) -> int:
     write_text(ROOT / folder / "studies.txt", "\n".join(studies) + "\n")
     combining = [*ONE_JOB, "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"]
     status, outcome = pipeline(combining)
-    tell_failures(outcome)
+    tell_failures(status, outcome)
     if status == 0:
         print((ROOT / folder / "combined.txt").read_text(encoding="utf-8"))
         print(f"Combination: {folder}/combined.html")
@@ -228,8 +228,12 @@ def pipeline(arguments: list[str], folder: Path = ROOT) -> tuple[int, Outcome]:
         return status, read_json(path, Outcome) if path.exists() else Outcome()
 
 
-def tell_failures(outcome: Outcome) -> None:
-    """A line for each job that failed, the last that is printed."""
+def tell_failures(status: int, outcome: Outcome) -> None:
+    """Where Snakemake's own output is and, the last that is printed, a line for each job that failed."""
+    if status and outcome.log:
+        print(f"Snakemake's own output is in {outcome.log}", file=sys.stderr)
+    if status < 0:
+        print(f"firsttoken: killed by {signal.Signals(-status).name}; the same command goes on", file=sys.stderr)
     for line in outcome.failures:
         print(line, file=sys.stderr)
 

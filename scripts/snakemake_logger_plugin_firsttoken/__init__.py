@@ -125,6 +125,8 @@ class LogHandler(LogHandlerBase):
         elif message.startswith(NOTHING_TO_DO):
             self.nothing_to_do = True
             self._print("Nothing to be done: all results are up to date")
+        elif fields.get("exception") == "LockException":
+            pass  # the workflow has said who holds the lock
         elif level >= logging.ERROR:
             self.errors.append(message)
         elif level >= logging.WARNING:

@@ -128,7 +128,8 @@ def test_snakemakes_own_errors_and_warnings_are_shown(tmp_path: Path, monkeypatc
     run = Run(tmp_path, monkeypatch, io.StringIO(), dryrun=False)
     run.send(None, logging.INFO, "Building DAG of jobs...")
     run.send(None, logging.WARNING, "a file is in the future")
-    run.send(LogEvent.ERROR, logging.ERROR, "MissingInputException: x")
+    run.send(LogEvent.ERROR, logging.ERROR, "MissingInputException: x", exception="MissingInputException")
+    run.send(LogEvent.ERROR, logging.ERROR, "LockException: y", exception="LockException")
     assert run.outcome() == Outcome()
     assert run.stream.getvalue().splitlines() == ["a file is in the future", "MissingInputException: x"]
 

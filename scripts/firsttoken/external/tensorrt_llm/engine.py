@@ -21,6 +21,7 @@ from firsttoken.external.tensorrt_llm.model import architecture_of, model_proble
 from firsttoken.files import read_json, sha256_file, write_json
 from firsttoken.hardware import require_gpu
 from firsttoken.plan import FileEntry, Plan, Unsupported
+from firsttoken.progress import STATUS_WIDTH
 from firsttoken.results import EngineManifest
 
 BUILD_LOG = "build.log"
@@ -124,12 +125,14 @@ def require_fields(config: object, names: Iterable[str]) -> None:
 
 @contextmanager
 def copied_output(log: Path) -> Iterator[None]:
-    """Copy what this process, its C++ libraries and its workers print to `log` as well as to where it went."""
+    """Copy what this process, its C++ libraries and its workers print to `log` as well as to where it went; to the log
+    alone in a run whose logger shows how far the study is."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
     # Its copy goes to our stderr: Snakemake reads the job's stdout.
-    copier = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, stdout=saved[1])
+    shown = subprocess.DEVNULL if STATUS_WIDTH in os.environ else saved[1]
+    copier = subprocess.Popen(["tee", "-a", str(log)], stdin=subprocess.PIPE, stdout=shown)
     assert copier.stdin is not None
     try:
         os.dup2(copier.stdin.fileno(), 1)
