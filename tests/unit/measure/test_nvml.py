@@ -109,7 +109,7 @@ def test_a_run_beside_a_driver_that_tells_nothing_leaves_the_fields_empty(
     tmp_path: Path, on_gpu: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on boards without power limits, ECC or clocks to read. Seen failing: NVMLError for the name and the UUID."""
-    asked = set(re.findall(r"^def (nvml(?:Device|System)\w+)", (FAKES / "pynvml.py").read_text(encoding="utf-8"), re.MULTILINE))
+    asked = set(re.findall(r"def (nvml(?:Device|System)\w+)", (FAKES / "pynvml.py").read_text(encoding="utf-8")))
     monkeypatch.setenv("FAKE_NVML_REFUSED", " ".join(asked - {"nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"}))
     record, frame = run(tmp_path)
     told = {field: getattr(record.telemetry, field) for field in ("sm_clock_mhz_median", "power_w_mean", "energy_j")}
