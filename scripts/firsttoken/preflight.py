@@ -69,7 +69,7 @@ def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, d
     if problem:
         raise ConfigError(problem)
     if study.config["workload"]["prompts"]:
-        study = _with_own_prompts(study, results)
+        study = with_own_prompts(study, results)
     limit = model_limits(study.model)
     if limit is not None:
         study.check_context(limit)
@@ -80,9 +80,9 @@ def check_study(config: Mapping[str, Any], config_folder: Path, results: Path, d
     return study
 
 
-def _with_own_prompts(study: Study, results: Path) -> Study:
-    """The study with the lengths of its own prompts, where it gives none; as far as they can be checked before the
-    model is fetched."""
+def with_own_prompts(study: Study, results: Path) -> Study:
+    """The study with the lengths of its own prompts, where it gives none. They are checked as far as they can be before
+    the model is fetched; raises ValueError in one line."""
     file = Path(study.config["workload"]["prompts"])
     prompts, lengths = read_prompts(file), study.config["workload"]["prompt_lengths"]
     folder = results / "models" / study.model_id
