@@ -41,15 +41,14 @@ cpu-engines:
 	@$(MAKE) --no-print-directory env-llama_cpp || echo "firsttoken: llama.cpp could not be installed; it will be unavailable" >&2
 
 # One's own model: a study file for it is written to config/own/. PWD is where the user is, also with make -C.
-STUDY_FILE = config='$(CONFIG)' $(if $(MODEL),&& config=$$($(PY) scripts/own_model.py --from '$(PWD)' --model "$$MODEL" \
-	--revision "$${REVISION:-}" --dtype "$${DTYPE:-}" --lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
-export MODEL REVISION DTYPE LENGTHS APPROACHES
+STUDY_FILE = $(if $(and $(CONFIG),$(MODEL)),$(error firsttoken: give CONFIG or MODEL, not both))config='$(CONFIG)' $(if $(MODEL),&& \
+	config=$$($(PY) scripts/own_model.py --from '$(PWD)' --model "$$MODEL" --revision "$${REVISION:-}" --dtype "$${DTYPE:-}" \
+	--lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
 
-run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
+run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study and its report: make run [CONFIG=FILE, or MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm]]
 	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(ARGS)
-# for one's own model: make run MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT] [DTYPE=bfloat16] [LENGTHS=32,256] [APPROACHES=baseline,vllm]
 
-check: $(VENV)/.installed  ## can this study run here, without running it: make check [CONFIG=FILE] or [MODEL=FOLDER_OR_HUB_ID REVISION=COMMIT]
+check: $(VENV)/.installed  ## can it run here, before it runs: make check [CONFIG=FILE, or MODEL= REVISION= DTYPE= LENGTHS= APPROACHES= as for run]
 	@$(STUDY_FILE) && $(PY) scripts/check.py $${config:+"$$config"}
 
 doctor: $(VENV)/.installed  ## is this machine ready to measure
