@@ -50,13 +50,14 @@ cpu-engines:
 # One's own model: a study file for it is written to config/own/. PWD is where the user is, also with make -C.
 export FIRSTTOKEN_FROM := $(PWD)
 export MODEL REVISION DTYPE LENGTHS APPROACHES
-STUDY_FILE = config='$(CONFIG)' $(if $(MODEL),&& config=$$($(PY) scripts/own_model.py --model "$$MODEL" \
-	--revision "$${REVISION:-}" --dtype "$${DTYPE:-}" --lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
+STUDY_FILE = $(if $(and $(CONFIG),$(MODEL)),$(error firsttoken: give CONFIG or MODEL, not both))config='$(CONFIG)' $(if $(MODEL),&& \
+	config=$$($(PY) scripts/own_model.py --model "$$MODEL" --revision "$${REVISION:-}" --dtype "$${DTYPE:-}" \
+	--lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
 
-run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=NAME_OR_FILE] or [MODEL=FOLDER_OR_HUB_ID REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm] [VERBOSE=1] [ARGS=-n]
+run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study and its report: make run [CONFIG=NAME_OR_FILE, or MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm]] [VERBOSE=1] [ARGS=-n]
 	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(ARGS)
 
-check: $(VENV)/.installed  ## can this study run here, without running it: make check [CONFIG=NAME_OR_FILE] or [MODEL=FOLDER_OR_HUB_ID REVISION=COMMIT DTYPE= LENGTHS= APPROACHES=]
+check: $(VENV)/.installed  ## can it run here, before it runs: make check [CONFIG=NAME_OR_FILE, or MODEL= REVISION= DTYPE= LENGTHS= APPROACHES= as for run]
 	@$(STUDY_FILE) && $(PY) scripts/check.py $${config:+"$$config"}
 
 doctor: $(VENV)/.installed  ## is this machine ready to measure

@@ -75,7 +75,7 @@ def check_study(
     elif examine:
         limit = examine_model(study.model, config_folder / "corpus.txt")
     if study.config["workload"]["prompts"]:
-        study = _with_own_prompts(study, results)
+        study = with_own_prompts(study, results)
     if limit is not None:
         study.check_context(limit)
     found = environments_of(study, deployment)
@@ -85,9 +85,9 @@ def check_study(
     return study
 
 
-def _with_own_prompts(study: Study, results: Path) -> Study:
-    """The study with the lengths of its own prompts, where it gives none; as far as they can be checked before the
-    model is fetched."""
+def with_own_prompts(study: Study, results: Path) -> Study:
+    """The study with the lengths of its own prompts, where it gives none. They are checked as far as they can be before
+    the model is fetched; raises ValueError in one line."""
     file = Path(study.config["workload"]["prompts"])
     prompts, lengths = read_prompts(file), study.config["workload"]["prompt_lengths"]
     folder = results / "models" / study.model_id

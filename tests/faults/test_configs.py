@@ -27,6 +27,7 @@ from firsttoken.analysis.claim_files import read_publications
 from firsttoken.approaches.base import approach_names
 from firsttoken.inputs.checks import model_limits, model_problem
 from firsttoken.plan import Plan
+from firsttoken.preflight import with_own_prompts
 from firsttoken.study.config import Study
 from firsttoken.study.schema import load_schema, one_line
 from firsttoken.yaml_files import read_yaml
@@ -128,6 +129,8 @@ def answer(file: Path) -> str | Study:
         study.check_environments(["llama_cpp", "sglang", "tensorrt_llm", "vllm"])
         if problem := model_problem(study.model):
             return one_line(problem)
+        if study.config["workload"]["prompts"]:
+            study = with_own_prompts(study, Path("results"))
         if (limit := model_limits(study.model)) is not None:
             study.check_context(limit)
         study.check_compared([])

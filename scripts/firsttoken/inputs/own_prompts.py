@@ -13,6 +13,7 @@ from firsttoken.plan import Prompt, Record
 MOST_PROMPTS = 10_000
 MOST_LENGTHS = 100  # each is measured by itself, and has a graph and a row of every table
 MOST_TOKENS = 10_000_000
+MOST_BYTES = 1 << 28
 
 
 class OwnPrompt(Record, frozen=True, kw_only=True):
@@ -25,6 +26,11 @@ class OwnPrompt(Record, frozen=True, kw_only=True):
 def read_prompts(file: Path) -> list[OwnPrompt]:
     """Every line's prompt. Raises ValueError in one line with the file and the number of the line."""
     try:
+        size = file.stat().st_size
+        if not file.is_file() or size > MOST_BYTES:
+            raise ValueError(
+                f"workload.prompts: {file}: no plain file of at most {MOST_BYTES:,} bytes; name a file of JSON Lines"
+            )
         lines = file.read_bytes().splitlines()
     except OSError as error:
         raise ValueError(f"workload.prompts: {file}: {error.strerror}; name a file of JSON Lines") from error

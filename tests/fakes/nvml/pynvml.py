@@ -113,6 +113,10 @@ def nvmlDeviceGetCurrentClocksEventReasons(gpu: int) -> int:
     return int(os.environ.get("FAKE_NVML_REASONS", "0"), 0) if gpu == 1 else 0
 
 
+def nvmlDeviceGetCurrentClocksThrottleReasons(gpu: int) -> int:  # its name before driver 535
+    return nvmlDeviceGetCurrentClocksEventReasons(gpu)
+
+
 def nvmlDeviceGetPowerUsage(gpu: int) -> int:
     return 1000 * POWER_W[gpu]
 

@@ -66,6 +66,8 @@ def test_a_mistake_is_named_by_its_line(
 def test_no_file_no_lines_and_too_many_lengths(llama_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="No such file or directory; name a file of JSON Lines"):
         take_prompts(llama_folder, tmp_path / "none", [], seed=1)
+    with pytest.raises(ValueError, match="/dev/zero: no plain file"):
+        take_prompts(llama_folder, Path("/dev/zero"), [], seed=1)
     with pytest.raises(ValueError, match="has 0 lines; give 1 to 10,000"):
         take_prompts(llama_folder, write(tmp_path), [], seed=1)
     file = write(tmp_path, *({"token_ids": [1] * length} for length in range(1, own_prompts.MOST_LENGTHS + 2)))
