@@ -79,8 +79,8 @@ def test_right_or_refused(family: str, tmp_path: Path) -> None:
     ],
 )
 def test_rotary_positions(kind: str, original: int, tmp_path: Path) -> None:
-    """Texts of 26 and 11 tokens: beyond the original context, crossing it, or within. Seen failing: of longrope, the text that
-    crosses: approaches agreed with a reference that was no forward pass of the model."""
+    """Texts of 26 and 11 tokens: beyond the original context, across it or within. Seen
+    failing: across it, with longrope, approaches agreed with a reference that was no forward pass of the model."""
     rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, **ROPE_FIELDS.get(kind, {})}
     if kind in ("yarn", "longrope", "llama3"):
         rope["original_max_position_embeddings"] = original
