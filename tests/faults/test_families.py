@@ -28,6 +28,7 @@ SOME = {
     "deepseek_v3": "latent attention, experts",
     "gemma4_text": "a head size for each layer",
     "gpt_oss": "sinks, experts",
+    "modernbert-decoder": "a config that insists on a padding token",
     "mpt": "ALiBi",
     "qwen3_next": "recurrent layers",
 }
