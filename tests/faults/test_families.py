@@ -28,6 +28,7 @@ SOME = {
     "deepseek_v3": "latent attention, experts",
     "gemma4_text": "a head size for each layer",
     "gpt_oss": "sinks, experts",
+    "modernbert-decoder": "a config that insists on a padding token",
     "mpt": "ALiBi",
     "qwen3_next": "recurrent layers",
 }
@@ -41,6 +42,13 @@ def families() -> list[str]:
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
+ROPE_FIELDS: dict[str, dict[str, Any]] = {
+    "llama3": {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "longrope": {"short_factor": [1.0] * 8, "long_factor": [4.0 + i for i in range(8)]},
+    "proportional": {"partial_rotary_factor": 0.5},
+}
+
+
 def one_line(error: Exception) -> None:
     assert "\n" not in str(error) and 0 < len(str(error)) <= 300, error
 
@@ -50,23 +58,53 @@ def test_right_or_refused(family: str, tmp_path: Path) -> None:
     """Seen failing: encoders were decoded as if they were causal; families without sdpa ended in a traceback; a head
     size for each layer was an AttributeError."""
     folder = tmp_path / "model"
-    prompts = [Prompt(index=0, length=length, offset=0, token_ids=tuple(prompt_ids(length))) for length in LENGTHS]
     try:
         save_toy(toy_config(family), folder)
     except Exception as error:  # a config that needs sizes of its own, or packages
         assert family not in SOME
         pytest.skip(f"no toy: {type(error).__name__}: {' '.join(str(error).split())[:100]}")
+    right_or_refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("kind", "original"),
+    [
+        ("linear", 128),
+        ("dynamic", 128),
+        ("proportional", 128),
+        ("yarn", 23),
+        ("llama3", 23),
+        ("longrope", 4),
+        ("longrope", 23),
+        ("longrope", 128),
+    ],
+)
+def test_rotary_positions(kind: str, original: int, tmp_path: Path) -> None:
+    """Texts of 26 and 11 tokens: beyond the original context, across it or within. Seen
+    failing: across it, with longrope, approaches agreed with a reference that was no forward pass of the model."""
+    rope = {"rope_type": kind, "rope_theta": 10000.0, "factor": 4.0, **ROPE_FIELDS.get(kind, {})}
+    if kind in ("yarn", "longrope", "llama3"):
+        rope["original_max_position_embeddings"] = original
+    save_toy(toy_config("llama", head_dim=16, rope_parameters=rope), tmp_path / "model")
+    refusal = right_or_refused(tmp_path / "model", "cuda_graph_1p")
+    assert ("type longrope): with a prompt of 20 tokens" in refusal) == (kind == "longrope" and original == 23)
+
+
+def right_or_refused(folder: Path, *more: str) -> str:
+    """Asserts that every approach agrees with the reference or is unavailable; returns why there is no reference."""
+    prompts = [Prompt(index=0, length=length, offset=0, token_ids=tuple(prompt_ids(length))) for length in LENGTHS]
     try:
         section = {"name": "toy", "source": "local", "path": "toy", "dtype": "float32"}
         context = describe_model(section, folder).max_context
         given = Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=tuple(prompts))
-        reference = tmp_path / "reference.safetensors"
+        reference = folder / "reference"
         make_reference(folder, given, NEW_TOKENS, context, 1, "cpu", 1, reference)
     except ValueError as error:
         one_line(error)
-        return
-    for name in ("baseline", "eager_loop"):
+        return str(error)
+    for name in ("baseline", "eager_loop", *more):
         compare(name, folder, reference)
+    return ""
 
 
 def compare(name: str, folder: Path, reference: Path) -> None:

@@ -48,12 +48,11 @@ def toy_config(model_type: str, **fields: Any) -> Any:
 
     kind: Any = CONFIG_MAPPING[model_type]
     default = kind()
-    found = {name: getattr(default, name, None) for name in getattr(kind, "sub_configs", None) or {}}
-    parts = {
-        name: {"model_type": part.model_type, **_small(part)}
-        for name, part in found.items()
-        if hasattr(part, "to_dict")
-    }
+    parts = {}
+    for name in getattr(kind, "sub_configs", None) or {}:
+        part: Any = getattr(default, name, None)
+        if part is not None:
+            parts[name] = {"model_type": part.model_type, **_small(part)}
     return kind(**{**_small(default), **parts, **fields})
 
 

@@ -22,7 +22,8 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 def use_ready_masks(model: PreTrainedModel) -> None:
     """Switch the model from `sdpa` to the same attention without transformers' mask building. Eager attention stays."""
-    model.config.pad_token_id = None  # else some models look at the ends of every prompt, on the host
+    # Else some models look at the ends of every prompt, on the host. Some configs do not let it be set to None.
+    vars(model.config)["pad_token_id"] = None
     if model.config.get_text_config()._attn_implementation == "sdpa":
         AttentionInterface.register(SDPA_READY_MASKS, sdpa_attention_forward)
         model.set_attn_implementation(SDPA_READY_MASKS)

@@ -200,7 +200,7 @@ def refuse_unsupported(model: Any, max_context: int) -> None:
 def refuse_varying_rope(model: Any, plan: Plan) -> None:
     """Raise Unsupported where rotary angles depend on the text's length in a way that a replayed step cannot follow."""
     for rope in rope_parameters(model.config):
-        kind, original = rope.get("rope_type", "default"), rope.get("original_max_position_embeddings")
+        kind, original = rope.get("rope_type", "default"), rope.get("original_max_position_embeddings", 0)
         if "dynamic" in kind:
             raise Unsupported(f"{type(model).__name__}: rotary positions of type {kind} are computed on the host")
         # One buffer holds the angles of short or of long texts, for requests and for captures beside them.

@@ -15,8 +15,8 @@ from firsttoken.hf.kv_cache import (  # noqa: E402
     allocate_storage,
 )
 from firsttoken.hf.masks import MaskPlan, use_ready_masks  # noqa: E402
-from firsttoken.hf.steps import refuse_unsupported  # noqa: E402
-from firsttoken.plan import Unsupported  # noqa: E402
+from firsttoken.hf.steps import refuse_unsupported, refuse_varying_rope  # noqa: E402
+from firsttoken.plan import Plan, Unsupported  # noqa: E402
 
 
 def test_buckets_are_powers_of_two_up_to_all_of_it() -> None:
@@ -59,6 +59,28 @@ def test_models_that_keep_other_state_are_refused() -> None:
             refuse_unsupported(model, 64)
     finally:
         type(model)._can_compile_fullgraph = before
+
+
+@pytest.mark.parametrize(
+    ("kind", "original", "words"),
+    [
+        ("dynamic", 64, "rotary positions of type dynamic are computed on the host"),
+        ("longrope", 20, "rotary positions of type longrope change at 20 positions, which some of the plan's texts"),
+        ("longrope", 9, ""),
+        ("longrope", 30, ""),
+        ("yarn", 20, ""),
+    ],
+)
+def test_rotary_positions_that_change_with_the_length_are_not_captured(kind: str, original: int, words: str) -> None:
+    """Seen failing: they were, and a capture beside a request could change the request's angles."""
+    model = build_tiny_model("llama_gqa")
+    model.config.rope_parameters = {"rope_type": kind, "original_max_position_embeddings": original}
+    plan = Plan(prompt_lengths=(10, 20), new_tokens=4, max_context=24, dtype="float32", device="cpu")
+    if words:
+        with pytest.raises(Unsupported, match=words):
+            refuse_varying_rope(model, plan)
+    else:
+        refuse_varying_rope(model, plan)
 
 
 def test_layers_without_keys_and_values_are_refused() -> None:
