@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
 
-.PHONY: help run check doctor version summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse
+.PHONY: help run check doctor version summary report verify compare combine ship contribute accept test test-cluster faults lint locks audit intervals gpu-check trtllm-check trained-model wheelhouse offline
 
 # A variable that no help line of the goals names would be ignored, and another study run. PYTHON and VENV serve all.
 GOALS := $(or $(MAKECMDGOALS),$(.DEFAULT_GOAL))
@@ -54,7 +54,7 @@ STUDY_FILE = $(if $(and $(CONFIG),$(MODEL)),$(error firsttoken: give CONFIG or M
 	config=$$($(PY) scripts/own_model.py --model "$$MODEL" --revision "$${REVISION:-}" --dtype "$${DTYPE:-}" \
 	--lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
 
-run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study and its report: make run [CONFIG=NAME_OR_FILE, or MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm]] [VERBOSE=1] [ARGS=-n]
+run: $(VENV)/.installed $(if $(CONFIG)$(wildcard $(VENV)/.offline),,cpu-engines)  ## a study and its report: make run [CONFIG=NAME_OR_FILE, or MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm]] [VERBOSE=1] [ARGS=-n]
 	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(ARGS)
 
 check: $(VENV)/.installed  ## can it run here, before it runs: make check [CONFIG=NAME_OR_FILE, or MODEL= REVISION= DTYPE= LENGTHS= APPROACHES= as for run]
@@ -66,8 +66,8 @@ doctor: $(VENV)/.installed  ## is this machine ready to measure
 version: $(VENV)/.installed  ## the versions that a bug report needs
 	@$(PY) scripts/doctor.py --version
 
-summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
-	@$(PY) scripts/run.py --summary '$(STUDY)'
+summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded] [FORMAT=md|json]
+	@$(PY) scripts/run.py --summary '$(STUDY)' $(if $(FORMAT),--format '$(FORMAT)')
 
 verify: $(VENV)/.installed  ## are the files still those that the study was made of: make verify [STUDY=embedded]
 	@$(PY) scripts/verify.py '$(STUDY)'
@@ -115,6 +115,14 @@ trained-model: $(VENV)/.installed  ## a small trained model for config/studies/s
 
 wheelhouse: $(VENV)/.installed  ## what an offline GPU host lacks, as wheels: make wheelhouse PYTHON=3.12 [HOST=FILE]
 	$(PY) scripts/wheelhouse.py $(if $(filter command line,$(origin PYTHON)),--python '$(PYTHON)') $(if $(HOST),--host '$(HOST)')
+
+# A file with the path of the host's packages, since a virtual environment sees those of no other one.
+offline:  ## on a host without network: the environment from wheelhouse/ and the host's own torch: make offline [PYTHON=python3]
+	$(PYTHON) -c 'import torch, transformers'
+	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > $$(echo $(VENV)/lib/python3*/site-packages)/host.pth
+	$(PY) -m pip install --quiet --no-index --no-deps wheelhouse/*.whl
+	touch $(VENV)/.offline $(VENV)/.installed
 
 ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
 	@$(PY) scripts/contribute.py --ship '$(STUDY)'

@@ -52,13 +52,14 @@ def main() -> int:
     parser.add_argument("--config", help="a file, or the name of one in config/studies/; laid over config/config.yaml")
     parser.add_argument("--report", type=Path, help="where the report goes; results/{study}/report.html if not given")
     parser.add_argument("--summary", metavar="STUDY", help="a finished study: only print its summary")
+    parser.add_argument("--format", choices=("md", "json"), default="", help="of the summary: to paste, to read in")
     parser.add_argument("--report-only", metavar="STUDY", help="a finished study: only make its report")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two finished studies: judge B against A")
     parser.add_argument("--combine", nargs="+", metavar="STUDY", help="finished studies of one config, one a host")
     options, rest = parser.parse_known_args()
     try:
         if options.summary is not None:
-            return summary(find_study(options.summary, ROOT / "results"))
+            return summary(find_study(options.summary, ROOT / "results"), options.format)
         if options.report_only is not None:
             return report_of_finished(find_study(options.report_only, ROOT / "results"), options.report)
         if options.compare:
@@ -271,11 +272,15 @@ def interrupt(pid: int) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def summary(folder: Path) -> int:
+def summary(folder: Path, form: str) -> int:
     """Print the summary of a finished study. Raises ValueError for a shipped one, which has none."""
-    if not (folder / "tables" / "answer.txt").exists():
-        raise ValueError(f"{folder}: ships without its summary; make report STUDY={folder} shows it")
-    print_summary(folder, folder / "report.html")
+    file = folder / "tables" / (f"summary.{form}" if form else "answer.txt")
+    if not file.exists():
+        raise ValueError(f"{file}: not there; make report STUDY={folder} makes the report of a study that was shipped")
+    if form:
+        print(file.read_text(encoding="utf-8"), end="")
+    else:
+        print_summary(folder, folder / "report.html")
     return 0
 
 

@@ -4,7 +4,7 @@ The host is expected to bring a CUDA build of PyTorch with transformers and the 
 other packages are fetched here for its version of Python, which need not be here, and for this platform. Where the host
 differs, give it its own list: `pip freeze > host.txt` there, then `make wheelhouse PYTHON=3.12 HOST=host.txt` here.
 
-On the host: python3 -m pip install --no-index --no-deps --target site wheelhouse/*.whl && export PYTHONPATH=$PWD/site
+On the host: make offline
 """
 
 from __future__ import annotations
