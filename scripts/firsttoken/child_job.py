@@ -23,7 +23,7 @@ import msgspec
 from firsttoken.files import write_json
 from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import JOB_GRACE_S, end_with, signal_on_parent_death
-from firsttoken.progress import CLEAR_LINE, STATUS_WIDTH
+from firsttoken.progress import CLEAR_LINE, STATUS_WIDTH, TERMINAL_FD, terminal
 from firsttoken.transient import CRASHES, Transient
 
 LOGGER = logging.getLogger("firsttoken")
@@ -45,16 +45,21 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
     temporary files are cleaned up.
     """
     try:
-        to_file = logging.FileHandler(log, mode=mode, encoding="utf-8")
+        if mode == "w":
+            log.write_text("", encoding="utf-8")
+        to_file = logging.FileHandler(log, encoding="utf-8")  # appends, since a process that it starts does, too
     except OSError as error:
         sys.exit(f"firsttoken: {error}")
     # On a full disk the terminal still has the line: no traceback of the logging beside it.
     to_file.handleError = lambda record: None  # type: ignore[method-assign]
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    to_terminal = logging.StreamHandler(sys.stderr)
-    to_terminal.setFormatter(logging.Formatter(f"{CLEAR_LINE if sys.stderr.isatty() else ''}%(message)s"))
+    quiet = STATUS_WIDTH in os.environ
+    if quiet:
+        _print_to(log)
+    to_terminal = logging.StreamHandler(terminal())
+    to_terminal.setFormatter(logging.Formatter(f"{CLEAR_LINE if to_terminal.stream.isatty() else ''}%(message)s"))
     to_terminal.addFilter(lambda record: not getattr(record, "file_only", False))
-    if STATUS_WIDTH in os.environ:
+    if quiet:
         to_terminal.addFilter(lambda record: record.levelno == logging.WARNING)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
@@ -72,6 +77,16 @@ def log_to(log: Path, mode: str) -> Iterator[None]:
     finally:
         with suppress(OSError):
             to_file.close()
+
+
+def _print_to(log: Path) -> None:
+    """What this process and those that it starts print goes into the log; the terminal stays open beside it."""
+    if TERMINAL_FD not in os.environ:
+        kept = os.dup(2)
+        os.set_inheritable(kept, True)
+        os.environ[TERMINAL_FD] = str(kept)
+    with log.open("a") as stream:
+        os.dup2(stream.fileno(), 2)
 
 
 def _exit_on_signal(number: int, _frame: FrameType | None) -> NoReturn:
@@ -104,6 +119,7 @@ def run_module(python: str, module: str, job: msgspec.Struct) -> None:
             command,
             env=environment | {"TMPDIR": folder},
             stdout=2,
+            pass_fds=[int(os.environ[TERMINAL_FD])] if TERMINAL_FD in os.environ else [],
             preexec_fn=partial(signal_on_parent_death, signal.SIGTERM),
         )
         try:

@@ -10,13 +10,22 @@ import os
 import shutil
 import sys
 from time import perf_counter
+from typing import TextIO
 
 TERMINAL_INTERVAL_S = 0.25
 LOG_INTERVAL_S = 10.0
 # In the environment of a run's jobs where its logger shows how far the study is: the width of that, on the left of the
 # line that is rewritten; 0 where none is, and nothing is to be added to the log.
 STATUS_WIDTH = "FIRSTTOKEN_STATUS_WIDTH"
+# There, too: the terminal's file descriptor. Their own stderr is the job's log, since libraries print much.
+TERMINAL_FD = "FIRSTTOKEN_TERMINAL_FD"
 CLEAR_LINE = "\r\x1b[K"
+
+
+def terminal() -> TextIO:
+    """Where the user reads."""
+    found = os.environ.get(TERMINAL_FD)
+    return sys.stderr if found is None else os.fdopen(int(found), "w", closefd=False)
 
 
 class Progress:
@@ -25,7 +34,7 @@ class Progress:
     def __init__(self, label: str, total: int) -> None:
         self._label = label
         self._total = total
-        self._stream = sys.stderr
+        self._stream = terminal()
         self._live = self._stream.isatty()
         status = os.environ.get(STATUS_WIDTH)
         self._silent = status is not None and not self._live

@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from firsttoken.child_job import Crashed, module_command, run_module
+from firsttoken.child_job import LOGGER, Crashed, log_to, module_command, run_module
 from firsttoken.plan import Record
-from firsttoken.progress import STATUS_WIDTH
+from firsttoken.progress import STATUS_WIDTH, TERMINAL_FD
 from firsttoken.transient import Transient
 
 
@@ -185,3 +185,25 @@ def test_under_our_logger_the_terminal_gets_warnings_alone(
         run_module("", "worker", job)
     assert capfd.readouterr().err == "for the terminal\nbusy\n"
     assert f"ERROR firsttoken: ZeroDivisionError: division by zero (log: {job.log})" in Path(job.log).read_text()
+
+
+def test_under_our_logger_what_libraries_print_goes_into_the_log(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also of the processes that it starts. Seen failing: a GPU study showed two lines of torch's for each process."""
+    monkeypatch.setenv(STATUS_WIDTH, "0")
+    os.environ.pop(TERMINAL_FD, None)
+    monkeypatch.setenv(TERMINAL_FD, "")  # so that it is removed afterwards
+    monkeypatch.delenv(TERMINAL_FD)
+    job = write_module(site, "print('Warning: from C++', file=sys.stderr); os.system('echo of a compiler >&2')")
+    log = Path(job.log)
+    before = os.dup(2)
+    try:
+        with log_to(log, "w"):
+            run_module("", "worker", job)
+            LOGGER.info("afterwards")
+    finally:
+        os.dup2(before, 2)
+    assert capfd.readouterr().err == ""
+    lines = log.read_text().splitlines()
+    assert lines[:3] == ["for the terminal", "Warning: from C++", "of a compiler"] and lines[3].endswith("afterwards")
