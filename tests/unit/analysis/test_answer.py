@@ -60,9 +60,11 @@ def test_a_clear_winner(tmp_path: Path) -> None:
 
 def test_no_winner_is_claimed_where_none_is_shown(tmp_path: Path) -> None:
     close = {name: Known(20.0, process_sd=0.2) for name in ("baseline", "jit_cuda")}
-    who, how, _ = made(tmp_path, close)
+    who, how, meaning = made(tmp_path, close)
     assert "is not certain" in who
     assert "no difference is shown" in how
+    assert "instead of" not in meaning and "does not show that" in meaning
+    assert "no difference shown from" in meaning
 
 
 def test_too_few_processes_are_said(tmp_path: Path) -> None:
