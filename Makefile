@@ -43,8 +43,9 @@ cpu-engines:
 run: $(VENV)/.installed $(if $(CONFIG),,cpu-engines)  ## a study, its report and its summary: make run [CONFIG=config/studies/NAME.yaml]
 	@$(PY) scripts/run.py $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
-summary: $(VENV)/.installed  ## the summary of a finished study again: make summary [STUDY=embedded]
-	@cat '$(firstword $(wildcard $(STUDY)/tables/answer.txt) results/$(STUDY)/tables/answer.txt)'
+SUMMARY = tables/$(if $(FORMAT),summary.$(FORMAT),answer.txt)
+summary: $(VENV)/.installed  ## the summary of a finished study again, to paste: make summary [STUDY=embedded] [FORMAT=md|json]
+	@cat '$(firstword $(wildcard $(STUDY)/$(SUMMARY)) results/$(STUDY)/$(SUMMARY))'
 
 verify: $(VENV)/.installed  ## are the files still those that the study was made of: make verify [STUDY=embedded]
 	@$(PY) scripts/verify.py '$(STUDY)'
