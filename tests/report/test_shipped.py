@@ -55,7 +55,7 @@ def test_the_readme_lists_the_hash_of_a_shipped_provenance(study: Path) -> None:
 
 def fastest(printed: str) -> str:
     """The approach with the lowest mean TTFT, as the table that `make report` prints marks it."""
-    return re.findall(r"^(\S+) \*", printed, re.MULTILINE)[0]
+    return str(re.findall(r"^(\S+) \*", printed, re.MULTILINE)[0])
 
 
 @pytest.mark.workflow

@@ -127,9 +127,7 @@ def other_workload(study: Study) -> None:
         (other_workload, "other new_tokens: unknown and 99"),
     ],
 )
-def test_other_models_gpus_and_drivers_stand_side_by_side_and_are_not_judged(
-    first: Study, tmp_path: Path, change, message: str
-) -> None:  # type: ignore[no-untyped-def]
+def test_other_models_gpus_and_drivers_stand_side_by_side(first: Study, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]
     b = made(tmp_path / "b", FIRST | {"jit_cuda": Known(90.0)}, requests=5)
     change(b)
     table, found = compared(tmp_path, first, b)
