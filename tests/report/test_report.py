@@ -103,7 +103,9 @@ def test_the_report_opens_offline_with_every_category_and_without_an_error(repor
         landing = page.locator("#app").inner_text()
         assert landing.index(ANSWER[2]) < landing.index("Start here:") < landing.index("Next token, ms")
         screenshot(page, "report-landing")
-        for words in [*ANSWER, "Emulated: cuda_graph, jit_cuda", "A CPU with <angles> & *stars*", "Machine."]:
+        table = page.locator("#app .prose table").bounding_box()
+        assert table is not None and table["x"] + table["width"] <= 1280
+        for words in [*ANSWER, "Emulated: jit_cuda, cuda_graph", "A CPU with <angles> & *stars*", "Machine."]:
             assert words in landing, words
         assert landing.index("No GPU was used") < landing.index(ANSWER[1])
         page.locator("nav").get_by_text("Latency", exact=True).click()
@@ -112,6 +114,12 @@ def test_the_report_opens_offline_with_every_category_and_without_an_error(repor
         screenshot(page, "report-figure")
         assert noise.errors == []
         assert noise.requests == []
+        narrow, _ = open_page(browser, report, width=420)
+        narrow.wait_for_selector(".answer")
+        narrow.wait_for_function("document.querySelector('nav').getBoundingClientRect().width < 1")
+        screenshot(narrow, "report-landing-narrow")
+        answer = narrow.locator(".answer").bounding_box()
+        assert answer is not None and answer["x"] + answer["width"] <= 420, "not under the menu, not cut off"
 
 
 @pytest.mark.workflow

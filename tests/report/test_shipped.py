@@ -54,9 +54,8 @@ def test_the_readme_lists_the_hash_of_a_shipped_provenance(study: Path) -> None:
 
 
 def fastest(printed: str) -> str:
-    """The approach with the lowest mean TTFT in the table that `make report` prints."""
-    rows: list[tuple[str, str]] = re.findall(r"^(\S+) .*\bmeasured +([\d.]+) ", printed, re.MULTILINE)
-    return min(rows, key=lambda row: float(row[1]))[0]
+    """The approach with the lowest mean TTFT, as the table that `make report` prints marks it."""
+    return str(re.findall(r"^(\S+) \*", printed, re.MULTILINE)[0])
 
 
 @pytest.mark.workflow
@@ -106,7 +105,7 @@ def test_a_shipped_study_gives_its_report_and_every_item_of_it_opens(study: Path
         page.locator("nav table a").first.click()
         page.wait_for_selector("iframe")
         inside = page.frames[-1]
-        inside.locator("th", has_text="TTFT mean").locator("button").click()
+        inside.locator(".table > .scroll th", has_text="TTFT mean").locator("button").click()
         assert inside.locator("tbody th").first.inner_text().startswith(fastest(done.stdout))
         with page.expect_download() as download:
             inside.locator(".download").click()

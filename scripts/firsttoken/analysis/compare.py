@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
+from firsttoken.analysis.doubts import NAMES
 from firsttoken.analysis.finished_study import read_study
 from firsttoken.analysis.processes import ProcessTable, independent_ratio
 from firsttoken.analysis.schemas import TABLES, plain_rows, with_interval, write_table
@@ -194,7 +195,7 @@ def _regressions(cells: list[Cell], comparisons: int, threshold: float) -> list[
     for cell in cells:
         ratio = cell.ratio(1 - (1 - CONFIDENCE) / max(comparisons, 1))
         if ratio.low > 1 + threshold:
-            what = f"{cell.approach} {cell.metric} {cell.statistic} at {cell.prompt_length} tokens"
+            what = f"{cell.approach} {NAMES[cell.metric]} {cell.statistic} at {cell.prompt_length} tokens"
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}, corrected for {comparisons} comparisons"
             found.append(f"{what} takes {ratio.value:.3f} times as long ({interval})")
     return found

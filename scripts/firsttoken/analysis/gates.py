@@ -91,5 +91,5 @@ def gate_regression(comparison: Path | str) -> None:
     """The second study may not be slower than the first beyond the threshold, and the two must be comparable."""
     found = files.read_json(comparison, Comparison)
     if found.verdict in ("side by side", "not comparable"):
-        _fail([f"{found.a} and {found.b} cannot be judged: {'; '.join(found.reasons)}"], comparison)
+        _fail([f"{found.a} and {found.b} cannot be compared: {'; '.join(found.reasons)}"], comparison)
     _fail([f"{line}: beyond {found.threshold:.0%}" for line in found.regressions], comparison)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from firsttoken.analysis.ranking import ranked
-from firsttoken.analysis.schemas import read_table
+from firsttoken.analysis.schemas import read_untyped
 from firsttoken.report import documents, formatting
 from firsttoken.report.table_page import Row, table_rows
 
@@ -18,7 +18,7 @@ FURTHER = ("P99 TTFT, ms", "Memory, GiB", "Ready, s")
 
 def ranked_rows(summary: Path) -> list[dict[str, Any]]:
     """The rows of summary.csv in the order of `ranked`, each with its `role`."""
-    return table_rows(ranked(read_table(summary, "summary")))
+    return table_rows(ranked(read_untyped(summary)))
 
 
 def cells(row: Row) -> dict[str, str]:

@@ -143,7 +143,7 @@ def test_regression(good: Study, tmp_path: Path) -> None:
     out = tmp_path / "c.json"
     compare_studies(good.root, other.root, BOUNDS, 0.05, tmp_path / "c.csv", out)
     text = refused(lambda: gate_regression(out), out)
-    assert "jit_cuda ttft mean at 10 tokens takes" in text and "beyond 5%" in text and "baseline" not in text
+    assert "jit_cuda TTFT mean at 10 tokens takes" in text and "beyond 5%" in text and "baseline" not in text
 
 
 def test_what_cannot_be_compared_does_not_pass(good: Study, tmp_path: Path) -> None:

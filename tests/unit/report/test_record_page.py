@@ -16,7 +16,8 @@ def test_the_environment_shows_every_field(tmp_path: Path) -> None:
     render_record(study.environment, tmp_path / "e.html", "Environment", assets=ASSETS)
     html = (tmp_path / "e.html").read_text()
     for name in json.loads(study.environment.read_text()):
-        assert name in html or name.replace("_", " ").capitalize() in html, name
+        words = name.removesuffix("_bytes").replace("_", " ")
+        assert words[:1].upper() + words[1:] in html, name
     assert "A CPU with &lt;angles&gt; &amp; *stars*" in html
     assert "transformers" in html and "5.23.0" in html
     assert "tensorrt_llm.status" in html
@@ -28,5 +29,20 @@ def test_lists_are_told_and_long_ones_counted(tmp_path: Path) -> None:
     render_record(source, tmp_path / "c.html", "Ceilings", assets=ASSETS)
     html = (tmp_path / "c.html").read_text()
     assert "10, 11, and 8 more" in html
-    assert "floors.2.ms" in html and "1.5000" in html
+    assert '<th scope="row" class="number" data-value="1.5">1.50' in html
     assert ">yes<" in html
+
+
+def test_units_are_those_that_a_person_reads(tmp_path: Path) -> None:
+    """Seen failing: 3105000000000.0 under the field's own name."""
+    source = tmp_path / "c.json"
+    samples = {"read_bandwidth_bytes_per_s": 3.105e12, "matrix_flops_samples": [6e14], "memory_bytes": 2**31}
+    source.write_text(json.dumps(samples))
+    render_record(source, tmp_path / "c.html", "Ceilings", assets=ASSETS)
+    html = (tmp_path / "c.html").read_text()
+    for cells in (
+        "Read bandwidth, GB/s</th><td>3,105",
+        "Matrix rate samples, TFLOP/s</th><td>600.0",
+        "Memory, GiB</th><td>2.000",
+    ):
+        assert cells in html

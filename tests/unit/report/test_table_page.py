@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from fakes.study_files import make_study
+from fakes.study_files import ON_A_GPU, make_study
 from firsttoken.report.table_page import emulation_note, html_table, render_table
 
 ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
@@ -48,7 +48,7 @@ def test_the_status_stands_in_the_first_cell_of_its_row(tmp_path: Path) -> None:
     render_table(study.latency, tmp_path / "t.html", "Latency", assets=ASSETS)
     html = (tmp_path / "t.html").read_text()
     rows = re.findall(r'<tr><th scope="row">(.*?)</th>', html)
-    assert len(rows) == 12
+    assert len(rows) == 2 * 12, "in sight, and behind the fold with all columns"
     assert all(("emulated" in row) == ("cuda" in row) for row in rows)
 
 
@@ -84,10 +84,32 @@ def test_columns_without_a_value_are_named_below_and_not_shown(tmp_path: Path) -
     study = make_study(tmp_path / "study", requests=3)
     render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
     html = (tmp_path / "t.html").read_text()
-    head = html[html.index("<thead>") : html.index("</thead>")]
+    head = html[html.rindex("<thead>") : html.rindex("</thead>")]
     assert "Device memory over idle, GiB" not in head
     assert re.search(r"Without a value in this study: [^<]*Device memory over idle, GiB", html)
     assert head.index("Reason") > head.index("TTFT mean")
+
+
+def test_the_columns_that_decide_are_in_sight_by_speed_and_the_rest_is_folded(tmp_path: Path) -> None:
+    """Seen failing: all columns in one table that is three screens wide, in the order of the config."""
+    study = make_study(tmp_path / "study", ON_A_GPU, requests=3)
+    render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
+    sight, folded = (tmp_path / "t.html").read_text().split("<details>")
+    headings = re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)</button>', sight)
+    assert headings == [
+        "Approach", "Speedup, TTFT", "TTFT mean, ms", "Request mean ITL, ms", "TTFT, % of floor", "ITL, % of floor",
+        "In doubt",
+    ]  # fmt: skip
+    rows = re.findall(r'<th scope="row">(.*?)</th>', sight)
+    assert rows[0] == 'compiled_graph <span class="badge lowest-TTFT">lowest TTFT</span>'
+    assert "baseline" in rows[-1] and "Source lines" in folded
+
+
+def test_the_approach_null_is_no_gap(tmp_path: Path) -> None:
+    """Seen failing: pandas' defaults read `null` as NaN, and the row had no name."""
+    (tmp_path / "instrument.csv").write_text("approach,status,first_token_us\nnull,measured,0.5\nnull_2p,measured,\n")
+    render_table(tmp_path / "instrument.csv", tmp_path / "i.html", "Instrument", assets=ASSETS)
+    assert '<th scope="row">null <span' in (tmp_path / "i.html").read_text()
 
 
 def test_an_interval_right_behind_its_value_joins_it(tmp_path: Path) -> None:

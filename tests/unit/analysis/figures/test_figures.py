@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, ORDER, StudyFiles, make_study
-from firsttoken.analysis.figures import latency_ecdf
+from firsttoken.analysis.figures import latency_ecdf, token_time
 from firsttoken.analysis.figures.base import FigureInputs, figure_plot
 from firsttoken.analysis.figures.palette import looks as looks_of
 from firsttoken.analysis.figures.style import spread
@@ -71,10 +71,8 @@ def test_the_latency_of_a_failed_approach_is_not_shown(
     assert "jit_only (failed" in words
 
 
-@pytest.mark.parametrize("name", sorted({*FIGURES, "pool_misses"} - {"memory", "setup_time"}))
-def test_every_figure_of_latencies_names_the_floor_and_its_share(
-    name: str, studies: dict[str, StudyFiles], tmp_path: Path
-) -> None:
+def test_one_figure_names_the_floor_and_its_share(studies: dict[str, StudyFiles], tmp_path: Path) -> None:
+    name = "ttft_by_length"
     words, _ = drawn(name, studies["embedded"], tmp_path)
     assert "Floor of this device (one run), mean over prompt lengths: 1.03 ms TTFT, 0.5 ms ITL" in words
     assert "floor / median: baseline 30 % and 20 %, cuda_graph (emulated) 30 % and 20 %" in words
@@ -153,11 +151,13 @@ def test_the_parts_of_a_tokens_time_and_the_rest_make_up_its_latency(
     row = data[(data["approach"] == "jit_cuda") & (data["token"] == "first token")].iloc[0]
     assert row["device_ms"] == pytest.approx(first["device_ns"].astype(float).mean() / 1e6, rel=1e-4)
     assert row["latency_ms"] == pytest.approx(first["latency_ns"].mean() / 1e6, rel=1e-4)
-    parts = row[[f"{part}_ms" for part in ("ipc", "queue", "lookup", "launch", "device", "sampling", "other")]]
-    assert parts.astype(float).sum() == pytest.approx(row["latency_ms"], rel=1e-3)
+    tracks = token_time._tracks(row.to_dict())
+    assert list(tracks) == ["host", "device"], "they overlap, so they are not stacked"
+    assert [sum(widths.values()) for widths in tracks.values()] == pytest.approx([row["latency_ms"]] * 2, rel=1e-3)
     assert f"{row['device_ms']:#.3g}" in words, "wide parts carry their number"
     silent = data[(data["approach"] == "baseline") & (data["token"] == "first token")].iloc[0]
-    assert silent["other_ms"] == pytest.approx(silent["latency_ms"]) and "Gives no split: baseline" in words
+    assert token_time._tracks(silent.to_dict()) == {"": {token_time.REST: silent["latency_ms"]}}
+    assert "Gives no split: baseline" in words
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,10 @@ def test_break_even_counts_the_requests_that_pay_for_the_start(tmp_path: Path) -
     data = pd.read_csv(tmp_path / "f.csv").set_index("approach")
     assert data.loc["jit_only", "break_even_requests"] == pytest.approx(1000)  # 5 s owed, 5 ms saved a request
     assert data.loc["cuda_graph", "break_even_requests"] == float("inf")
-    assert "cuda_graph never" in (tmp_path / "f.svg").read_text()
+    drawing = (tmp_path / "f.svg").read_text()
+    assert ">cuda_graph: never, not faster<" in drawing and ">jit_only: after 1,000<" in drawing
+    figure_plot("break_even")(replace(inputs, order=order[::2]), tmp_path / "f.svg", tmp_path / "f.csv")
+    assert "The baseline is never overtaken" in (tmp_path / "f.svg").read_text()
 
 
 @pytest.mark.parametrize(("study", "column"), [("gpu", "Device memory reserved"), ("embedded", "emulated")])
