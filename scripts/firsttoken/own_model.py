@@ -20,8 +20,8 @@ from firsttoken.yaml_files import read_yaml
 
 # What is worth comparing where there is a GPU, and what a CPU does not only emulate.
 APPROACHES = {
-    "cuda": "baseline,static_compile,cuda_graph,jit_cuda,compiled_graph,vllm,llama_cpp,tensorrt_llm",
-    "cpu": "baseline,static_compile,jit_only,compiled_graph,llama_cpp",
+    "cuda": "baseline,cuda_graph,jit_cuda,compiled_graph,vllm,llama_cpp",
+    "cpu": "baseline,jit_only,llama_cpp",
 }
 LENGTHS = (32, 256)
 WORK = {

@@ -49,5 +49,5 @@ def test_from_elsewhere(how: str, clone: Path, tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert "Process 2 of baseline" in result.stdout
-    assert "Recording that tensorrt_llm cannot run here, process 1" in result.stdout
+    assert "Process 1 of tensorrt_llm: unavailable" in result.stdout
     assert not (clone / "results").exists() and not (clone / ".snakemake" / "log").exists()

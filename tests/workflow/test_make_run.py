@@ -31,7 +31,7 @@ def test_a_dry_run_lists_the_jobs_and_no_results(project: Project) -> None:
     """Seen failing: the results of another model were shown."""
     result = make_run(project, "--config", project.config, "-n")
     assert result.returncode == 0, result.stderr
-    assert "Measuring baseline, process 1\n" in result.stdout
+    assert "Process 1 of baseline: measured\n" in result.stdout
     assert "old results" not in result.stdout and len(result.stdout.splitlines()) < 100
 
 
