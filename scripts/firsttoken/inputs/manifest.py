@@ -94,7 +94,7 @@ def empty_model(folder: Path, place: str) -> PreTrainedModel:
         with torch.device("meta"):
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except Exception as error:  # each family's own code reads its config
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise ValueError(
             f"{place}: transformers makes no decoder-only model of type {kind!r} from config.json ({reason}); "
             "name another model"
