@@ -62,11 +62,12 @@ def test_the_lock_holds_all_that_is_asked_for() -> None:
 
 
 def test_make_installs_nothing_without_a_hash() -> None:
-    """Seen failing: versions alone, which an index or a proxy may fill with other bytes."""
+    """Seen failing: versions alone, which an index or a proxy may fill with other bytes. Hashed when they were fetched:
+    the wheels that a host without network is given."""
     lines = [
         line
         for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
-        if re.search("pip.install|PIP_INSTALL", line)
+        if re.search("pip.install|PIP_INSTALL", line) and "--no-index --no-deps wheelhouse/" not in line
     ]
     assert len(lines) >= 4
     assert [line for line in lines if "--require-hashes" not in line and "$(PIP_INSTALL)" not in line] == []
@@ -127,7 +128,7 @@ def test_llama_cpps_environments_agree() -> None:
 
 def test_what_the_package_imports_is_asked_for() -> None:
     asked = wanted("requirements.in")
-    ours = {"firsttoken", "snakemake", *(path.stem for path in (ROOT / "scripts").glob("*.py"))}
+    ours = {"firsttoken", "snakemake", *(path.stem for path in (ROOT / "scripts").glob("*"))}
     for path in (ROOT / "scripts").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

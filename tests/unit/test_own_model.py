@@ -15,7 +15,7 @@ from firsttoken.own_model import study_file
 from firsttoken.results import Gpu
 from firsttoken.yaml_files import read_yaml
 from unit.inputs.fake_hub import REPO, REVISION, FakeHub, read_folder
-from unit.tiny_models import save_tiny_model
+from unit.tiny_models import save_tiny_model, save_tokenizer
 
 CONFIG = Path(__file__).parents[2] / "config"
 
@@ -24,7 +24,7 @@ CONFIG = Path(__file__).parents[2] / "config"
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one model in it, whose context has 128 positions."""
     folder = save_tiny_model("llama_gqa", tmp_path_factory.mktemp("models") / "my model")
-    (folder / "tokenizer.json").write_text("{}")
+    save_tokenizer(folder)
     return folder.parent
 
 
@@ -32,7 +32,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project's config folder, in a project of its own without a GPU."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    for name in ("config.yaml", "config.schema.yaml"):
+    for name in ("config.yaml", "config.schema.yaml", "corpus.txt"):
         (tmp_path / "config").mkdir(exist_ok=True)
         shutil.copy(CONFIG / name, tmp_path / "config" / name)
     shutil.copytree(CONFIG / "claims", tmp_path / "config" / "claims")

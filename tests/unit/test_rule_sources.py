@@ -35,6 +35,8 @@ WRITTEN = {
     "checklist.csv": "analysis/checklist.py",
     "answer.txt": "analysis/answer.py",
     "landing.rst": "report/landing.py",
+    "summary.md": "report/summary_files.py",
+    "summary.json": "report/summary_files.py",
 }
 
 

@@ -77,6 +77,17 @@ def save_tiny_model(family: str, folder: Path, seed: int = 7) -> Path:
     return folder
 
 
+def save_tokenizer(folder: Path) -> None:
+    """Two words, so that its ids are below every vocabulary here."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
 def prompt_ids(length: int, seed: int = 0) -> list[int]:
     """`length` token ids that are not all alike."""
     return [(17 + 31 * position + 7 * position * position + seed) % 96 for position in range(length)]

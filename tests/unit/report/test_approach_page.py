@@ -117,7 +117,9 @@ def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_p
     render_page(OVERVIEW, inputs, tmp_path / "overview.html")
     html = (tmp_path / "overview.html").read_text()
     results = html[html.index('data-name="results"') : html.index("Key insights")]
-    assert results.count('<span class="badge emulated">emulated</span>') == 2
+    assert results.count('<span class="badge emulated">emulated</span>') == 4, (
+        "of two rows, in the table and in what is folded below it"
+    )
     insights = html[html.index("Key insights") : html.index("<h2>Architectures")]
     assert insights.count('<span class="number">Insight') == 2 and "Insight 1" in insights
     assert insights.count("<li><em>") == 3 and "<em>P99 &lt;of&gt; TTFT</em>: One sentence" in insights
