@@ -43,7 +43,7 @@ def complaint(clone: Path, config: str, env: dict[str, str] | None = None) -> st
     return lines[0]
 
 
-# One for each place where a config is read: its file, the schema, the study, the model. tests/unit/test_check.py has more.
+# One for each place where a config is read: file, schema, study, model. tests/unit/test_check.py has more.
 CASES = [
     ("threads: 1\nthreads: 2", "found key threads twice"),
     ("workload: {repeats: 0}", "workload.repeats"),

@@ -30,7 +30,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     if data.empty:
         return nothing_to_draw("No run has recorded its set-up times.", data, TITLE)
     drawn = inputs.drawn(data)
-    figure = style.new_figure(8.2, 0.46 * len(drawn) + 1.5)
+    figure = style.new_figure(8.2, 0.46 * len(drawn) + 1.7)
     axes = figure.subplots()
     rows = data.set_index("approach")
     longest = float(np.nanmax(rows[["ready_s", "cold_ttft_s"]].to_numpy(float))) or 1.0
@@ -41,10 +41,10 @@ def draw(inputs: FigureInputs) -> Drawing:
         label="cold first token", linestyle="none",
     )  # fmt: skip
     axes.set_xlabel("Seconds from process start")
-    axes.set_title(TITLE, pad=23)  # above the legend
+    axes.set_title(TITLE, pad=38)  # above the legend
     axes.title.set_position((0, 1))
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=7, fontsize=8.5, handlelength=1.3, columnspacing=1.1,
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, fontsize=8.5, handlelength=1.3, columnspacing=1.1,
         borderaxespad=0.3,
     )  # fmt: skip
     cached = data.loc[data["cached_runs"] > 0, "approach"].tolist()

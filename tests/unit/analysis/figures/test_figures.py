@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, ORDER, StudyFiles, make_study
 from firsttoken.analysis.figures import latency_ecdf, token_time
@@ -107,6 +109,22 @@ def test_same_data_same_bytes_and_a_title_for_screen_readers(
     assert svg == (tmp_path / "again/figure.svg").read_bytes()
     assert b'role="img"' in svg and b"<title>" in svg and b"<desc>" in svg
     assert len(svg) < 400_000
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_legend_is_cut_off(
+    name: str, studies: dict[str, StudyFiles], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing: seven entries in one row under the title of the set-up times."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k))[1])
+    drawn(name, studies["gpu"], tmp_path)
+    for figure in figures:
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+        boxes = [legend.get_window_extent(renderer) for legend in legends]
+        assert all(figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 for box in boxes)
 
 
 def test_ecdf_marks_a_p99_of_368_samples_and_none_of_fewer(studies: dict[str, StudyFiles], tmp_path: Path) -> None:
