@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from firsttoken import files
-from firsttoken.analysis.compare import Comparison
 from firsttoken.analysis.schemas import read_table
 from firsttoken.pooled_runs import read_records
 from firsttoken.results import Bound, Ceilings
@@ -89,6 +88,8 @@ def gate_status(summary: Path | str, records: Path | str, on_unavailable: Litera
 
 def gate_regression(comparison: Path | str) -> None:
     """The second study may not be slower than the first beyond the threshold, and the two must be comparable."""
+    from firsttoken.analysis.compare import Comparison  # here: with it comes scipy, which the other gates do not need
+
     found = files.read_json(comparison, Comparison)
     if found.verdict in ("side by side", "not comparable"):
         _fail([f"{found.a} and {found.b} cannot be compared: {'; '.join(found.reasons)}"], comparison)

@@ -4,6 +4,8 @@ The process is the unit: a number with an interval here always comes from one st
 positive and skewed, so that intervals are taken on the logarithm. The value shown is the geometric mean over processes
 (what the interval is about); ratios of shown values are therefore exactly the ratios with the intervals. For quantiles
 the statistics of the processes are pseudo-values, whose geometric mean is the pooled quantile (`quantiles.py`).
+
+scipy is imported where it is used: that takes a second, and most jobs need the names here alone.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special, stats
 
 Floats = NDArray[np.float64]
 
@@ -56,6 +57,8 @@ def difference_interval(values: Floats, confidence: float = CONFIDENCE) -> Estim
         return Estimate(centre, np.nan, np.nan, n, TOO_FEW_PROCESSES)
     if np.ptp(values) == 0:  # an approach over itself; rounding of the mean would give it a width
         return Estimate(centre, centre, centre, n)
+    from scipy import special
+
     half = float(special.stdtrit(n - 1, (1 + confidence) / 2) * np.std(values, ddof=1) / np.sqrt(n))
     return Estimate(centre, centre - half, centre + half, n)
 
@@ -101,5 +104,7 @@ def welch_ratio(numerator: Floats, denominator: Floats, confidence: float = CONF
         return Estimate(float(np.exp(centre)), np.nan, np.nan, min(n, m), TOO_FEW_PROCESSES)
     if np.ptp(numerator) == np.ptp(denominator) == 0:
         return _exp(Estimate(centre, centre, centre, min(n, m)))
+    from scipy import stats
+
     interval = stats.ttest_ind(numerator, denominator, equal_var=False).confidence_interval(confidence)
     return _exp(Estimate(centre, float(interval.low), float(interval.high), min(n, m)))
