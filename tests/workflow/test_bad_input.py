@@ -123,8 +123,7 @@ BROKEN = {
 @pytest.mark.parametrize("config", BROKEN)
 def test_make_run_says_the_same(clone: Path, config: str) -> None:
     """Its script reads the config first, to know the study's name."""
-    named = config if "study:" in config else f"study: bad\n{config}"
-    (clone / "bad.yaml").write_text(named, encoding="utf-8")
+    (clone / "bad.yaml").write_text(config, encoding="utf-8")
     project = Project(clone, config="bad.yaml")
     result = project.run([sys.executable, "scripts/run.py", "--config", "bad.yaml"])
     assert result.returncode != 0
