@@ -165,7 +165,7 @@ def test_studies_of_three_gpus_are_combined_and_of_one_gpu_refused(project: Proj
         row = next(row for row in csv.DictReader(stream) if row["approach"] == "baseline")
     assert row["n_hosts"] == "3" and float(row["ttft_mean_low_ms"]) == pytest.approx(float(row["ttft_mean_ms"]))
     page = (folder / "combined.html").read_text(encoding="utf-8")
-    assert page.count("<table") == 2 and "reference/shipped (GPU-0)" in page
+    assert page.count("<table") == 4 and "reference/shipped (GPU-0)" in page
     refused = script(project, "scripts/run.py", "--combine", "again", studies[2])
     assert refused.returncode == 1
     assert f"results/{studies[2]} and results/again were measured on the same GPU (GPU-2)" in refused.stderr
