@@ -37,6 +37,7 @@ $(VENV)/.installed: $(wildcard requirements*.lock)
 
 # Every lock in envs/ is an engine's environment beside the project's: make env-vllm, make env-llama_cpp.
 $(patsubst envs/%.lock,env-%,$(wildcard envs/*.lock)): env-%: $(VENV)-%/.installed
+	@: # else make says that there is nothing to be done
 
 $(VENV)-%/.installed: envs/%.lock
 	$(PYTHON) -m venv $(VENV)-$*
