@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
+# make wheelhouse PYTHON=3.12 names a version, which need not be here.
+INTERPRETER := $(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON))
 # The C++ compiler that torch.compile calls cannot read headers below a path with a space: then the environment lies elsewhere.
 NULL :=
 SPACE := $(NULL) $(NULL)
@@ -29,8 +31,8 @@ PIP_INSTALL := -m pip install --quiet --require-hashes --requirement
 
 # torch: its CPU build where one lies on this disk and its hash is right, else the index's, which brings CUDA.
 $(VENV)/.installed: $(wildcard requirements*.lock)
-	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("firsttoken needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make run PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
+	$(INTERPRETER) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("firsttoken needs Python 3.11 or newer; this is " + sys.version.split()[0] + ": make run PYTHON=python3.12")'
+	$(INTERPRETER) -m venv $(VENV)
 	$(PY) $(PIP_INSTALL) requirements.lock
 	$(PY) $(PIP_INSTALL) requirements-torch-cpu.lock --no-index 2>/dev/null || $(PY) $(PIP_INSTALL) requirements-torch-cuda.lock
 	touch $@

@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 Device = Literal["cpu", "cuda"]
+INSTRUMENT = ("null", "null_2p")  # approaches that measure the harness in every study; never contenders
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of one value
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from firsttoken import files
-from firsttoken.plan import Record
+from firsttoken.plan import INSTRUMENT, Record
 from firsttoken.results import RunRecord, TokensRecord
 from firsttoken.sample_schema import SAMPLES_SCHEMA
 
@@ -27,7 +27,6 @@ _TEXTS = ("record_json", "tokens_json", *_SUFFIXES)  # RunRecord, TokensRecord
 _TYPES = {"approach": pa.string(), "repeat": pa.int32()} | dict.fromkeys(_TEXTS, pa.string())
 RECORDS_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 RAN = ("measured", "emulated")
-INSTRUMENT = ("null", "null_2p")  # measure the harness; never contenders
 # What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
 SAME_CODE = ("code_sha256", "fingerprint", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead")
 _VERSION_KEY = b"firsttoken.schema_version"

@@ -21,19 +21,19 @@ from firsttoken.inputs.model_size import ModelSize, model_size
 from firsttoken.inputs.own_prompts import cut_prompts, prompt_lengths, read_prompts
 from firsttoken.inputs.prompts import encode_own
 from firsttoken.measure.environments import Environments
-from firsttoken.plan import DTYPE_BYTES, ModelManifest
+from firsttoken.plan import DTYPE_BYTES, INSTRUMENT, Device, ModelManifest
 from firsttoken.study.config import Study, finished_studies
 from firsttoken.study.schema import ConfigError, load_schema
 
-INSTRUMENT = ("null", "null_2p")  # measured in every study: the overhead of the harness
 # Beside weights and KV cache: context, libraries and captured graphs on a GPU; libraries and compilers in the host.
 DEVICE_OVERHEAD_BYTES = 3 << 29
 HOST_OVERHEAD_BYTES = 2 << 30
-REFERENCE_BYTES = 4  # of a weight: the reference runs in float32, where the approaches run
+REFERENCE_BYTES = 4  # of a value: the reference runs in float32, where the approaches run
 SAMPLE_BYTES = 60  # of a token in the tables
 
 
 Verdict = Literal["ok", "warn", "no"]
+VERDICTS: tuple[Verdict, ...] = ("ok", "warn", "no")  # from best to worst
 
 
 @dataclass(frozen=True)
@@ -140,60 +140,78 @@ def findings(study: Study, results: Path) -> list[Finding]:
         f"{workload['requests']} requests of each length in each of {workload['repeats']} processes"
     )
     lines = [Finding("model", "ok", ", ".join(parts)), Finding("work", "ok", work)]
-    environments = environments_of(study)
+    environments, memory = environments_of(study), _memory(study.device)
+    cache_values = size.kv_values_per_token * study.plan()["max_context"]
+    needed = DTYPE_BYTES[model["dtype"]] * (size.parameters + cache_values)  # each approach has one copy of the weights
     runs = {name: environments.availability(name) for name in study.config["approaches"]}
     for name, found in runs.items():
         reason = f"{found.status}: {found.reason}" if found.reason else f"can run ({study.device})"
-        lines.append(Finding(name, "ok" if found.status == "measured" else "warn", reason))
+        line = Finding(name, "ok" if found.status == "measured" else "warn", reason)
+        if found.status != "unavailable" and size.parameters and memory:
+            fits = memory.fits(name, needed)
+            line = Finding(name, max(line.verdict, fits.verdict, key=VERDICTS.index), f"{reason}; {fits.detail}")
+        lines.append(line)
     if all(found.status == "unavailable" for found in runs.values()):
         lines.append(Finding("approaches", "no", "none can run here"))
+    if size.parameters and memory:
+        lines.append(memory.fits("reference", REFERENCE_BYTES * (size.parameters + cache_values)))
+    elif not memory:
+        lines.append(Finding("device memory", "warn", "the driver does not tell"))
+    else:
+        lines.append(Finding("memory", "warn", "not known before the model is fetched"))
     names = [name for name, found in runs.items() if found.status != "unavailable"]
-    return [*lines, *_needs(study, size, names, results)]
+    return [*lines, *(_disk(study, size, names, results) if size.parameters else [])]
 
 
-def _needs(study: Study, size: ModelSize, names: Sequence[str], results: Path) -> list[Finding]:
-    """Memory and disk; nothing where the model's size is not known."""
-    if not size.parameters:
-        return [Finding("memory", "warn", "not known before the model is fetched")]
-    item_bytes, plan = DTYPE_BYTES[study.model["dtype"]], study.plan()
-    cache = size.kv_values_per_token * plan["max_context"] * item_bytes
-    weights = size.parameters * item_bytes
-    reference = size.parameters * REFERENCE_BYTES
-    memory = psutil.virtual_memory()
-    largest = max(weights + cache, reference)
-    lines = [_fits("host memory", max(reference, weights) + HOST_OVERHEAD_BYTES, memory.available, memory.total)]
-    if study.device == "cpu":
-        lines = [_fits("host memory", largest + HOST_OVERHEAD_BYTES, memory.available, memory.total)]
-    elif (gpu := visible_gpu()) is not None:
-        with device_memory(gpu.uuid, "free") as free_bytes:
-            free = free_bytes()
-        if free is None:
-            lines.append(Finding("device memory", "warn", "the driver does not tell"))
-        else:
-            lines.append(_fits("device memory", largest + DEVICE_OVERHEAD_BYTES, free, gpu.memory_bytes))
+@dataclass(frozen=True)
+class Memory:
+    """Of the device that runs the model."""
+
+    kind: Literal["device memory", "host memory"]
+    free: int
+    total: int
+    overhead: int  # beside weights and KV cache
+
+    def fits(self, what: str, needed: int) -> Finding:
+        """Whether weights and KV cache of `needed` bytes fit."""
+        return _fits(what, self.kind, needed + self.overhead, self.free, self.total)
+
+
+def _memory(device: Device) -> Memory | None:
+    """None where the driver does not tell, or the GPU is not here."""
+    if device == "cpu":
+        host = psutil.virtual_memory()
+        return Memory("host memory", host.available, host.total, HOST_OVERHEAD_BYTES)
+    if (gpu := visible_gpu()) is None:
+        return None
+    with device_memory(gpu.uuid, "free") as free_bytes:
+        free = free_bytes()
+    return None if free is None else Memory("device memory", free, gpu.memory_bytes, DEVICE_OVERHEAD_BYTES)
+
+
+def _disk(study: Study, size: ModelSize, names: Sequence[str], results: Path) -> list[Finding]:
+    """Room for what the study fetches and writes."""
+    weights = size.parameters * DTYPE_BYTES[study.model["dtype"]]
     engines = sum(approach_class(name).needs_engine for name in names)
     fetched = 0 if manifest_file(study, results).exists() or _is_linked(study, results) else weights
-    workload = study.config["workload"]
-    tokens = workload["requests"] * workload["repeats"] * len(workload["prompt_lengths"]) * workload["new_tokens"]
-    logits = (
-        study.config["equivalence"]["prompts_per_length"] * len(workload["prompt_lengths"]) * workload["new_tokens"]
-    )
+    workload, lengths = study.config["workload"], len(study.config["workload"]["prompt_lengths"])
+    tokens = workload["requests"] * workload["repeats"] * lengths * workload["new_tokens"]
+    logits = study.config["equivalence"]["prompts_per_length"] * lengths * workload["new_tokens"]
     made = (len(names) + 1) * (logits * size.vocabulary * 4 + tokens * SAMPLE_BYTES)
     disk = shutil.disk_usage(next(path for path in (results, *results.absolute().parents) if path.is_dir()))
     temporary = shutil.disk_usage(tempfile.gettempdir())
     return [
-        *lines,
-        _fits("disk for results/", fetched + engines * weights + made, disk.free, disk.total),
-        _fits("disk for TMPDIR", 1 << 29, temporary.free, temporary.total),  # torch's precompiled headers
+        _fits("results/", "disk", fetched + engines * weights + made, disk.free, disk.total),
+        _fits("TMPDIR", "disk", 1 << 29, temporary.free, temporary.total),  # torch's precompiled headers
     ]
 
 
-def _fits(what: str, needed: int, free: int, total: int) -> Finding:
+def _fits(what: str, kind: str, needed: int, free: int, total: int) -> Finding:
     """`no` where a thing would not fit an idle machine."""
     verdict: Verdict = "ok" if needed <= free else "warn" if needed <= total else "no"
     advice = {"ok": "", "warn": ": make room", "no": ": not enough; take a smaller model or dtype, or another machine"}
-    text = f"about {needed / 2**30:.1f} GiB needed (an estimate), {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
-    return Finding(what, verdict, text + advice[verdict])
+    of = f"{free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+    return Finding(what, verdict, f"{kind}: about {needed / 2**30:.1f} GiB needed (an estimate), {of}{advice[verdict]}")
 
 
 def _is_linked(study: Study, results: Path) -> bool:

@@ -23,11 +23,8 @@ import msgspec
 import pytest
 import yaml
 
-from firsttoken.analysis.claim_files import read_publications
-from firsttoken.approaches.base import approach_names
-from firsttoken.inputs.checks import model_limits, model_problem
 from firsttoken.plan import Plan
-from firsttoken.preflight import with_own_prompts
+from firsttoken.preflight import check_study
 from firsttoken.study.config import Study
 from firsttoken.study.schema import load_schema, one_line
 from firsttoken.yaml_files import read_yaml
@@ -123,19 +120,9 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def answer(file: Path) -> str | Study:
-    """What `checked_study` says of a config in the place of config/config.yaml: one line, or the study."""
+    """What `check_study` says of a config in the place of config/config.yaml: one line, or the study."""
     try:
-        study = Study.check(read_yaml(file), SCHEMA, [name for name in approach_names() if "null" not in name], False)
-        study.check_environments(["llama_cpp", "sglang", "tensorrt_llm", "vllm"])
-        if problem := model_problem(study.model):
-            return one_line(problem)
-        if study.config["workload"]["prompts"]:
-            study = with_own_prompts(study, Path("results"))
-        if (limit := model_limits(study.model)) is not None:
-            study.check_context(limit)
-        study.check_compared([])
-        read_publications(study.config["claims"], approach_names())
-        return study
+        return check_study(read_yaml(file), ROOT / "config", Path("no results"))
     except ValueError as error:
         return one_line(str(error))
 

@@ -27,3 +27,10 @@ def test_a_goal_takes_the_variables_of_its_help_line_and_no_other(goal: str, tex
     refused = dry_make(goal, *taken, "CONFG=x")
     assert refused.returncode == 2
     assert f"firsttoken: make {goal} takes no CONFG; it takes PYTHON VENV" in refused.stderr
+
+
+def test_a_wheelhouse_for_another_python_is_made_by_the_one_that_is_here() -> None:
+    """Seen failing: in a fresh clone the environment was made by a program of the name 3.12."""
+    done = dry_make("wheelhouse", "PYTHON=3.12", "VENV=/no/environment")
+    assert done.returncode == 0, done.stderr
+    assert "python3 -m venv /no/environment" in done.stdout and "wheelhouse.py --python '3.12'" in done.stdout

@@ -14,11 +14,15 @@ LOAD = 0.2  # share of the cores that others used during the usual process
 
 
 def busy(processes: ProcessTable, approaches: Sequence[str], records: Sequence[RunRecord], machine: Environment) -> str:
-    """The signs in one sentence with what to do, or "". `approaches` are those with latencies."""
-    signs = []
+    """The signs in one sentence with what to do, or "". `approaches` are those with latencies.
+
+    Load tells that others worked. Processes also differ for reasons of their own, so that a swing alone is no proof.
+    """
+    signs, sure = [], "may not have been"
     others = [run.telemetry.other_cores_median for run in records if run.telemetry.other_cores_median is not None]
     if others and (usual := float(np.median(others))) > LOAD * machine.cores:
         signs.append(f"other programs kept {usual:.2g} of {machine.cores} cores busy")
+        sure = "was not"
     logs = {name: processes.logs(name, "ttft", "mean", processes.lengths) for name in approaches}
     swings = {name: float(np.exp(np.ptp(values))) for name, values in logs.items() if len(values)}
     if swings and (swing := max(swings.values())) > SWING:
@@ -26,4 +30,4 @@ def busy(processes: ProcessTable, approaches: Sequence[str], records: Sequence[R
         signs.append(f"the slowest process of {worst} took {swing:.2g} times as long as its fastest")
     if not signs:
         return ""
-    return f"This machine was not quiet: {'; '.join(signs)}. Repeat the study on a quiet machine."
+    return f"This machine {sure} quiet: {'; '.join(signs)}. Repeat the study on a quiet machine."

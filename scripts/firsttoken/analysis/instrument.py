@@ -8,7 +8,7 @@ import pandas as pd
 
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import TABLES, Row, with_interval
-from firsttoken.pooled_runs import INSTRUMENT
+from firsttoken.plan import INSTRUMENT
 from firsttoken.results import RunRecord
 
 _FIGURES = (

@@ -17,7 +17,8 @@ from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
 from firsttoken.analysis.schemas import FLOORS, METRICS, Row, read_table, with_interval, write_table
 from firsttoken.analysis.statistics import ALL_TAINTED, NOTHING, STATISTICS, Estimate, t_interval
-from firsttoken.pooled_runs import INSTRUMENT, RAN, read_records
+from firsttoken.plan import INSTRUMENT
+from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"

@@ -39,7 +39,9 @@ def examine_model(section: dict[str, Any], corpus: Path) -> int | None:
     refuse later: of one on the hub its config and the headers of its weights are looked at, of one here all files.
     """
     if section["source"] == "synthetic":
-        return model_limits(section)
+        from firsttoken.inputs.synthetic import complete_shape
+
+        return int(complete_shape(section["architecture"], section["shape"])["max_position_embeddings"])
     if section["source"] == "huggingface":
         from firsttoken.inputs.huggingface import cached_snapshot, examine_remote
 
@@ -60,18 +62,6 @@ def _examine_folder(folder: Path, corpus: Path) -> int:
     context = served_context(checked_model(folder, [folder / name for name in model_files(folder)]))
     encode_corpus(folder, corpus)
     return context
-
-
-def model_limits(section: dict[str, Any]) -> int | None:
-    """The model's context in positions where it is known without the network; None for one on the hub."""
-    if section["source"] == "synthetic":
-        from firsttoken.inputs.synthetic import complete_shape
-
-        return int(complete_shape(section["architecture"], section["shape"])["max_position_embeddings"])
-    if section["source"] == "local":
-        file = local_folder(section) / "config.json"
-        return stated_context(read_config(file), str(file))
-    return None
 
 
 def local_inputs(section: dict[str, Any]) -> list[str]:

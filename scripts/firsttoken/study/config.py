@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firsttoken.plan import Device, TensorRTOptions
+from firsttoken.plan import INSTRUMENT, Device, TensorRTOptions
 from firsttoken.results import Availability
 from firsttoken.study.schema import ConfigError, schema_problem, shown, suggestion, with_defaults
 
@@ -24,7 +24,6 @@ SOURCE_KEYS = {
     "huggingface": ("repo", "revision"),
     "local": ("path",),
 }
-INSTRUMENTS = 2  # approaches that measure the harness in every study
 CPU_DTYPES = ("float32", "bfloat16")  # a CPU has no native float16 arithmetic worth measuring
 
 
@@ -200,7 +199,7 @@ def check_amounts(config: Mapping[str, Any]) -> None:
     """Raise ConfigError for a study that would never end or fit on a disk, though each of its keys is in its range."""
     workload, logit_prompts = config["workload"], config["equivalence"]["prompts_per_length"]
     lengths, new_tokens = workload["prompt_lengths"], workload["new_tokens"]
-    processes = workload["repeats"] * (len(config["approaches"]) + INSTRUMENTS)
+    processes = workload["repeats"] * (len(config["approaches"]) + len(INSTRUMENT))
     requests = processes * workload["requests"] * len(lengths)
     pauses_days = requests * workload["pause_ms"] / 86_400_000
     prompt_tokens = workload["prompts_per_length"] * sum(lengths)

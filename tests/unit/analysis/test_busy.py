@@ -22,8 +22,8 @@ from fixtures_samples import Study
     [
         (0.1, 1.0, ""),
         (None, 1.0, ""),
-        (0.9, 1.0, "other programs kept 0.9 of 2 cores busy"),
-        (0.1, 2.0, "the slowest process of baseline took 2"),
+        (0.9, 1.0, "was not quiet: other programs kept 0.9 of 2 cores busy"),
+        (0.1, 2.0, "may not have been quiet: the slowest process of baseline took 2"),
     ],
 )
 def test_load_and_swings(every_approach: Study, others: float | None, factor: float, said: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from firsttoken.inputs.checks import local_inputs, model_limits, model_problem
+from firsttoken.inputs.checks import examine_model, local_inputs, model_problem, stated_context
 from firsttoken.inputs.model_files import INDEX, weight_files
 from unit.inputs.conftest import synthetic
 
@@ -91,12 +91,12 @@ def test_an_index_decides_which_weights_are_taken() -> None:
 
 
 def test_contexts_known_before_any_job(tmp_path: Path) -> None:
-    assert model_limits(synthetic()) == 1024
-    assert model_limits(synthetic(architecture="gpt2", shape={"n_positions": 99})) == 99
-    assert model_limits(HUB) is None
-    assert model_limits(local(tmp_path / "a", config__json=CONFIG)) == 77
-    assert model_limits(local(tmp_path / "b", config__json='{"n_positions": 12}')) == 12
-    assert model_limits(local(tmp_path / "c", config__json='{"text_config": {"max_position_embeddings": 5}}')) == 5
+    assert examine_model(synthetic(), tmp_path) == 1024
+    assert examine_model(synthetic(architecture="gpt2", shape={"n_positions": 99}), tmp_path) == 99
+    assert stated_context({"max_position_embeddings": 77}, "config.json") == 77
+    assert stated_context({"n_positions": 12}, "config.json") == 12
+    assert stated_context({"text_config": {"max_position_embeddings": 5}}, "config.json") == 5
+    assert stated_context({}, "config.json") is None
 
 
 def test_the_files_of_a_local_model_are_inputs_and_others_have_none(llama_folder: Path) -> None:
@@ -107,9 +107,9 @@ def test_the_files_of_a_local_model_are_inputs_and_others_have_none(llama_folder
 
 def test_the_checks_import_neither_torch_nor_transformers() -> None:
     program = (
-        "import sys; from firsttoken.inputs.checks import model_problem, model_limits\n"
+        "import sys; from firsttoken.inputs.checks import examine_model, model_problem\n"
         f"section = {synthetic()!r}\n"
-        "assert model_problem(section) is None and model_limits(section) == 1024\n"
+        "assert model_problem(section) is None and examine_model(section, None) == 1024\n"
         "print(sorted({'torch', 'transformers', 'huggingface_hub'} & set(sys.modules)))"
     )
     scripts = str(Path(__file__).parents[3] / "scripts")
