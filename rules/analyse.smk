@@ -66,7 +66,6 @@ rule pool_runs:
         samples=raw("parquet"),
         records=raw("json"),
         tokens=raw("tokens.json"),
-        sources=sources("pool_runs.py"),
     output:
         samples="results/{study}/samples.parquet",
         records="results/{study}/records.parquet",
@@ -74,6 +73,8 @@ rule pool_runs:
         "results/{study}/logs/pool_runs.log",
     conda:
         "../envs/base.yaml"
+    params:
+        code=code("pool_runs.py"),
     message:
         "Pooling the samples and records of all runs"
     script:
@@ -86,13 +87,14 @@ rule compare_with_reference:
         records="results/{study}/records.parquet",
         logits=raw("logits", APPROACHES),
         reference="results/{study}/reference.safetensors",
-        sources=sources("compare_with_reference.py"),
     output:
         positions="results/{study}/tables/equality_positions.csv",
     log:
         "results/{study}/logs/compare_with_reference.log",
     conda:
         "../envs/base.yaml"
+    params:
+        code=code("compare_with_reference.py"),
     message:
         "Comparing every approach's tokens and logits with the reference"
     script:
@@ -105,7 +107,6 @@ rule summarise_latency:
         records="results/{study}/records.parquet",
         equivalence=table("equivalence"),
         ceilings="results/{study}/ceilings.json",
-        sources=sources("summarise_latency.py"),
     output:
         summary="results/{study}/tables/summary.csv",
         by_length="results/{study}/tables/latency_by_length.csv",
@@ -116,6 +117,7 @@ rule summarise_latency:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("summarise_latency.py"),
         order=APPROACHES,
         controls=[name for name in APPROACHES if approach_class(name).control],
         source_files={
@@ -132,9 +134,6 @@ rule summarise_latency:
 rule write_table:
     input:
         unpack(written_inputs),
-        sources=lambda wildcards: sources(
-            "write_table.py", WRITTEN[wildcards.file][0].split(":")[0]
-        ),
     output:
         "results/{study}/tables/{file}",
     log:
@@ -144,6 +143,9 @@ rule write_table:
     conda:
         "../envs/base.yaml"
     params:
+        code=lambda wildcards: code(
+            "write_table.py", WRITTEN[wildcards.file][0].split(":")[0]
+        ),
         function=lambda wildcards: WRITTEN[wildcards.file][0],
         arguments=written_arguments,
     message:
@@ -158,7 +160,6 @@ rule compare_studies:
         a="results/{a}/provenance.json",
         b="results/{b}/provenance.json",
         bounds=f"{CONFIG}/equality_bounds.csv",
-        sources=sources("compare_studies.py"),
     output:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
@@ -167,6 +168,7 @@ rule compare_studies:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("compare_studies.py"),
         threshold=compare_threshold,
     message:
         "Comparing {wildcards.b} with {wildcards.a}"
@@ -181,7 +183,6 @@ rule gate_study:
     input:
         unpack(lambda wildcards: study_files(GATES[wildcards.gate].split())),
         evidence="results/{study}/provenance.json",
-        sources=sources("gate.py"),
     output:
         passed="results/{study}/gates/{gate}",
     log:
@@ -192,6 +193,7 @@ rule gate_study:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("gate.py"),
         gate="{gate}",
         options=lambda wildcards: (
             {"on_unavailable": STUDY.config["on_unavailable"]}
@@ -207,7 +209,6 @@ rule gate_study:
 rule gate_regression:
     input:
         comparison="results/compare/{a}_vs_{b}/comparison.json",
-        sources=sources("gate.py"),
     output:
         passed="results/compare/{a}_vs_{b}/no_regression",
     log:
@@ -216,6 +217,7 @@ rule gate_regression:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("gate.py"),
         gate="regression",
         options={},
     message:

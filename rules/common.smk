@@ -34,11 +34,10 @@ from firsttoken.study.runs import begin_run
 from firsttoken.study.schema import one_line
 from firsttoken.study.sources import (
     approach_sources,
-    code_digest,
     run_sources,
     script_sources,
 )
-from firsttoken.study.trace import changed_outputs
+from firsttoken.study.trace import changed_outputs, digests
 from firsttoken.yaml_files import read_yaml
 
 # Snakemake takes some mistakes silently, and reads the command line's files before this one.
@@ -139,17 +138,18 @@ wildcard_constraints:
     environment=r"\w+",
 
 
-def sources(script, *modules):
-    """A rule's script and the package's files behind it, for the rule to take as inputs."""
-    return script_sources(SCRIPTS, script, *modules)
+@cache
+def code(script, *modules):
+    """Digests of a rule's script and the package's files behind it. As a param: they are compared by content, and as
+    inputs Snakemake would look at every one for every job.
+    """
+    return digests(script_sources(SCRIPTS, script, *modules))
 
 
 @cache
 def run_code(approach):
-    """A digest of the code behind one benchmark run. As a param, since a large study has thousands of runs, and for each
-    Snakemake would look at every file again.
-    """
-    return code_digest(run_sources(SCRIPTS, approach_class(approach)))
+    """The same for a benchmark run of an approach."""
+    return digests(run_sources(SCRIPTS, approach_class(approach)))
 
 
 def run_plan(wildcards):

@@ -30,7 +30,6 @@ EXPERIMENT_LENGTHS = {
 rule record_config:
     input:
         configs=CONFIG_FILES,
-        sources=sources("record_config.py"),
     output:
         config="results/{study}/config.yaml",
     log:
@@ -38,6 +37,7 @@ rule record_config:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("record_config.py"),
         config=STUDY.config,
     message:
         "Writing down the config as run"
@@ -48,7 +48,6 @@ rule record_config:
 rule record_environment:
     input:
         locks=ancient(LOCKS),
-        sources=sources("record_environment.py"),
     output:
         environment="results/{study}/environment.json",
     log:
@@ -59,6 +58,7 @@ rule record_environment:
     resources:
         gpu=1,  # it measures nothing; on a cluster only such a job sees a GPU
     params:
+        code=code("record_environment.py"),
         machine=MACHINE,
         software={  # an engine without an interpreter of its own has no software here
             name: facts
@@ -80,7 +80,6 @@ rule measure_ceilings:
     input:
         manifest=MODEL_MANIFEST,
         devices=f"{CONFIG}/devices.csv",
-        sources=sources("measure_ceilings.py", "hardware.py"),
     output:
         ceilings="results/{study}/ceilings.json",
     log:
@@ -91,6 +90,7 @@ rule measure_ceilings:
     resources:
         gpu=1,
     params:
+        code=code("measure_ceilings.py", "hardware.py"),
         plan=STUDY.plan(),
         fingerprint=FINGERPRINT,
         expected_gpu=EXPECTED_GPU,
@@ -106,12 +106,6 @@ rule prepare_engine:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
-        sources=lambda wildcards: sources(
-            "prepare_engine.py",
-            "external/prepare.py",
-            f"external/{wildcards.environment}/engine.py",
-            "hardware.py",
-        ),
     output:
         engine=directory("results/{study}/engine/{environment}"),
         manifest="results/{study}/engine/{environment}.json",
@@ -126,6 +120,12 @@ rule prepare_engine:
         gpu=1,
         mem_mb=host_memory_mb,  # the name that cluster executors know
     params:
+        code=lambda wildcards: code(
+            "prepare_engine.py",
+            "external/prepare.py",
+            f"external/{wildcards.environment}/engine.py",
+            "hardware.py",
+        ),
         plan=lambda wildcards: STUDY.plan(engine_dir=engine_dir(wildcards.environment)),
         python=configured_python,
         fingerprint=job_fingerprint,
@@ -184,9 +184,6 @@ rule benchmark_approach:
 rule measure_experiment:
     input:
         unpack(experiment_model),
-        sources=lambda wildcards: sources(
-            "measure_experiment.py", *EXPERIMENT_MODULES[wildcards.experiment]
-        ),
     output:
         table="results/{study}/experiments/{experiment}.csv",
     log:
@@ -198,6 +195,9 @@ rule measure_experiment:
     resources:
         gpu=1,
     params:
+        code=lambda wildcards: code(
+            "measure_experiment.py", *EXPERIMENT_MODULES[wildcards.experiment]
+        ),
         plan=STUDY.plan(compile_cache_dir=compile_cache_dir("jit_cuda")),
         lengths=lambda wildcards: EXPERIMENT_LENGTHS[wildcards.experiment],
         fingerprint=FINGERPRINT,

@@ -9,7 +9,6 @@ rule fetch_model:
     input:
         corpus=f"{CONFIG}/corpus.txt",
         originals=local_inputs(STUDY.model),
-        sources=sources("fetch_model.py"),
     output:
         model=directory(MODEL_DIR),
         manifest=MODEL_MANIFEST,
@@ -18,6 +17,7 @@ rule fetch_model:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("fetch_model.py"),
         model=STUDY.model,
     message:
         "Fetching the model into {output.model}"
@@ -33,7 +33,7 @@ rule check_model:
     input:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
-        sources=ancient(sources("check_model.py")),
+        sources=ancient(list(code("check_model.py"))),
     output:
         check="results/{study}/model_check.json",
     log:
@@ -58,7 +58,6 @@ rule make_prompts:
         model=MODEL_DIR,
         manifest=MODEL_MANIFEST,
         corpus=f"{CONFIG}/corpus.txt",
-        sources=sources("make_prompts.py"),
         own=WORKLOAD["prompts"] or [],
     output:
         prompts="results/{study}/prompts.json",
@@ -67,6 +66,7 @@ rule make_prompts:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("make_prompts.py"),
         lengths=config["workload"]["prompt_lengths"],  # none: own prompts as they are
         per_length=WORKLOAD["prompts_per_length"],
         seed=WORKLOAD["seed"],
@@ -83,7 +83,6 @@ rule make_reference:
         manifest=MODEL_MANIFEST,
         model_check="results/{study}/model_check.json",
         prompts="results/{study}/prompts.json",
-        sources=sources("make_reference.py", "hardware.py"),
     output:
         reference="results/{study}/reference.safetensors",
     log:
@@ -94,6 +93,7 @@ rule make_reference:
     resources:
         gpu=1,
     params:
+        code=code("make_reference.py", "hardware.py"),
         new_tokens=WORKLOAD["new_tokens"],
         logit_prompts_per_length=STUDY.config["equivalence"]["prompts_per_length"],
         device=STUDY.device,

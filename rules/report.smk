@@ -103,9 +103,6 @@ rule plot:
         files=lambda wildcards: FIGURE_FILES[wildcards.figure],
         summary=table("summary"),
         assets=ASSETS,
-        sources=lambda wildcards: sources(
-            "plot.py", f"analysis/figures/{wildcards.figure}.py"
-        ),
     output:
         figure="results/{study}/figures/{figure}.svg",
         data="results/{study}/figures/{figure}.csv",
@@ -122,6 +119,9 @@ rule plot:
     conda:
         "../envs/base.yaml"
     params:
+        code=lambda wildcards: code(
+            "plot.py", f"analysis/figures/{wildcards.figure}.py"
+        ),
         order=APPROACHES,
         new_tokens=WORKLOAD["new_tokens"],
         title=lambda wildcards: FIGURES[wildcards.figure][1],
@@ -132,9 +132,10 @@ rule plot:
         "../scripts/plot.py"
 
 
-rule render_approach_page:
+# All pages of a kind in one job: each takes milliseconds, and a job seconds.
+rule render_approach_pages:
     input:
-        templates=TEMPLATES,  # all: the overview shows all pages' drawings, and every page links to all
+        templates=TEMPLATES,
         assets=ASSETS,
         summary=table("summary"),
         latency=table("latency_by_length"),
@@ -142,57 +143,55 @@ rule render_approach_page:
         answer="results/{study}/tables/answer.txt",
         records="results/{study}/records.parquet",
         excerpted=excerpted_files(TEMPLATES),
-        sources=sources("render_approach_page.py"),
     output:
-        page=report(
-            "results/{study}/approaches/{page}.html",
-            caption="../report/captions/approach_page.rst",
-            category="Approaches",
-            # Numbered, since the report sorts its menu by the alphabet.
-            labels=lambda wildcards: {
-                "item": f"{PAGES.index(wildcards.page) + 1} {wildcards.page}"
-            },
-        ),
+        [
+            report(
+                f"results/{{study}}/approaches/{page}.html",
+                caption="../report/captions/approach_page.rst",
+                category="Approaches",
+                # Numbered, since the report sorts its menu by the alphabet.
+                labels={"item": f"{number} {page}"},
+            )
+            for number, page in enumerate(PAGES, 1)
+        ],
     log:
-        "results/{study}/logs/render_approach_page.{page}.log",
-    wildcard_constraints:
-        page="|".join(PAGES),
-    conda:
-        "../envs/base.yaml"
-    message:
-        "Rendering the page of {wildcards.page}"
-    script:
-        "../scripts/render_approach_page.py"
-
-
-rule render_table:
-    input:
-        table=lambda wildcards: RECORDS.get(wildcards.table, table(wildcards.table)),
-        # Its table has no column of statuses.
-        environment=lambda wildcards: (
-            RECORDS["environment"] if wildcards.table == "clients" else []
-        ),
-        assets=ASSETS,
-        sources=sources("render_table.py"),
-    output:
-        page=report(
-            "results/{study}/pages/{table}.html",
-            caption="../report/captions/table.rst",
-            category=lambda wildcards: TABLES[wildcards.table][0],
-            labels=lambda wildcards: {"item": TABLES[wildcards.table][1]},
-        ),
-    log:
-        "results/{study}/logs/render_table.{table}.log",
-    wildcard_constraints:
-        table="|".join(TABLES),
+        "results/{study}/logs/render_approach_pages.log",
     conda:
         "../envs/base.yaml"
     params:
-        title=lambda wildcards: TABLES[wildcards.table][1],
+        code=code("render_approach_pages.py"),
     message:
-        "Rendering the table {wildcards.table}"
+        "Rendering the pages of the approaches"
     script:
-        "../scripts/render_table.py"
+        "../scripts/render_approach_pages.py"
+
+
+rule render_tables:
+    input:
+        tables=[RECORDS.get(name, table(name)) for name in TABLES],
+        environment=RECORDS["environment"],
+        assets=ASSETS,
+    output:
+        [
+            report(
+                f"results/{{study}}/pages/{name}.html",
+                caption="../report/captions/table.rst",
+                category=category,
+                labels={"item": title},
+            )
+            for name, (category, title) in TABLES.items()
+        ],
+    log:
+        "results/{study}/logs/render_tables.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        code=code("render_tables.py"),
+        titles=[title for _, title in TABLES.values()],
+    message:
+        "Rendering the tables"
+    script:
+        "../scripts/render_tables.py"
 
 
 rule render_comparison:
@@ -200,7 +199,6 @@ rule render_comparison:
         table="results/compare/{a}_vs_{b}/comparison.csv",
         verdict="results/compare/{a}_vs_{b}/comparison.json",
         assets=ASSETS,
-        sources=sources("render_comparison.py"),
     output:
         page=report(
             "results/compare/{a}_vs_{b}/comparison.html",
@@ -213,6 +211,8 @@ rule render_comparison:
         "results/compare/{a}_vs_{b}/logs/render_comparison.log",
     conda:
         "../envs/base.yaml"
+    params:
+        code=code("render_comparison.py"),
     message:
         "Rendering the comparison of {wildcards.b} with {wildcards.a}"
     script:
@@ -226,7 +226,6 @@ rule combine_studies:
         provenances=combined_studies,
         bounds=f"{CONFIG}/equality_bounds.csv",
         assets=ASSETS,
-        sources=sources("combine_studies.py"),
     output:
         hosts="results/combine/{combination}/hosts.csv",
         table="results/combine/{combination}/combined.csv",
@@ -236,6 +235,8 @@ rule combine_studies:
         "results/combine/{combination}/combine_studies.log",
     conda:
         "../envs/base.yaml"
+    params:
+        code=code("combine_studies.py"),
     message:
         "Combining the studies in {input.studies}"
     script:
@@ -245,7 +246,6 @@ rule combine_studies:
 rule write_provenance:
     input:
         results=EVIDENCE,
-        sources=sources("write_provenance.py"),
     output:
         provenance=report(
             "results/{study}/provenance.json",
@@ -258,6 +258,7 @@ rule write_provenance:
     conda:
         "../envs/base.yaml"
     params:
+        code=code("write_provenance.py"),
         model_trace=f"{MODEL_DIR}.trace.json",
     message:
         "Collecting the provenance"

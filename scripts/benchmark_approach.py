@@ -1,8 +1,6 @@
 """In: model, prompts, reference tokens. Out: samples, record, tokens and logits of one fresh process of one
 approach."""
 
-import os
-from pathlib import Path
 from time import perf_counter_ns
 
 import msgspec
@@ -14,13 +12,12 @@ from firsttoken.files import read_json
 from firsttoken.measure.run_request import RunJob, RunRequest
 from firsttoken.plan import Plan, Prompts
 from firsttoken.study.job import snakemake
-from firsttoken.study.sources import code_digest, run_sources
+from firsttoken.study.sources import code_digest
 
 if __name__ == "__main__":
     plan = msgspec.convert(snakemake.params.plan, Plan)
     approach = approach_class(snakemake.wildcards.approach)
-    sources = run_sources(Path(os.path.relpath(Path(__file__).parent)), approach)
-    with device_job(snakemake, plan.device, sources) as device:
+    with device_job(snakemake, plan.device) as device:
         request = RunRequest(
             approach=approach.name,
             repeat=int(snakemake.wildcards.repeat),
@@ -32,7 +29,7 @@ if __name__ == "__main__":
             reference_path=snakemake.input.get("reference") or "",
             logit_prompts_per_length=snakemake.params.logit_prompts_per_length,
             model_hash=snakemake.params.model_hash,
-            code_sha256=code_digest(sources),
+            code_sha256=code_digest(snakemake.params.code),
             fingerprint=snakemake.params.fingerprint,
             gpu_uuid=device.gpu.uuid if device.gpu else None,
             process_started_ns=perf_counter_ns(),

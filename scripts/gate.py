@@ -7,6 +7,6 @@ from firsttoken.study.job import job, snakemake
 if __name__ == "__main__":
     with job(snakemake):
         gate = getattr(gates, f"gate_{snakemake.params.gate}")
-        read = {name: path for name, path in snakemake.input.items() if name not in ("evidence", "sources")}
+        read = {name: path for name, path in snakemake.input.items() if name != "evidence"}
         gate(**read, **snakemake.params.options)
         write_text(snakemake.output.passed, "passed\n")

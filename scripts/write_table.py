@@ -13,7 +13,6 @@ if __name__ == "__main__":
         inputs = {
             name: [*map(Path, found)] if isinstance(found, list) else Path(found)
             for name, found in snakemake.input.items()
-            if name != "sources"
         }
         out = Path(snakemake.output[0])
         module, function = snakemake.params.function.split(".py:")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,13 @@ class HeldDevice:
 
 
 @contextmanager
-def device_job(snakemake: Any, device: Device, sources: Iterable[str] = ()) -> Iterator[HeldDevice]:
+def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
     """Run a rule's work while holding `device`; see `study.job.job`.
 
     Raises RuntimeError without the resource gpu=1, without a GPU for `cuda`, or with another one than the rule's param
     `expected_gpu`; ValueError where a file of the rule's `model` input has changed since `model_check` was written.
     """
-    with job(snakemake, sources) as log:
+    with job(snakemake) as log:
         require_gpu_slot(snakemake)
         gpu = require_gpu() if device == "cuda" else None
         check_gpu(snakemake.params.expected_gpu, gpu.name if gpu else "")

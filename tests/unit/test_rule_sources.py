@@ -1,4 +1,4 @@
-"""The inputs of each job cover what its script imports from the package: else an edit there would rerun nothing."""
+"""The code of each job covers what its script imports from the package: else an edit there would rerun nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, 
 
 from firsttoken.approaches.base import approach_class, approach_names
 from firsttoken.child_job import find_python
-from firsttoken.study.sources import AROUND_JOBS, module_files, package_sources, run_sources
+from firsttoken.study.sources import AROUND_JOBS, module_files, package_sources
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -42,19 +42,19 @@ WRITTEN = {
 
 @dataclass(frozen=True)
 class Job:
-    """One job of the workflow; of the rules that this study does not use, the rule with its plain inputs."""
+    """One job of the workflow; of the rules that this study does not use, the rule."""
 
     rule: str
     script: str
     wildcards: dict[str, str]
-    inputs: set[str]
+    code: set[str]
     conda: str = ""
     container: str | None = None
 
     @property
     def package(self) -> set[str]:
-        """The package's files among the inputs, relative to the package, without the empty `__init__.py`."""
-        files = {path.partition("scripts/firsttoken/")[2] for path in self.inputs}
+        """The package's files in its code, relative to the package, without the empty `__init__.py`."""
+        files = {path.partition("scripts/firsttoken/")[2] for path in self.code}
         return {name for name in files if name and not name.endswith("__init__.py")}
 
 
@@ -78,7 +78,7 @@ def jobs() -> list[Job]:
                 rule=job.rule.name,
                 script=Path(job.rule.script).name,
                 wildcards=dict(job.wildcards.items()),
-                inputs={*map(str, job.input), *code_of_run(job)},
+                code={*job.params.get("code", ()), *job.input.get("sources", ())},
                 conda=Path(str(job.conda_env_spec.file.get_path_or_uri(secret_free=True))).name,
                 container=job.container_img_url,
             )
@@ -86,19 +86,13 @@ def jobs() -> list[Job]:
             if job.rule.script
         ]
         unused = [rule for rule in workflow.rules if rule.script and rule.name not in {job.rule for job in made}]
-        return made + [Job(rule.name, Path(rule.script).name, {}, unused_inputs(rule)) for rule in unused]
+        return made + [Job(rule.name, Path(rule.script).name, {}, unused_code(rule)) for rule in unused]
 
 
-def code_of_run(job: Any) -> list[str]:
-    """What the param `code` of a benchmark run is a digest of."""
-    return run_sources(SCRIPTS, approach_class(job.wildcards.approach)) if job.rule.name == "benchmark_approach" else []
-
-
-def unused_inputs(rule: Any) -> set[str]:
-    """The inputs of a rule that this study does not need; its sources for TensorRT-LLM where an environment decides."""
-    sources = rule.input.get("sources")
-    found = sources(SimpleNamespace(environment="tensorrt_llm")) if callable(sources) else []
-    return {*map(str, rule.input), *found}
+def unused_code(rule: Any) -> set[str]:
+    """The code of a rule that this study does not need; for TensorRT-LLM where an environment decides."""
+    code = rule.params["code"] if isinstance(rule.params, dict) else rule.params.code
+    return set(code(SimpleNamespace(environment="tensorrt_llm")) if callable(code) else code)
 
 
 def imported(script: Path) -> Iterator[str]:
@@ -119,13 +113,13 @@ def chosen_by_wildcards(job: Job) -> list[str]:
     return [EXPERIMENTS[job.wildcards["experiment"]]] if job.rule == "measure_experiment" else []
 
 
-def test_the_inputs_cover_what_the_script_imports(jobs: list[Job]) -> None:
+def test_the_code_covers_what_the_script_imports(jobs: list[Job]) -> None:
     assert {"plot", "measure_experiment", "benchmark_approach", "prepare_engine"} <= {job.rule for job in jobs}
     for job in jobs:
         modules = {*imported(SCRIPTS / job.script), *chosen_by_wildcards(job)} - {*AROUND_JOBS}
         needed = {Path(path) for module in modules for path in package_sources(SCRIPTS, module, AROUND_JOBS)}
         names = {str(path.relative_to(SCRIPTS / "firsttoken")) for path in needed if path.name != "__init__.py"}
-        assert any(path.endswith(f"scripts/{job.script}") for path in job.inputs), job.script
+        assert any(path.endswith(f"scripts/{job.script}") for path in job.code), job.script
         assert names <= job.package, f"{job.rule} {job.wildcards} lacks {sorted(names - job.package)}"
 
 

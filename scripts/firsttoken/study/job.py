@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,10 @@ snakemake: Any = getattr(sys.modules["__main__"], "snakemake", None)
 
 
 @contextmanager
-def job(snakemake: Any, sources: Iterable[str] = ()) -> Iterator[logging.Logger]:
+def job(snakemake: Any) -> Iterator[logging.Logger]:
     """Run a rule's work, with its log and errors as in `log_to`; on success the job's trace is written beside its log.
 
-    `snakemake` is the object that Snakemake hands to a script; `sources` is the code of a rule that has none as inputs.
+    `snakemake` is the object that Snakemake hands to a script.
     """
     log = Path(snakemake.log[0])
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def job(snakemake: Any, sources: Iterable[str] = ()) -> Iterator[logging.Logger]
     with log_to(log, "w"):
         trace.unlink(missing_ok=True)  # it tells of the outputs that this job makes anew
         yield LOGGER
-        write_trace(snakemake, trace, started, sources)
+        write_trace(snakemake, trace, started)
 
 
 def require_gpu_slot(snakemake: Any) -> None:

@@ -1,7 +1,7 @@
 """The files of the package that a module depends on, found by following its imports through the source.
 
-Snakemake compares a script by its modification time alone, and not at all what it imports. So every rule takes the
-files that `script_sources` returns as inputs, which are compared by content. Imports inside a module's functions count.
+Snakemake compares a script by its modification time alone, and not at all what it imports. So every rule has a param
+`code`, the digests of the files that `script_sources` returns. Imports inside a module's functions count.
 A package's `__init__.py` counts where something inside the package is imported. A module that is named in a string
 counts, since a process is started by its module's name (`python -m firsttoken.server.server`).
 """
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-from firsttoken.files import sha256_file
 
 PACKAGE = "firsttoken"
 # Around every job: its log, signals and trace, the device's lock, this module. An edit there changes no result.
@@ -66,11 +64,11 @@ def run_sources(root: Path, approach: type[Any]) -> list[str]:
     return sorted({*approach_sources(root, approach), *harness})
 
 
-def code_digest(sources: Iterable[str]) -> str:
-    """One digest over source files: runs of other code are not pooled."""
+def code_digest(code: Mapping[str, str]) -> str:
+    """One digest of the digests of source files, by path: runs of other code are not pooled."""
     total = hashlib.sha256()
-    for path in sorted(sources):
-        total.update(sha256_file(path).encode())
+    for path in sorted(code):
+        total.update(code[path].encode())
     return total.hexdigest()
 
 

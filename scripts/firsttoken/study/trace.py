@@ -33,24 +33,24 @@ class Trace(Record, frozen=True, kw_only=True):
     seconds: float
 
 
-def write_trace(snakemake: Any, target: Path, started_at: float, sources: Iterable[str] = ()) -> None:
-    """Write the trace of the job that `snakemake` describes, once its outputs are complete. `sources`: see `job`."""
-    inputs = {str(path) for path in snakemake.input.get("sources", [])}
+def write_trace(snakemake: Any, target: Path, started_at: float) -> None:
+    """Write the trace of the job that `snakemake` describes, once its outputs are complete.
+
+    Its code is what the rule's param `code` names, the rules themselves, and this process's script.
+    """
     script = Path(sys.modules["__main__"].__file__ or "").resolve()  # Snakemake sets it to the rule's own script
     project = script.parent.parent
-    # The rules give a job its inputs, params and environment; what this process has loaded did its work.
-    workflow = [script, project / "Snakefile", *project.glob("rules/*.smk")]
-    loaded = {Path(getattr(module, "__file__", None) or "") for module in list(sys.modules.values())}
-    ours = [path for path in loaded if path.is_relative_to(project / "scripts" / "firsttoken")]
-    code = {str(_relative(Path(path))) for path in [*map(Path, [*inputs, *sources]), *workflow, *ours]}
+    workflow = [str(_relative(path)) for path in [script, project / "Snakefile", *project.glob("rules/*.smk")]]
+    params = dict(snakemake.params.items())
+    code = {*params.pop("code", ()), *workflow}
     write_json(
         target,
         Trace(
             rule=snakemake.rule,
             wildcards={key: str(value) for key, value in snakemake.wildcards.items()},
-            params=msgspec.to_builtins(dict(snakemake.params.items()), enc_hook=str),
+            params=msgspec.to_builtins(params, enc_hook=str),
             code=digests(sorted(path for path in code if Path(path).is_file())),
-            inputs=digests(path for path in snakemake.input if str(path) not in inputs),
+            inputs=digests(snakemake.input),
             outputs=digests(snakemake.output),
             output_bytes={str(path): _bytes_and_mtime(Path(path))[0] for path in snakemake.output},
             started_at=started_at,

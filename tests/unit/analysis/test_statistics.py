@@ -1,8 +1,5 @@
 """Statistics: what scipy and numpy are asked for, and simulations with a known truth."""
 
-import time
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,9 +7,6 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from firsttoken.analysis import statistics as s
-from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.requests import process_statistics, read_requests
-from fixtures_samples import NEW_TOKENS, Known, make_study, pool
 
 POSITIVE = st.floats(1e-3, 1e4)
 
@@ -80,22 +74,3 @@ def test_intervals_of_the_summary_and_its_speedup_cover(n_processes: int, betwee
         intervals = (s.t_interval(a), s.paired_ratio(b, a))
         held += [found.low <= true <= found.high for found, true in zip(intervals, truth, strict=True)]
     assert (held / repeats >= 0.93).all(), held / repeats
-
-
-@pytest.mark.slow
-def test_a_million_samples_are_summarised_in_under_five_seconds(tmp_path: Path) -> None:
-    known = {name: Known(20.0) for name in ("baseline", "cuda_graph", "jit_only", "jit_cuda", "compiled_graph")}
-    lengths = (10, 50, 100, 200, 500)
-    study = make_study(tmp_path, known, lengths, requests=1000, repeats=10, gpu=None)
-    pool(study)
-    began = time.process_time()
-    requests = read_requests(study.samples)
-    table = process_statistics(requests)
-    processes = ProcessTable(table)
-    for name in known:
-        for metric in ("ttft", "itl_token_gap", "itl_request_mean"):
-            for statistic in s.STATISTICS:
-                processes.estimate(name, metric, statistic, lengths)
-    took_s = time.process_time() - began
-    assert len(requests.values["ttft"]) * NEW_TOKENS == 1_000_000
-    assert took_s < 5, f"{took_s:.1f} s of processor time"

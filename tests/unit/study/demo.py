@@ -28,7 +28,7 @@ def make_demo() -> None:
         trace("benchmark_approach", [MANIFEST], raw),
         trace("pool_runs", [path for path in raw if not path.endswith(".logits")], pooled),
         trace("compare_with_reference", pooled, [positions]),
-        trace("render_table", [], ["results/demo/pages/summary.html"]),
+        trace("render_tables", [], ["results/demo/pages/summary.html"]),
     )
     provenance = Provenance(study="demo", schema_version=SCHEMA_VERSION, jobs=jobs, breaks=())
     files.write_json(study.root / "provenance.json", provenance)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -20,22 +19,17 @@ from firsttoken.study.verification import verify
 CUT_OFF = "half of it"
 
 
-class Files(list[str]):
-    """What Snakemake hands over as input and output: a list with names."""
-
-    def get(self, name: str, default: Any) -> Any:
-        return [path for path in self if path.endswith(".py")] if name == "sources" else default
-
-
-def run_job(rule: str, inputs: list[str], outputs: list[str], text: str = "result", log: str = "") -> None:
+def run_job(
+    rule: str, inputs: list[str], outputs: list[str], text: str = "result", log: str = "", code: tuple[str, ...] = ()
+) -> None:
     sys.modules["__main__"].__file__ = f"scripts/{rule}.py"
     snakemake = SimpleNamespace(
         rule=rule,
-        input=Files(inputs),
-        output=Files(outputs),
+        input=inputs,
+        output=outputs,
         log=[log or f"results/demo/logs/{rule}.log"],
         wildcards={"study": "demo"},
-        params={"seed": 1, "lengths": [1, 2]},
+        params={"seed": 1, "lengths": [1, 2], "code": dict.fromkeys(code, "as planned")},
     )
     with job(snakemake):
         for output in outputs:
@@ -59,7 +53,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("scripts/module.py").write_text("x = 1\n")
     Path("scripts/first.py").write_text("y = 1\n")
     Path("corpus.txt").write_text("words")
-    run_job("first", ["corpus.txt", "scripts/module.py"], ["results/demo/a.txt"])
+    run_job("first", ["corpus.txt"], ["results/demo/a.txt"], code=("scripts/module.py",))
     run_job("second", ["results/demo/a.txt"], ["results/demo/b.txt"])
     write_provenance("demo", ["results/demo/b.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
     return tmp_path
@@ -121,7 +115,7 @@ def test_a_result_is_not_excused_by_a_commit(study: Path, monkeypatch: pytest.Mo
 def test_jobs_that_saw_different_code_are_both_checked(study: Path) -> None:
     """Seen failing where the last job's digest stood for all."""
     Path("scripts/module.py").write_text("x = 2\n")
-    run_job("third", ["results/demo/b.txt", "scripts/module.py"], ["results/demo/c.txt"])
+    run_job("third", ["results/demo/b.txt"], ["results/demo/c.txt"], code=("scripts/module.py",))
     write_provenance("demo", ["results/demo/c.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
     assert found(study) == ("script scripts/module.py: its bytes have changed",)
 
@@ -208,7 +202,7 @@ def test_files_that_no_job_made_are_told(study: Path) -> None:
 def test_a_study_from_before_rules_and_configs_were_recorded_says_so_in_one_line(study: Path) -> None:
     for name in ("Snakefile", "rules/first.smk"):
         (study / name).unlink()
-    run_job("first", ["corpus.txt", "scripts/module.py"], ["results/demo/a.txt"])
+    run_job("first", ["corpus.txt"], ["results/demo/a.txt"], code=("scripts/module.py",))
     run_job("second", ["results/demo/a.txt"], ["results/demo/b.txt"])
     write_provenance("demo", ["results/demo/b.txt"], [Path("results/demo/logs")], Path("results/demo/provenance.json"))
     verdict = verify(study / "results/demo/provenance.json", study)

@@ -1,4 +1,4 @@
-"""In: a template, the code, the tables, the run records. Out: the page of one approach, or the overview."""
+"""In: the templates, the code, the tables, the run records. Out: a page of each approach, and the overview."""
 
 from pathlib import Path
 
@@ -20,4 +20,5 @@ if __name__ == "__main__":
             study=snakemake.wildcards.study,
             records=tuple(read_records(snakemake.input.records)),
         )
-        render_page(snakemake.wildcards.page, inputs, Path(snakemake.output.page))
+        for page in map(Path, snakemake.output):
+            render_page(page.stem, inputs, page)
