@@ -35,7 +35,7 @@ localrules:
     evidence,
     fetch_model,
     record_config,
-    write_table,
+    write_tables,
     plot,
     render_approach_pages,
     render_tables,

@@ -5,59 +5,15 @@ Makes: results/{study}/samples.parquet, records.parquet, tables/*.csv, figures/*
 """
 
 GATES = {  # gate -> what it reads, by the names of its parameters
-    "floors": "latency_by_length ceilings",
-    "equality": "equivalence",
-    "status": "summary records",
-}
-
-STUDY_FILES = {  # what is no table, by the names of the parameters that take it
-    "positions": table("equality_positions"),
-    "samples": f"{RESULTS}/samples.parquet",
-    "records": f"{RESULTS}/records.parquet",
-    "environment": f"{RESULTS}/environment.json",
-    "ceilings": f"{RESULTS}/ceilings.json",
-    "answer": f"{RESULTS}/tables/answer.txt",
-    "manifest": MODEL_MANIFEST,
-    "bounds": f"{CONFIG}/equality_bounds.csv",
-    "published": CLAIM_FILES,
-}
-WRITTEN = {  # file in tables/ -> the function that writes it, and its inputs
-    "equivalence.csv": (
-        "analysis/equivalence.py:check_equivalence",
-        "positions records bounds",
-    ),
-    "effects.csv": (
-        "analysis/effects.py:estimate_effects",
-        "summary process_statistics records",
-    ),
-    "dynamic_work.csv": (
-        "analysis/dynamic_work.py:write_dynamic_work",
-        "samples summary records",
-    ),
-    "claims.csv": (
-        "analysis/claims.py:judge_claims",
-        "published summary latency_by_length process_statistics environment manifest",
-    ),
-    "checklist.csv": (
-        "analysis/checklist.py:write_checklist",
-        "summary latency_by_length process_statistics instrument records environment ceilings",
-    ),
-    "answer.txt": (
-        "analysis/answer.py:write_answer",
-        "summary latency_by_length process_statistics records environment manifest",
-    ),
-    "landing.rst": (
-        "report/landing.py:write_landing",
-        "answer summary claims records environment manifest",
-    ),
-    "summary.md": (
-        "report/summary_files.py:write_markdown",
-        "summary environment manifest",
-    ),
-    "summary.json": (
-        "report/summary_files.py:write_summary_json",
-        "answer summary environment manifest",
-    ),
+    "floors": {
+        "latency_by_length": table("latency_by_length"),
+        "ceilings": f"{RESULTS}/ceilings.json",
+    },
+    "equality": {"equivalence": table("equivalence")},
+    "status": {
+        "summary": table("summary"),
+        "records": f"{RESULTS}/records.parquet",
+    },
 }
 
 
@@ -105,9 +61,11 @@ rule summarise_latency:
     input:
         samples="results/{study}/samples.parquet",
         records="results/{study}/records.parquet",
-        equivalence=table("equivalence"),
+        positions="results/{study}/tables/equality_positions.csv",
+        bounds=f"{CONFIG}/equality_bounds.csv",
         ceilings="results/{study}/ceilings.json",
     output:
+        equivalence="results/{study}/tables/equivalence.csv",
         summary="results/{study}/tables/summary.csv",
         by_length="results/{study}/tables/latency_by_length.csv",
         processes="results/{study}/tables/process_statistics.csv",
@@ -118,6 +76,8 @@ rule summarise_latency:
         "../envs/base.yaml"
     params:
         code=code("summarise_latency.py"),
+        dtype=STUDY.config["model"]["dtype"],
+        sampling="greedy" if WORKLOAD["sampling"] == "greedy" else "sample",
         order=APPROACHES,
         controls=[name for name in APPROACHES if approach_class(name).control],
         source_files={
@@ -125,33 +85,47 @@ rule summarise_latency:
             for name in APPROACHES
         },
     message:
-        "Summarising the latencies"
+        "Checking equality and summarising the latencies"
     script:
         "../scripts/summarise_latency.py"
 
 
-# Each file by a function of its own, so that an edit there writes this file alone.
-rule write_table:
+# What is read from the summary, all in one job: each file takes milliseconds, and a job seconds.
+rule write_tables:
     input:
-        unpack(written_inputs),
+        samples="results/{study}/samples.parquet",
+        records="results/{study}/records.parquet",
+        summary=table("summary"),
+        latency_by_length=table("latency_by_length"),
+        process_statistics=table("process_statistics"),
+        instrument=table("instrument"),
+        environment="results/{study}/environment.json",
+        ceilings="results/{study}/ceilings.json",
+        manifest=MODEL_MANIFEST,
+        published=CLAIM_FILES,
+        experiments=[table(name) for name in EXPERIMENTS],
     output:
-        "results/{study}/tables/{file}",
+        effects="results/{study}/tables/effects.csv",
+        dynamic_work="results/{study}/tables/dynamic_work.csv",
+        claims="results/{study}/tables/claims.csv",
+        checklist="results/{study}/tables/checklist.csv",
+        answer="results/{study}/tables/answer.txt",
+        landing="results/{study}/tables/landing.rst",
+        markdown="results/{study}/tables/summary.md",
+        json="results/{study}/tables/summary.json",
     log:
-        "results/{study}/logs/write_table.{file}.log",
-    wildcard_constraints:
-        file="|".join(map(re.escape, WRITTEN)),
+        "results/{study}/logs/write_tables.log",
     conda:
         "../envs/base.yaml"
     params:
-        code=lambda wildcards: code(
-            "write_table.py", WRITTEN[wildcards.file][0].split(":")[0]
-        ),
-        function=lambda wildcards: WRITTEN[wildcards.file][0],
-        arguments=written_arguments,
+        code=code("write_tables.py"),
+        workload=WORKLOAD,
+        dtype=STUDY.config["model"]["dtype"],
+        figures=lambda wildcards: list(FIGURES),
     message:
-        "Writing {wildcards.file}"
+        "Writing the answer, effects, claims and checklist"
     script:
-        "../scripts/write_table.py"
+        "../scripts/write_tables.py"
 
 
 # Of two finished studies; this runs neither of them.
@@ -181,7 +155,7 @@ rule compare_studies:
 # overlooks every other reason to run the jobs that take it, and an interrupted study would end with old verdicts.
 rule gate_study:
     input:
-        unpack(lambda wildcards: study_files(GATES[wildcards.gate].split())),
+        unpack(lambda wildcards: GATES[wildcards.gate]),
         evidence="results/{study}/provenance.json",
     output:
         passed="results/{study}/gates/{gate}",

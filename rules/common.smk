@@ -216,17 +216,22 @@ def job_fingerprint(wildcards):
     return fingerprint(MACHINE, SOFTWARE[environment_name(wildcards)])
 
 
-def environment_file(wildcards):
+def conda_environment(wildcards):
     """The conda environment of a job, relative to this file; the base's where another interpreter does the work."""
     name = environment_name(wildcards)
     name = "base" if ENVIRONMENTS.python(name) else name
     return f"../envs/{name}.yaml"
 
 
-def environment_container(wildcards):
+def container_image(wildcards):
     """The container of a job; None where its environment has none or another interpreter does the work."""
     name = environment_name(wildcards)
     return None if ENVIRONMENTS.python(name) else CONTAINERS.get(name)
+
+
+# Not asked for each job of a large study where nothing is deployed.
+ENVIRONMENT_FILE = conda_environment if "conda" in DEPLOYMENT else "../envs/base.yaml"
+CONTAINER = container_image if "apptainer" in DEPLOYMENT else None
 
 
 def host_memory_mb(wildcards):
@@ -257,36 +262,6 @@ def table(name):
     """A table of the study or of one of its experiments: `table("summary")`, `table("ipc")`."""
     folder = "experiments" if name in EXPERIMENTS else "tables"
     return f"{RESULTS}/{folder}/{name}.csv"
-
-
-def written_inputs(wildcards):
-    """The inputs of the function that writes a file of tables/, by the names of its parameters."""
-    names = WRITTEN[wildcards.file][1].split()
-    if wildcards.file == "claims.csv":
-        names += EXPERIMENTS
-    return study_files(names)
-
-
-def study_files(names):
-    """Tables and other files of the study, by the names of the parameters that take them."""
-    return {name: STUDY_FILES.get(name, table(name)) for name in names}
-
-
-def written_arguments(wildcards):
-    """The other arguments of that function."""
-    dtype = STUDY.config["model"]["dtype"]
-    greedy = WORKLOAD["sampling"] == "greedy"
-    setting = {"dtype": dtype, "workload": WORKLOAD}
-    arguments = {
-        "equivalence.csv": {
-            "dtype": dtype,
-            "sampling": "greedy" if greedy else "sample",
-        },
-        "claims.csv": {"dtype": dtype},
-        "checklist.csv": {"figures": list(FIGURES)},
-        **dict.fromkeys(["landing.rst", "summary.md", "summary.json"], setting),
-    }
-    return arguments.get(wildcards.file, {})
 
 
 def compare_threshold(wildcards):

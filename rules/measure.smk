@@ -113,9 +113,9 @@ rule prepare_engine:
         "results/{study}/logs/prepare_engine.{environment}.log",
     priority: 20_000  # before any run: else all runs of this engine would come last
     conda:
-        environment_file
+        ENVIRONMENT_FILE
     container:
-        environment_container
+        CONTAINER
     resources:
         gpu=1,
         mem_mb=host_memory_mb,  # the name that cluster executors know
@@ -154,9 +154,9 @@ rule benchmark_approach:
         "results/{study}/logs/benchmark/{approach}/{repeat}.log",
     priority: run_priority
     conda:
-        environment_file
+        ENVIRONMENT_FILE
     container:
-        environment_container
+        CONTAINER
     resources:
         gpu=1,
     params:

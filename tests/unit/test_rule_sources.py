@@ -11,10 +11,16 @@ from typing import Any
 
 import pytest
 from snakemake.api import SnakemakeApi
-from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+from snakemake.settings.types import (
+    ConfigSettings,
+    DeploymentMethod,
+    DeploymentSettings,
+    OutputSettings,
+    Quietness,
+    ResourceSettings,
+)
 
 from firsttoken.approaches.base import approach_class, approach_names
-from firsttoken.child_job import find_python
 from firsttoken.study.sources import AROUND_JOBS, module_files, package_sources
 
 ROOT = Path(__file__).parents[2]
@@ -24,19 +30,6 @@ EXPERIMENTS = {
     "clients": "measure/clients.py",
     "pool_memory": "measure/experiments.py",
     "pool_misses": "measure/experiments.py",
-}
-
-
-WRITTEN = {
-    "equivalence.csv": "analysis/equivalence.py",
-    "effects.csv": "analysis/effects.py",
-    "dynamic_work.csv": "analysis/dynamic_work.py",
-    "claims.csv": "analysis/claims.py",
-    "checklist.csv": "analysis/checklist.py",
-    "answer.txt": "analysis/answer.py",
-    "landing.rst": "report/landing.py",
-    "summary.md": "report/summary_files.py",
-    "summary.json": "report/summary_files.py",
 }
 
 
@@ -69,6 +62,7 @@ def jobs() -> list[Job]:
         loaded = api.workflow(
             resource_settings=ResourceSettings(cores=1),
             config_settings=ConfigSettings(config=config),
+            deployment_settings=DeploymentSettings({DeploymentMethod.CONDA, DeploymentMethod.APPTAINER}),
             snakefile=ROOT / "Snakefile",
         )
         loaded.dag().summary()
@@ -105,11 +99,9 @@ def imported(script: Path) -> Iterator[str]:
 
 
 def chosen_by_wildcards(job: Job) -> list[str]:
-    """The modules that a script imports by the name of its figure, file or experiment."""
+    """The modules that a script imports by the name of its figure or experiment."""
     if job.rule == "plot":
         return [f"analysis/figures/{job.wildcards['figure']}.py"]
-    if job.rule == "write_table":
-        return [WRITTEN[job.wildcards["file"]]]
     return [EXPERIMENTS[job.wildcards["experiment"]]] if job.rule == "measure_experiment" else []
 
 
@@ -129,10 +121,6 @@ def test_a_module_of_one_figure_or_experiment_concerns_its_job_alone(jobs: list[
     for figure in figures:
         users = [job.wildcards for job in jobs if f"analysis/figures/{figure}.py" in job.package]
         assert [user["figure"] for user in users] == [figure]
-    written = {job.wildcards["file"]: job.package for job in jobs if job.rule == "write_table"}
-    assert written.keys() == WRITTEN.keys()
-    for module in ("analysis/effects.py", "analysis/checklist.py", "report/landing.py"):
-        assert [WRITTEN[file] for file, package in written.items() if module in package] == [module]
     ipc, pool = ("measure/ipc.py", "measure/experiments.py")
     measured = {job.wildcards["experiment"]: job.package for job in jobs if job.rule == "measure_experiment"}
     assert {name for name, files in measured.items() if ipc in files} == {"ipc"}
@@ -146,6 +134,5 @@ def test_each_approach_runs_in_its_own_environment(jobs: list[Job]) -> None:
         approach = job.wildcards["approach"]
         assert f"approaches/{approach}.py" in job.package
         environment = approach_class(approach).environment
-        deployed = "base" if find_python(environment, "") else environment  # by make env-NAME: Snakemake need not
-        assert job.conda == f"{deployed}.yaml" and (ROOT / "envs" / job.conda).is_file()
-        assert (job.container or "").startswith("docker://") == (deployed == "tensorrt_llm")
+        assert job.conda == f"{environment}.yaml" and (ROOT / "envs" / job.conda).is_file()
+        assert (job.container or "").startswith("docker://") == (environment == "tensorrt_llm")
