@@ -5,17 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from workflow.project import Project, copy_tree, fresh_clone, hash_model
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny study, run once for all workflow tests. Do not edit: take `project`."""
-    project = Project(fresh_clone(tmp_path_factory.mktemp("a clone")))
-    result = project.snakemake()
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
-    return project
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
+    """The tiny study, run once for all workflow tests of all workers. Do not edit: take `project`."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base if worker_id == "master" else base.parent
+    done = shared / "finished"
+    with FileLock(shared / "finished.lock"):
+        if not done.exists():
+            project = Project(fresh_clone(tmp_path_factory.mktemp("a clone")))
+            result = project.snakemake()
+            assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+            done.write_text(str(project.folder), encoding="utf-8")
+        return Project(Path(done.read_text(encoding="utf-8")))
 
 
 @pytest.fixture
