@@ -147,7 +147,7 @@ rule render_approach_pages:
         [
             report(
                 f"results/{{study}}/approaches/{page}.html",
-                caption="../report/captions/approach_page.rst",
+                caption=f"../report/captions/{'overview' if page == 'overview' else 'approach_page'}.rst",
                 category="Approaches",
                 # Numbered, since the report sorts its menu by the alphabet.
                 labels={"item": f"{number} {page}"},
@@ -175,7 +175,7 @@ rule render_tables:
         [
             report(
                 f"results/{{study}}/pages/{name}.html",
-                caption="../report/captions/table.rst",
+                caption=f"../report/captions/tables/{name}.rst",
                 category=category,
                 labels={"item": title},
             )

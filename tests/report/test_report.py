@@ -158,7 +158,7 @@ def test_the_landing_text_is_read_when_the_report_is_rendered(workdir: Path) -> 
 
 
 def test_captions_name_no_directive_that_the_report_does_not_know() -> None:
-    captions = sorted((REPOSITORY / "report/captions").glob("*.rst"))
+    captions = sorted((REPOSITORY / "report/captions").rglob("*.rst"))
     assert len(captions) > 10
     for caption in captions:
         assert caption.read_text().strip(), f"{caption} is empty"
