@@ -4,7 +4,7 @@
 2. Where a first token's time goes: request to reader thread, queue to engine thread, engine, push to client; for
    requests of one token and of eight, back to back and after a pause in which both sides fall asleep. The null engine
    pushes its eight in one burst. Where no core is idle, the kernel wakes the client on the engine's own core, and it
-   reads the first token only when the burst is over.
+   reads the first token only when the burst is over. Once without polling, and once with it, which needs three cores.
 3. The choice of `server/connection.py`: the engine thread sends a token itself, or hands it to a sender thread.
 
 Targets on 2 cores that do nothing else: a first token gains under 60 us (median), a token gap under 30 us. Another load
@@ -24,6 +24,7 @@ from time import perf_counter_ns, sleep
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import msgspec
 import numpy as np
 
 from firsttoken.engine.base import EngineSpec
@@ -35,7 +36,7 @@ from firsttoken.server.server import SWITCH_INTERVAL_S
 REPEATS = 5
 REQUESTS = 1000
 PAUSE_S, PAUSED_REQUESTS = 0.01, 200
-PLAN = Plan(prompt_lengths=(100,), new_tokens=8, max_context=1024, dtype="float32", device="cpu")
+PLAN = Plan(prompt_lengths=(100,), new_tokens=8, max_context=1024, dtype="float32", device="cpu", spin_us=50_000)
 
 Serve = Callable[[socket.socket], None]
 
@@ -56,11 +57,12 @@ def print_experiment() -> None:
         print(f"{cell:44} mean {row.mean_us:7.1f}   median {row.median_us:7.1f}   P99 {row.p99_us:8.1f} us   n={row.n}")
 
 
-def print_legs() -> None:
+def print_legs(plan: Plan) -> None:
     """Where a first token's time goes, by the tokens of the prompt and those asked for."""
-    spec = EngineSpec(model_dir="", plan=PLAN, forward="null", dynamic_operations="none")
+    spec = EngineSpec(model_dir="", plan=plan, forward="null", dynamic_operations="none")
     with GeneratorClient.launch(spec) as client:
         client.wait_until_ready()
+        print(f"polls for {client.facts().spin_us} us before it blocks")
         for length, tokens, pause_s in ((100, 1, 0.0), (100, 8, 0.0), (100, 8, PAUSE_S), (500, 8, 0.0)):
             legs: dict[str, list[list[int]]] = {}
             for _ in range(REPEATS):
@@ -154,5 +156,6 @@ def print_hand_over() -> None:
 if __name__ == "__main__":
     print(f"load average {os.getloadavg()[0]:.2f} on {os.cpu_count()} cores before we began")
     print_experiment()
-    print_legs()
+    for spin_us in (0, PLAN.spin_us):
+        print_legs(msgspec.structs.replace(PLAN, spin_us=spin_us))
     print_hand_over()

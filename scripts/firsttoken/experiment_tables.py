@@ -15,7 +15,7 @@ from firsttoken.csv_tables import Columns, count, each, maybe_count, maybe_flag,
 
 EXPERIMENTS: dict[str, Columns] = {
     "ipc": {
-        "form": text("one_process", "two_processes"),
+        "form": text("one_process", "two_processes", "two_processes_spin"),
         "clients": count(),
         "metric": text("first_token", "token_gap"),
         "n": count(),

@@ -64,6 +64,7 @@ class Plan(Record, frozen=True, kw_only=True):
     seed: int = 1
     threads: int = 1
     jit_backend: Literal["inductor", "torchscript"] = "inductor"
+    spin_us: int = 0  # how long both sides of a socket poll before they block
     compile_cache_dir: str = ""  # private to the approach in the study; "" means the library's default
     graphs: GraphOptions = GraphOptions()
     tensorrt_llm: TensorRTOptions = TensorRTOptions()

@@ -28,7 +28,9 @@ _TYPES = {"approach": pa.string(), "repeat": pa.int32()} | dict.fromkeys(_TEXTS,
 RECORDS_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
 RAN = ("measured", "emulated")
 # What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
-SAME_CODE = ("code_sha256", "fingerprint", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead")
+SAME_CODE = (
+    "code_sha256", "fingerprint", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead", "spin_us",
+)  # fmt: skip
 _VERSION_KEY = b"firsttoken.schema_version"
 Path_ = Path | str
 T = TypeVar("T", bound=Record)

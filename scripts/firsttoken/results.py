@@ -45,6 +45,7 @@ class Facts(Record, frozen=True, kw_only=True):
     compile_cache: Literal["none", "cold", "cached"] = "none"
     kernels: str = ""  # what the steps run by, where an approach has a choice, and why
     ahead: int | None = None  # decode steps queued before a token is read; None: not ours to say
+    spin_us: int | None = None  # how long client and generator poll before they block; None: no generator of ours
     grad_mode: GradMode = ""  # in which the forward runs; "": not in PyTorch, or not recorded
     settings: dict[str, Setting] = {}  # noqa: RUF012 (what an engine of its own was told; msgspec copies it)
 
@@ -211,6 +212,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     telemetry: TelemetrySummary = TelemetrySummary(source="none")
     compile_cache: Literal["none", "cold", "cached"] = "none"
     ahead: int | None = None  # decode steps queued before a token is read; None: not known
+    spin_us: int | None = None  # how long client and generator poll before they block; None: not known, or one process
     grad_mode: GradMode = ""
     kernels: str = ""  # what the steps run by, where an approach has a choice: "triton", or "inductor" and why
     settings: dict[str, Setting] = {}  # noqa: RUF012 (of an engine of its own, as it was told and as it chose)

@@ -87,6 +87,7 @@ def test_approaches_of_other_environments_are_pooled_and_repeats_in_two_are_not(
         {"kernels": "inductor"},
         {"threads": 7},
         {"ahead": 1},
+        {"spin_us": 0},
     ],
 )
 def test_repeats_of_other_code_or_versions_are_not_pooled(tmp_path: Path, change: dict[str, object]) -> None:

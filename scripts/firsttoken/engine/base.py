@@ -61,5 +61,8 @@ class Engine(Protocol):
     def facts(self) -> Facts:
         """How it computes."""
 
+    def capturing(self) -> bool:
+        """Whether another thread captures, or will: it needs the interpreter lock."""
+
     def close(self) -> None:
         """Release graphs, threads and memory; idempotent."""

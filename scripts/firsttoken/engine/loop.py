@@ -261,6 +261,10 @@ class LoopEngine:
         """See `base.Engine`."""
         return msgspec.structs.replace(self.steps.facts(), ahead=self.ahead, grad_mode="inference_mode")
 
+    def capturing(self) -> bool:
+        """See `base.Engine`."""
+        return self._graphs.pool.capturing
+
     def close(self) -> None:
         """See `base.Engine`."""
         if self._closed:

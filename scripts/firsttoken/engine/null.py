@@ -49,5 +49,8 @@ class NullEngine:
     def facts(self) -> Facts:
         return Facts(attention="none")
 
+    def capturing(self) -> bool:
+        return False
+
     def close(self) -> None:
         """Nothing to release."""

@@ -48,6 +48,11 @@ class RollingGraphPool:
             return tuple(self._graphs)
 
     @property
+    def capturing(self) -> bool:
+        """Whether a capture runs or waits."""
+        return bool(self._asked)
+
+    @property
     def bytes(self) -> int:
         """Held by the graphs, as each was measured at its capture, and by what they share."""
         with self._lock:

@@ -2,13 +2,15 @@
 
 Nothing is computed, so this says nothing about a model that clients share: see `clients`. Every client is a fresh
 process, and all clients of a cell start together. Cells take turns over `ROUNDS`, so that a drift of the machine meets
-all of them. With several clients, requests wait for each other in the generator's queue: the first token then includes
-that wait.
+all of them. Where the study's processes poll before they block, a second generator and its clients do, too; the first
+never. With several clients, requests wait for each other in the generator's queue: the first token then includes that
+wait.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.measure.client_processes import ClientProcesses, ClientReply, ClientTask
 from firsttoken.plan import Plan, Record
 
-Form = Literal["one_process", "two_processes"]
+Form = Literal["one_process", "two_processes", "two_processes_spin"]
 Metric = Literal["first_token", "token_gap"]
 
 TOKENS = 8  # a request
@@ -49,13 +51,19 @@ def measure_ipc(plan: Plan) -> list[IpcRow]:
     alone = ClientTask(approach=ONE_PROCESS, plan=plan, prompt_ids=tuple(range(length)), warm_up=WARM_UP_REQUESTS)
     replies: dict[tuple[Form, int], list[ClientReply]] = {}
     shared_class: Any = approach_class(TWO_PROCESSES)  # it has `address` and `attach` besides the contract
-    with shared_class() as owner:
-        owner.load(Path(), plan)
-        shared = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=str(owner.address))
+    forms: tuple[tuple[Form, int], ...] = (("two_processes", 0), ("two_processes_spin", plan.spin_us))
+    shared: dict[Form, ClientTask] = {}
+    with ExitStack() as stack:
+        for form, spin_us in forms:
+            owner = stack.enter_context(shared_class())
+            owner.load(Path(), msgspec.structs.replace(plan, spin_us=spin_us))
+            if form == "two_processes" or owner.facts().spin_us:
+                shared[form] = msgspec.structs.replace(alone, approach=TWO_PROCESSES, address=str(owner.address))
         for _ in range(ROUNDS):
             replies.setdefault(("one_process", 1), []).extend(_run_clients(alone, 1))
-            for count in CLIENTS:
-                replies.setdefault(("two_processes", count), []).extend(_run_clients(shared, count))
+            for form, task in shared.items():
+                for count in CLIENTS:
+                    replies.setdefault((form, count), []).extend(_run_clients(task, count))
     return [row for (form, count), found in replies.items() for row in summarise(form, count, found)]
 
 

@@ -101,6 +101,7 @@ class Run:
             compile_cache=facts.compile_cache,
             kernels=facts.kernels,
             ahead=facts.ahead,
+            spin_us=facts.spin_us,
             grad_mode=facts.grad_mode,
             settings=facts.settings,
             model_hash=request.model_hash,

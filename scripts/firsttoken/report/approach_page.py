@@ -118,6 +118,10 @@ def _facts(row: Row, records: Sequence[RunRecord]) -> str:
         "Decode steps queued ahead": _same_in_all(
             "" if record.ahead is None else str(record.ahead) for record in records
         ),
+        "Polls before it blocks": _same_in_all(
+            "" if record.spin_us is None else f"{record.spin_us:,} µs" for record in records
+        ),
+        "CPU time a request, client and generator": _cpu_times(records),
     }
     items = "".join(
         f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>"
@@ -131,6 +135,15 @@ def _floor(row: Row, metric: str) -> str:
     """`6.48 ms (46 % of floor)`: the floor of `ttft` or `itl` on this device, and floor / median."""
     found, share = formatting.number(row[f"floor_{metric}_ms"]), formatting.percent(row[f"{metric}_share_of_floor"])
     return f"{found} ms ({share} of floor)" if share != formatting.NO_VALUE else formatting.NO_VALUE
+
+
+def _cpu_times(records: Sequence[RunRecord]) -> str:
+    """`12.1 ms and 14.2 ms`, pauses included, over all processes that recorded them."""
+    found = [record for record in records if "measured.client_cpu_s" in record.counters]
+    requests = sum(record.requests for record in found)
+    sides = ("client", "generator")
+    total_s = [sum(record.counters[f"measured.{side}_cpu_s"] for record in found) for side in sides]
+    return " and ".join(f"{formatting.number(1e3 * side_s / requests)} ms" for side_s in total_s) if requests else ""
 
 
 def _same_in_all(values: Iterable[str]) -> str:

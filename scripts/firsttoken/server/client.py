@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import sys
@@ -19,6 +20,7 @@ from firsttoken.private_folder import PrivateFolder
 from firsttoken.process import OwnedProcess
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 from firsttoken.server import protocol
+from firsttoken.server.spin import poll_for
 from firsttoken.transient import Transient
 
 # -P: nothing from the working directory
@@ -63,6 +65,9 @@ class GeneratorClient:
         self._limit_silence(max(LOAD_SILENCE_S, silence_s))
         decoder = protocol.Decoder[protocol.GeneratorMessage](protocol.GeneratorMessage)
         self._inbox = protocol.Inbox(connection, decoder)
+        self._spin_us = 0  # until the generator says otherwise
+        self._arrivals = select.epoll()
+        self._arrivals.register(connection, select.EPOLLIN)
         self._request = 0
         self._dead = ""
         self._received_ns: list[int] = []  # of the last request's tokens, on this side
@@ -104,6 +109,7 @@ class GeneratorClient:
         message = self._receive()
         if isinstance(message, protocol.Ready):
             self._limit_silence(self._silence_s)
+            self._spin_us = message.spin_us
             return message.setup
         if isinstance(message, protocol.Refused):
             raise _raised(message)
@@ -180,12 +186,12 @@ class GeneratorClient:
         return self._inspect().memory
 
     def counters(self) -> dict[str, float]:
-        """As `Approach.counters`."""
-        return self._inspect().counters
+        """As `Approach.counters`, with the CPU seconds of both processes since their start."""
+        return {**self._inspect().counters, "client_cpu_s": time.process_time()}
 
     def facts(self) -> Facts:
         """As `Approach.facts`."""
-        return self._inspect().facts
+        return msgspec.structs.replace(self._inspect().facts, spin_us=self._spin_us)
 
     def _inspect(self) -> protocol.Inspection:
         self._request += 1
@@ -194,6 +200,7 @@ class GeneratorClient:
     def close(self) -> None:
         """Close the connection, and end the generator if it is ours. Idempotent."""
         self._dead = self._dead or "the client is closed"
+        self._arrivals.close()
         self._socket.close()
         if self._process is not None:
             self._process.close()
@@ -215,9 +222,11 @@ class GeneratorClient:
 
     def _receive(self) -> protocol.GeneratorMessage:
         try:
-            while type(message := self._inbox.receive()) is protocol.Heartbeat:
-                pass
-            return message
+            while True:
+                if self._spin_us:
+                    poll_for(self._arrivals.poll, self._spin_us)
+                if type(message := self._inbox.receive()) is not protocol.Heartbeat:
+                    return message
         except BlockingIOError:
             raise self._died(self._silent()) from None
         except protocol.Disconnected as error:

@@ -85,9 +85,10 @@ ClientMessage = Generate | SaveLogits | Inspect | Cancel
 
 
 class Ready(Message, frozen=True, tag=16):
-    """First message on a connection, once the engine is warm."""
+    """First message on a connection, once the engine is warm. `spin_us`: how long both sides poll before they block."""
 
     setup: SetupTimes
+    spin_us: int
 
 
 class Refused(Message, frozen=True, tag=17):

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import faulthandler
-import os
 import select
 import socket
 import sys
@@ -40,6 +39,7 @@ from firsttoken.plan import Unsupported
 from firsttoken.results import SetupTimes
 from firsttoken.server import protocol
 from firsttoken.server.connection import Client, Job
+from firsttoken.server.spin import poll_for, usable_spin_us
 from firsttoken.transient import is_transient
 
 MAX_REASON_CHARACTERS = 300
@@ -52,10 +52,6 @@ _NO_ROOM = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # of `acce
 # time: what a client sends without pause waits in its own socket.
 SERVICE_INTERVAL_S = 0.005
 
-# The kernel takes tens of microseconds to wake a thread, so an idle engine polls for this long after a request before
-# it sleeps: of requests back to back, a first token gains 25 us less.
-WATCH_NS = 1_000_000
-
 # With CPython's 5 ms, a thread that is busy in Python delays the engine thread by up to as much each time that it
 # gives up the interpreter lock; measured 5.3 ms a step against 0.29 ms with 0.05 ms.
 SWITCH_INTERVAL_S = 5e-5
@@ -64,9 +60,11 @@ SWITCH_INTERVAL_S = 5e-5
 class Generator:
     """Serves one engine to all who connect. `serve` runs in the engine thread; `stop` may be called from any."""
 
-    def __init__(self, listener: socket.socket, build: Callable[[], Engine]) -> None:
+    def __init__(self, listener: socket.socket, build: Callable[[], Engine], spin_us: int) -> None:
+        """`spin_us`: how long the idle engine polls before it sleeps, and the clients too."""
         self._listener = listener
         self._build = build
+        self._spin_us = spin_us
         self._waiting: deque[Job] = deque()
         self._clients: dict[int, Client] = {}  # by the descriptor of the socket
         self._sockets = select.epoll()
@@ -128,12 +126,12 @@ class Generator:
 
     def _greet(self, setup: SetupTimes) -> None:
         with self._reading:
-            self._greeting = protocol.encode(protocol.Ready(setup))
+            self._greeting = protocol.encode(protocol.Ready(setup, self._spin_us))
             for client in self._clients.values():
                 client.greet(self._greeting)
 
     def _run_jobs(self, engine: Engine) -> None:
-        while (job := self._next_job()) is not None:
+        while (job := self._next_job(engine)) is not None:
             self._current = job
             if self._stopping:
                 break
@@ -142,22 +140,20 @@ class Generator:
             else:
                 self._run(engine, job)
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self, engine: Engine) -> Job | None:
         """The next request, None to stop; while there is none, this thread reads."""
         with self._reading:
             while not self._stopping:
                 if self._waiting:
                     return self._waiting.popleft()
-                self._wait_and_read()
+                # Beside a thread that polls, one that computes in Python takes twice as long.
+                self._wait_and_read(0 if engine.capturing() else self._spin_us)
         return None
 
-    def _wait_and_read(self) -> None:
+    def _wait_and_read(self, spin_us: int) -> None:
         """Wait until a client connects or sends something, or `stop`."""
-        look, now = self._sockets.poll, time.perf_counter_ns
-        until_ns = now() + WATCH_NS
-        while not (events := look(0)) and now() < until_ns:
-            os.sched_yield()  # a client may need this very core
-        self._read(events or look())
+        look = self._sockets.poll
+        self._read(poll_for(look, spin_us) or look())
 
     def _run(self, engine: Engine, job: Job) -> None:
         request = job.request
@@ -168,7 +164,8 @@ class Generator:
                 offered = engine.save_logits(request.prompt_ids, request.continuation_ids, Path(request.path))
                 job.client.finish(job, protocol.Saved(request.request, offered))
             else:
-                reply = protocol.Inspection(request.request, engine.memory(), engine.counters(), engine.facts())
+                counters = {**engine.counters(), "generator_cpu_s": time.process_time()}
+                reply = protocol.Inspection(request.request, engine.memory(), counters, engine.facts())
                 job.client.finish(job, reply)
         except ValueError as error:
             job.client.finish(job, protocol.RequestFailed(request.request, "invalid", _one_line(str(error))))
@@ -308,7 +305,7 @@ def main(build: Callable[[EngineSpec], Engine] = build_engine) -> None:
         engine.setup = msgspec.structs.replace(engine.setup, imports_s=engine.setup.imports_s + started_s)
         return engine
 
-    generator = Generator(listener, timed_build)
+    generator = Generator(listener, timed_build, usable_spin_us(spec.plan))
 
     def stop() -> None:
         if generator.loading:  # no request to end in order, and a library may be busy for minutes

@@ -183,6 +183,7 @@ class Study:
             "seed": workload["seed"],
             "threads": self.config["threads"],
             "jit_backend": self.config["jit"]["backend"],
+            "spin_us": self.config["ipc"]["spin_us"],
             "compile_cache_dir": compile_cache_dir,
             "graphs": {
                 "pool_capacity": graphs["pool_capacity"],

@@ -139,8 +139,9 @@ def test_a_miss_asks_for_one_capture_however_often_it_is_repeated() -> None:
     """Seen to fail without the set of keys that are already asked for."""
     pool, jobs = make_pool()
     assert [pool.acquire(5) for _ in range(3)] == [None] * 3
-    assert len(jobs) == 1
+    assert len(jobs) == 1 and pool.capturing
     jobs[0]()
+    assert not pool.capturing
     assert pool.acquire(5) is not None
     assert (pool.hits, pool.misses, pool.captures) == (1, 3, 1)
 

@@ -42,7 +42,7 @@ class Constant(Approach):
         return {"requests": float(len(self.calls)), "captures": 2.0}
 
     def facts(self) -> Facts:
-        return Facts(attention="none", tf32="off", compile_cache="cold")
+        return Facts(attention="none", tf32="off", compile_cache="cold", spin_us=7)
 
     def close(self) -> None:
         self.closed += 1

@@ -76,6 +76,7 @@ def test_the_record_says_how_the_run_was(tmp_path: Path) -> None:
     assert record.cold_ttft_ms >= record.ready_s * 1e3, "the first token comes after ready"
     assert sum([record.setup.load_s, record.setup.imports_s]) == pytest.approx(record.ready_s, abs=0.05)
     assert (record.model_hash, record.versions, record.compile_cache) == ("abc", {"torch": "2"}, "cold")
+    assert record.spin_us == 7
     # one cold request and two warm rounds come before
     assert record.counters["requests"] == REQUESTS + 1 + 2 * len(LENGTHS)
     assert record.counters["measured.requests"] == REQUESTS

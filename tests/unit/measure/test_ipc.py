@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from firsttoken.approaches.null_2p import Null2p
 from firsttoken.measure import ipc
 from firsttoken.measure.client_processes import ClientReply, ClientsEnded
 from firsttoken.plan import Plan
+from firsttoken.results import Facts, SetupTimes
 
 PLAN = Plan(prompt_lengths=(100, 10), new_tokens=4, max_context=104, dtype="float32", device="cpu")
 
@@ -33,6 +37,25 @@ def test_each_form_and_number_of_clients_is_measured_with_every_request_counted(
     by_cell = {(row.form, row.clients, row.metric): row.median_us for row in rows}
     assert by_cell["two_processes", 1, "first_token"] > by_cell["one_process", 1, "first_token"]
     assert psutil.Process().children() == []
+
+
+def test_what_polling_saves_is_measured_where_the_study_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("REQUESTS", 5), ("ROUNDS", 1), ("CLIENTS", (1,)), ("WARM_UP_REQUESTS", 1)):
+        monkeypatch.setattr(ipc, name, value)
+    asked: list[int] = []
+
+    class Polling(Null2p):
+        def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+            asked.append(plan.spin_us)
+            return super().load(model_dir, plan)
+
+        def facts(self) -> Facts:
+            return Facts(spin_us=asked[-1])  # as where there are cores enough
+
+    monkeypatch.setattr(ipc, "approach_class", lambda name: Polling)
+    forms = [row.form for row in ipc.measure_ipc(msgspec.structs.replace(PLAN, spin_us=7))]
+    assert list(dict.fromkeys(forms)) == ["one_process", "two_processes", "two_processes_spin"]
+    assert asked == [0, 7]
 
 
 def test_the_statistics_are_over_all_clients() -> None:

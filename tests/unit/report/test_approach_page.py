@@ -110,7 +110,18 @@ def test_what_the_run_records_say_of_the_steps_is_shown(inputs: PageInputs) -> N
     assert "<dt>Kernels</dt><dd>triton</dd>" in html
     assert "<dt>Decode steps queued ahead</dt><dd>0</dd>" in html
     untold = tuple(msgspec.structs.replace(record, ahead=None, kernels="") for record in inputs.records)
-    assert "queued ahead" not in measured("jit_cuda", replace(inputs, records=untold))
+    html = measured("jit_cuda", replace(inputs, records=untold))
+    assert "queued ahead" not in html and "Polls" not in html and "CPU time" not in html
+
+
+def test_how_long_both_processes_poll_is_shown_beside_the_cpu_time_that_it_takes(inputs: PageInputs) -> None:
+    cpu = {"measured.client_cpu_s": 0.5, "measured.generator_cpu_s": 1.5}
+    told = tuple(
+        msgspec.structs.replace(record, spin_us=50_000, counters=cpu, requests=100) for record in inputs.records
+    )
+    html = measured("jit_cuda", replace(inputs, records=told))
+    assert "<dt>Polls before it blocks</dt><dd>50,000 µs</dd>" in html
+    assert "<dt>CPU time a request, client and generator</dt><dd>5.00 ms and 15.0 ms</dd>" in html
 
 
 def test_the_overview_shows_status_beside_every_number(inputs: PageInputs, tmp_path: Path) -> None:

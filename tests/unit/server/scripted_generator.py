@@ -29,7 +29,7 @@ def fail_in_thread(name: str) -> None:
     if name == "ft-clients":
         server_module.SERVICE_INTERVAL_S = unset
     elif name == "ft-engine":
-        server_module.WATCH_NS = unset
+        server_module.poll_for = unset  # type: ignore[attr-defined]
     elif name == "ft-owner":
         process.STOP_GRACE_S = unset
         os.kill(os.getpid(), signal.SIGTERM)
@@ -85,6 +85,9 @@ class CountingEngine:
 
     def facts(self) -> Facts:
         return Facts(attention="sdpa")
+
+    def capturing(self) -> bool:
+        return False
 
     def close(self) -> None:
         if self._stubborn:

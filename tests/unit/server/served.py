@@ -63,6 +63,9 @@ class SteppedEngine:
     def facts(self) -> Facts:
         return Facts()
 
+    def capturing(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.closed = True
 
@@ -98,7 +101,7 @@ class Served:
         self.engine = engine
         self.queued: list[Job] = []
         self.enqueued = threading.Semaphore(0)
-        self.generator = Generator(protocol.listen(address), lambda: engine)
+        self.generator = Generator(protocol.listen(address), lambda: engine, spin_us=0)
         self.generator._waiting = _LoggedQueue(self)
         self.thread = threading.Thread(target=self.generator.serve)
         self.thread.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +15,8 @@ import pytest
 
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
-from firsttoken.results import Facts, MemoryReport
+from firsttoken.results import Facts, MemoryReport, SetupTimes
+from firsttoken.server import protocol
 from firsttoken.server.client import GeneratorClient, GeneratorCrashed, GeneratorDied, GeneratorError
 from firsttoken.server.server import SWITCH_INTERVAL_S
 from firsttoken.transient import Transient
@@ -54,7 +56,38 @@ def test_everything_else_goes_through_the_same_socket(tmp_path: Path) -> None:
         assert client.save_logits([1, 2], [3], tmp_path / "logits")
         assert (tmp_path / "logits").read_text() == "[1, 2] [3]"
         assert client.memory() == MemoryReport(graph_bytes=7)
-        assert client.facts() == Facts(attention="sdpa")
+        assert client.facts() == Facts(attention="sdpa", spin_us=0)
+        before = client.counters()
+        client.generate([1], 500, lambda token: None)
+        after = client.counters()
+        assert all(after[cpu] > before[cpu] > 0 for cpu in ("client_cpu_s", "generator_cpu_s"))
+
+
+@pytest.mark.parametrize(("spin_us", "polls"), [(0, 0), (60_000_000, 5)])
+def test_a_client_polls_before_it_blocks_where_the_generator_says_so(spin_us: int, polls: int) -> None:
+    """Seen failing: a client that goes to sleep at once, or after a heartbeat. Here it would poll for a minute."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    done = protocol.encode(protocol.Done(1, received_ns=0, started_ns=0))
+    sent = {2: protocol.encode(protocol.Heartbeat()), polls: done}  # before which look
+    with theirs, GeneratorClient(ours, silence_s=1) as client:
+        theirs.send(protocol.encode(protocol.Ready(SetupTimes(), spin_us)))
+        client.wait_until_ready()
+        real, looks = client._arrivals, []
+
+        class CountedPoll:
+            close = real.close
+
+            def poll(self, timeout: float) -> list[tuple[int, int]]:
+                looks.append(timeout)
+                if len(looks) in sent:
+                    theirs.send(sent[len(looks)])
+                return real.poll(timeout)
+
+        client._arrivals = CountedPoll()  # type: ignore[assignment]
+        if not polls:
+            theirs.send(done)
+        client.generate([1], 1, lambda token: None)
+        assert looks == [0] * polls
 
 
 def test_the_generators_interpreter_disturbs_no_request() -> None:
@@ -223,12 +256,12 @@ def test_the_client_process_never_imports_torch() -> None:
         "plan = Plan(prompt_lengths=(4,), new_tokens=2, max_context=64, dtype='float32', device='cpu')\n"
         "[approach_class(name) for name in ('cuda_graph', 'jit_cuda')]\n"
         "with approach_class('null_2p')() as approach:\n"
-        "    approach.load(Path('.'), plan); print(approach.counters())\n"
+        "    approach.load(Path('.'), plan); print(approach.counters()['tokens'])\n"
         "print([name for name in ('torch', 'transformers') if name in sys.modules])\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(SCRIPTS)}
     ended = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == ["{'tokens': 0.0}", "[]"]
+    assert ended.stdout.splitlines() == ["0.0", "[]"]
 
 
 def test_closing_twice_is_fine_and_a_closed_client_says_so() -> None:

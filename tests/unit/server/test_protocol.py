@@ -35,7 +35,7 @@ CLIENT_MESSAGES = {
     protocol.Cancel: st.builds(protocol.Cancel, ids),
 }
 GENERATOR_MESSAGES = {
-    protocol.Ready: st.builds(protocol.Ready, st.builds(SetupTimes, imports_s=seconds, load_s=seconds)),
+    protocol.Ready: st.builds(protocol.Ready, st.builds(SetupTimes, imports_s=seconds, load_s=seconds), stamps),
     protocol.Refused: st.builds(protocol.Refused, kinds, text),
     protocol.Token: st.builds(protocol.Token, ids, tokens),
     protocol.Timings: st.builds(protocol.Timings, ids, st.lists(stamps, max_size=20), st.lists(rows, max_size=20)),

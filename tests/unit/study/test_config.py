@@ -183,6 +183,7 @@ def test_the_plan_makes_the_round_trip_through_params() -> None:
     assert plan.sampling.method == "sample"
     assert (plan.sampling.repetition_penalty, plan.sampling.top_p, plan.sampling.temperature) == (1.1, 0.9, 1.0)
     assert plan.compile_cache_dir == "cache"
+    assert plan.spin_us == 1000
 
 
 def test_config_readme_names_every_key() -> None:
