@@ -5,7 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from firsttoken import csv_tables
 from firsttoken.analysis.schemas import TABLES, read_table, write_table
+from firsttoken.csv_tables import Column, count, flag, number, text
 
 ROW = {
     "claim": "None of these is null, NA or nan.",
@@ -65,3 +67,13 @@ def test_an_empty_table_has_its_columns(tmp_path: Path, name: str) -> None:
     write_table(pd.DataFrame(), name, tmp_path / "empty.csv")
     found = read_table(tmp_path / "empty.csv", name)
     assert found.empty and list(found.columns) == list(TABLES[name])
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(count(), 1.5), (count(), -1), (count(), None), (flag(), "yes"), (number(0), -0.1), (text(), None)],
+)
+def test_a_value_that_a_column_may_not_hold(tmp_path: Path, kind: Column, value: object) -> None:
+    """Seen failing without the comparison after the conversion: 1.5 was 1, "yes" was True."""
+    with pytest.raises(ValueError, match=r"x: "):
+        csv_tables.write_table(pd.DataFrame({"x": [value]}), "made", {"x": kind}, tmp_path / "made.csv")
