@@ -71,19 +71,23 @@ def process_statistics(requests: Requests) -> pd.DataFrame:
     A quantile has pseudo-values (`quantiles.py`), NaN where the processes together hold too few samples for it.
     """
     codes, keys = over_repeats(requests.cells)
-    parts = []
+    all_values, all_counts = [], []
     for metric in METRICS:
         processes = requests.by_process(metric)
         counts = np.array([len(process) for process in processes], np.int64)
-        values = np.full((len(processes), len(STATISTICS)), np.nan)
+        values = np.full((len(STATISTICS), len(processes)), np.nan)
         for key in range(len(keys)):
             rows = np.flatnonzero((codes == key) & (counts > 0))
             if len(rows):
-                values[rows, 0] = [processes[row].mean() for row in rows]
-                values[rows, 1:] = pseudo_values([processes[row] for row in rows])
-        for column, statistic in enumerate(STATISTICS):
-            part = requests.cells[_KEYS].copy()
-            part["metric"], part["statistic"] = metric, statistic
-            part["value"], part["n"] = values[:, column], counts
-            parts.append(part)
-    return pd.concat(parts, ignore_index=True)
+                values[0, rows] = [processes[row].mean() for row in rows]
+                values[1:, rows] = pseudo_values([processes[row] for row in rows]).T
+        all_values.append(values.ravel())
+        all_counts.append(np.tile(counts, len(STATISTICS)))
+    each = len(requests.cells)
+    table = pd.concat([requests.cells[_KEYS]] * (len(METRICS) * len(STATISTICS)), ignore_index=True)
+    return table.assign(
+        metric=np.repeat(METRICS, each * len(STATISTICS)),
+        statistic=np.tile(np.repeat(list(STATISTICS), each), len(METRICS)),
+        value=np.concatenate(all_values),
+        n=np.concatenate(all_counts),
+    )

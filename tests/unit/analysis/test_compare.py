@@ -61,7 +61,7 @@ def test_a_slowdown_within_the_threshold_is_no_regression(first: Study, tmp_path
 
 def test_many_looks_give_no_false_alarm() -> None:
     """Sixty comparisons of noise alone: without the correction most gates would fail by chance."""
-    rng, studies, looks = np.random.default_rng(11), 100, 60
+    rng, studies, looks = np.random.default_rng(11), 40, 60
     alarms = {looks: 0, 1: 0}
     keys = pd.MultiIndex.from_product([range(looks), range(5)], names=["prompt_length", "repeat"]).to_frame(index=False)
     rows = keys.assign(approach="a", metric="ttft", statistic="mean")

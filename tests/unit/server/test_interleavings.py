@@ -21,7 +21,7 @@ operations = st.lists(
 
 
 @given(script=operations)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # two cores may be busy
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # two cores may be busy
 def test_any_interleaving_keeps_order_ownership_and_the_promise_of_cancel(
     script: list[tuple[str, int, int, int]],
 ) -> None:
