@@ -17,6 +17,7 @@ import msgspec
 
 from firsttoken.files import read_json, sha256_file, write_json
 from firsttoken.plan import FileEntry, Record
+from firsttoken.study.sources import AROUND_JOBS, PACKAGE
 
 
 class Trace(Record, frozen=True, kw_only=True):
@@ -36,13 +37,15 @@ class Trace(Record, frozen=True, kw_only=True):
 def write_trace(snakemake: Any, target: Path, started_at: float) -> None:
     """Write the trace of the job that `snakemake` describes, once its outputs are complete.
 
-    Its code is what the rule's param `code` names, the rules themselves, and this process's script.
+    Its code is what the rule's param `code` names, the rules themselves, this process's script and what every job has
+    around its work.
     """
     script = Path(sys.modules["__main__"].__file__ or "").resolve()  # Snakemake sets it to the rule's own script
     project = script.parent.parent
-    workflow = [str(_relative(path)) for path in [script, project / "Snakefile", *project.glob("rules/*.smk")]]
+    around = [project / "scripts" / PACKAGE / name for name in AROUND_JOBS]
+    others = [script, project / "Snakefile", *project.glob("rules/*.smk"), *around]
     params = dict(snakemake.params.items())
-    code = {*params.pop("code", ()), *workflow}
+    code = {*params.pop("code", ()), *(str(_relative(path)) for path in others)}
     write_json(
         target,
         Trace(
