@@ -135,6 +135,7 @@ class Ceilings(Record, frozen=True, kw_only=True):
     last_level_cache_bytes: int
     weights_fit_in_cache: bool
     floors: tuple[Floor, ...]
+    floors_int8: tuple[Floor, ...] = ()  # of 8-bit weights with a float32 scale a row; older studies have none
 
 
 class EngineManifest(Record, frozen=True, kw_only=True):

@@ -133,7 +133,8 @@ def linear_few_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | No
     out = torch.empty(x.shape[0], linear.out_features, dtype=x.dtype, device=x.device)
     linear_rows_kernel[(-(-linear.out_features // tiles.share),)](
         x, linear.weight, linear.scale, linear.weight if linear.bias is None else linear.bias,
-        x if residual is None else residual, out, x.shape[0], linear.out_features, tiles.share, K=linear.in_features, BLOCK_M=FEW_ROWS, BLOCK_N=tiles.block,
+        x if residual is None else residual, out, x.shape[0], linear.out_features, tiles.share,
+        K=linear.in_features, BLOCK_M=FEW_ROWS, BLOCK_N=tiles.block,
         BLOCK_K=min(PRODUCT_DEPTH, max(16, next_power(linear.in_features))), STAGES=tiles.stages,
         WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None,
         RESIDUAL=residual is not None, num_warps=PRODUCT_WARPS,

@@ -23,7 +23,8 @@ INTERPRETED = TileConfig(rows=16, warps=4, programs=1)
 class Tuner:
     """Times candidates in CUDA graphs, as they will run; in Triton's interpreter there is nothing to time.
 
-    `folder`: where results are kept ("" for nowhere). `dtype`: of the activations. Raises ValueError for a file there that does not hold them.
+    `folder`: where results are kept ("" for nowhere); `dtype`: of the activations. Raises ValueError for a file there
+    that does not hold them.
     """
 
     def __init__(self, folder: str, dtype: torch.dtype) -> None:
