@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from firsttoken.approaches.compiled_graph import CompiledGraph
+from firsttoken.approaches._engine import EngineApproach
 
 
-class CompiledGraphInt8(CompiledGraph):
+class CompiledGraphInt8(EngineApproach):
     """Our own decoder alone; weights are quantised when they are loaded, a scale for each row."""
 
     name = "compiled_graph_int8"
     title = "Compiled graph, 8-bit weights (ours)"
     forward = "compiled_int8"
+    dynamic_operations = "captured"
+    processes = 2
+    graphs = True
+    ahead = 2
     devices = ("cuda",)
     approximate = True

@@ -70,13 +70,13 @@ def test_it_wins_nothing(study: Study, summary: Table) -> None:
     assert roles.index[0] == "compiled_graph" and roles.to_dict()["compiled_graph"] == LOWEST
     manifest = study.root / "model.json"
     files.write_json(manifest, MANIFEST)
-    tables = ("summary", "latency_by_length", "process_statistics")
-    inputs = [study.table(name) for name in tables]
-    said = answer(*inputs, study.records, study.root / "environment.json", manifest)
+    lengths, processes = study.table("latency_by_length"), study.table("process_statistics")
+    environment = study.root / "environment.json"
+    said = answer(study.table("summary"), lengths, processes, study.records, environment, manifest)
     assert said[0].startswith("compiled_graph had the lowest") and INT8 not in said[0] + said[1]
     assert f"{INT8} is approximate and not ranked" in said[2]
-    processes = ProcessTable(read_table(inputs[2], "process_statistics"))
-    measured = Measured(processes, summary, read_table(inputs[1], "latency_by_length"), MANIFEST, {})
+    by_length = read_table(lengths, "latency_by_length")
+    measured = Measured(ProcessTable.read(processes), summary, by_length, MANIFEST, {})
     assert measured.missing(["compiled_graph", INT8])[0].startswith(f"{INT8} is approximate")
 
 
@@ -109,8 +109,8 @@ def test_what_has_no_error_to_tell_fails(
         if record.approach == INT8:
             prompts = tuple(msgspec.structs.replace(prompt, logits_file=None) for prompt in record.prompts)
             files.write_json(path, msgspec.structs.replace(record, prompts=prompts))
-    for path in study.raw("*.logits/*") if change is not None else []:
-        if path.parts[-3] == INT8:
+    for path in (study.root / "raw" / INT8).glob("*.logits/*"):
+        if change is not None:
             save_file({"logits": change(load_file(path)["logits"])}, path)
     compare(pool(study))
     with pytest.raises(GateFailed, match=message):
