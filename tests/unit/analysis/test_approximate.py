@@ -14,6 +14,7 @@ from fakes.study_files import MANIFEST
 from firsttoken import files
 from firsttoken.analysis.answer import answer, summary_table_text
 from firsttoken.analysis.claim_readings import Measured
+from firsttoken.analysis.figures import palette
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_status
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.ranking import LOWEST, ranked
@@ -78,6 +79,12 @@ def test_it_wins_nothing(study: Study, summary: Table) -> None:
     by_length = read_table(lengths, "latency_by_length")
     measured = Measured(ProcessTable.read(processes), summary, by_length, MANIFEST, {})
     assert measured.missing(["compiled_graph", INT8])[0].startswith(f"{INT8} is approximate")
+
+
+def test_a_figure_has_the_word_beside_its_name(study: Study) -> None:
+    (entry,) = palette.read_entries(study.table("summary"), [INT8])
+    assert entry.label == f"{INT8} (approximate)"
+    assert "Approximate: another function" in palette.note([entry], [entry])
 
 
 def test_its_floor_is_that_of_its_own_bytes(study: Study, summary: Table) -> None:
