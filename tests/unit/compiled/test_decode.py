@@ -15,6 +15,7 @@ from unit.tiny_models import DECODER_FAMILIES, build_tiny_model, prompt_ids, sav
 require_interpreter()
 
 import torch  # noqa: E402
+from torch.multiprocessing.reductions import StorageWeakRef  # noqa: E402
 
 from fakes.decode_math import AttentionCase, RowCase, check_attention_row, check_linear_row  # noqa: E402
 from firsttoken.compiled.int8 import dequantised, quantised  # noqa: E402
@@ -80,16 +81,29 @@ def test_tokens_of_the_families_that_our_decoder_computes(family: str, tmp_path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["decoder_llama", "decoder_qwen3"])
-def test_tokens_with_weights_of_8_bits(family: str, tmp_path: Path) -> None:
-    """They are those of the model whose weights were rounded, gains folded first; seen failing with no scale of up."""
+def test_tokens_with_weights_of_8_bits(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of the model whose weights were rounded, gains folded first, and the float weights are freed. Seen
+    failing with no scale of up, and with transformers' model alive."""
+    from firsttoken.compiled.model import Decoder
     from firsttoken.engines import build_engine
 
+    float_weights: list[StorageWeakRef] = []
+    quantise = Decoder.quantise
+
+    def recorded(decoder: Decoder) -> None:
+        for layer in decoder.layers:
+            parts = (layer.qkv, layer.o, layer.gate_up, layer.down)
+            float_weights.extend(StorageWeakRef(part.weight.untyped_storage()) for part in parts)
+        quantise(decoder)
+
+    monkeypatch.setattr(Decoder, "quantise", recorded)
     spec = make_spec(
         save_tiny_model(family, tmp_path / "model"), "compiled_int8", "captured", prompt_lengths=(5, 18), new_tokens=4,
         max_context=40, graphs=GraphOptions(),
     )  # fmt: skip
     engine: Any = build_engine(spec)
     facts = engine.facts()
+    assert float_weights and all(weight.expired() for weight in float_weights)
     assert (facts.kernels, facts.weight_bits) == ("our decoder (Triton), 8-bit weights", 8)
     reference = rounded(build_tiny_model(family))
     for length in (18, 34):
