@@ -154,7 +154,7 @@ def product_tiles(linear: Linear) -> ProductTiles:
     block = max(16, next_power(share))
     weights = block * (2 if linear.gated else 1)
     element_bytes = linear.weight.element_size()
-    stage_bytes = (weights * element_bytes + FEW_ROWS * max(2, element_bytes)) * PRODUCT_DEPTH
+    stage_bytes = (weights * element_bytes + FEW_ROWS * max(element_bytes, 2)) * PRODUCT_DEPTH  # rows: 16 bits or more
     stages = max(2, min(7, shared_memory_bytes(device, PROGRAMS_PER_SM) // stage_bytes))
     return ProductTiles(share, block, stages)
 
