@@ -173,8 +173,8 @@ def _approximate(mine: _Computed, row: Mapping[str, object]) -> dict[str, object
     if problems or not mine.offered.any():
         return {"verdict": "different", "reason": "; ".join(problems) or "no logits, so that its error is not known"}
     told = (
-        f"mean KL {row['kl_mean']:.3g} nats from the reference, largest RMS error {row['rms_error']:.3g} of the "
-        f"spread, top-1 agreement {row['top1_agreement']:.1%}"
+        f"mean KL {row['kl_mean']:.3g} nats, largest RMS error {row['rms_error']:.3g} of the spread, "
+        f"top-1 agreement {row['top1_agreement']:.1%}"
     )
     return {"verdict": "approximate", "reason": told}
 

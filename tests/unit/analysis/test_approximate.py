@@ -57,7 +57,8 @@ def test_its_error_stands_beside_its_latency(study: Study, summary: Table, tmp_p
     assert row["ttft_mean_ms"] == pytest.approx(3.5, rel=0.05)
     assert 0 < row["kl_mean"] < 0.01 and 0.01 < row["rms_error"] < 0.2 and 0.5 < row["top1_agreement"] <= 1
     assert row["reason"].startswith(ERROR) and "top-1 agreement" in row["reason"]
-    assert f"{INT8}: {ERROR}" in summary_table_text(study.table("summary"))
+    terminal = summary_table_text(study.table("summary"))
+    assert f"{INT8}: {ERROR}" in terminal and max(map(len, terminal.splitlines())) <= 120
     shown = {row["approach"]: cells(row)["Status"] for row in ranked_rows(study.table("summary"))}
     assert shown["baseline"] == "measured" and shown[INT8].startswith(f"approximate: {ERROR}")
     assets = Path(__file__).parents[3] / "report/assets"
