@@ -18,7 +18,7 @@ from firsttoken.analysis.equality_positions import compare_with_reference
 from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.latency_tables import summarise_latency
 from firsttoken.plan import Device
-from firsttoken.pooled_runs import pool_runs
+from firsttoken.pooled_runs import RAN, pool_runs
 from firsttoken.results import (
     Availability,
     Ceilings,
@@ -229,7 +229,7 @@ def _run(
 ) -> None:
     folder = study.root / "raw" / name
     folder.mkdir(parents=True, exist_ok=True)
-    ran = known.status in ("measured", "emulated")
+    ran = known.status in RAN
     frame = _samples(name, known, repeat, lengths, requests if ran else 0, rng)
     pq.write_table(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), folder / f"{repeat}.parquet")
     gib = int(known.memory_gib * 2**30)

@@ -139,6 +139,11 @@ BUGS = (
         INTERPRETED, "product", interpreted=True,
     ),
     Bug(
+        "prefill: up with the scales of gate", PROMPT,
+        "scale + rows + row", "scale + row",
+        INTERPRETED, "product", interpreted=True,
+    ),
+    Bug(
         "prefill: no residual", PROMPT,
         "        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)\n", "        total += 0.0\n",
         INTERPRETED, "product", interpreted=True,

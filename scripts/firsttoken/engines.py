@@ -25,7 +25,7 @@ def build_engine(spec: EngineSpec) -> Engine:
     from firsttoken.engine.loop import LoopEngine, Steps
 
     load_steps: Callable[[EngineSpec, torch.device], Steps]
-    if spec.forward == "compiled":
+    if spec.forward in ("compiled", "compiled_int8"):
         from firsttoken.compiled.steps import load_compiled_steps as load_steps
     else:
         from firsttoken.hf.steps import load_hf_steps as load_steps

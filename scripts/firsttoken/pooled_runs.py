@@ -26,7 +26,7 @@ _SUFFIXES = {"record_sha256": "json", "tokens_sha256": "tokens.json", "samples_s
 _TEXTS = ("record_json", "tokens_json", *_SUFFIXES)  # RunRecord, TokensRecord
 _TYPES = {"approach": pa.string(), "repeat": pa.int32()} | dict.fromkeys(_TEXTS, pa.string())
 RECORDS_SCHEMA = pa.schema([pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()])
-RAN = ("measured", "emulated")
+RAN = ("measured", "emulated", "approximate")
 # What repeats of one approach must share; kernels and attention are code that is chosen while it loads.
 SAME_CODE = (
     "code_sha256", "fingerprint", "versions", "status", "attention", "tf32", "kernels", "threads", "ahead", "spin_us",

@@ -146,7 +146,7 @@ def findings(study: Study, results: Path) -> list[Finding]:
     runs = {name: environments.availability(name) for name in study.config["approaches"]}
     for name, found in runs.items():
         reason = f"{found.status}: {found.reason}" if found.reason else f"can run ({study.device})"
-        line = Finding(name, "ok" if found.status == "measured" else "warn", reason)
+        line = Finding(name, "ok" if found.status in ("measured", "approximate") else "warn", reason)
         if found.status != "unavailable" and size.parameters and memory:
             fits = memory.fits(name, needed)
             line = Finding(name, max(line.verdict, fits.verdict, key=VERDICTS.index), f"{reason}; {fits.detail}")

@@ -6,7 +6,7 @@ from typing import Literal
 
 from firsttoken.plan import Device, FileEntry, Record
 
-Status = Literal["measured", "emulated", "unavailable", "failed"]
+Status = Literal["measured", "emulated", "approximate", "unavailable", "failed"]
 GradMode = Literal["", "no_grad", "inference_mode"]
 Setting = str | int | float | bool
 Bound = Literal["bandwidth", "arithmetic"]  # which ceiling sets a floor
@@ -44,6 +44,7 @@ class Facts(Record, frozen=True, kw_only=True):
     tf32: Literal["on", "off"] = "off"
     compile_cache: Literal["none", "cold", "cached"] = "none"
     kernels: str = ""  # what the steps run by, where an approach has a choice, and why
+    weight_bits: int | None = None  # of quantised weights; None: they are in the study's dtype
     ahead: int | None = None  # decode steps queued before a token is read; None: not ours to say
     spin_us: int | None = None  # how long client and generator poll before they block; None: no generator of ours
     grad_mode: GradMode = ""  # in which the forward runs; "": not in PyTorch, or not recorded
@@ -135,6 +136,7 @@ class Ceilings(Record, frozen=True, kw_only=True):
     last_level_cache_bytes: int
     weights_fit_in_cache: bool
     floors: tuple[Floor, ...]
+    floors_int8: tuple[Floor, ...] = ()  # of 8-bit weights with a float32 scale a row; older studies have none
 
 
 class EngineManifest(Record, frozen=True, kw_only=True):
@@ -215,6 +217,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     spin_us: int | None = None  # how long client and generator poll before they block; None: not known, or one process
     grad_mode: GradMode = ""
     kernels: str = ""  # what the steps run by, where an approach has a choice: "triton", or "inductor" and why
+    weight_bits: int | None = None  # of quantised weights; None: they are in the study's dtype
     settings: dict[str, Setting] = {}  # noqa: RUF012 (of an engine of its own, as it was told and as it chose)
     model_hash: str = ""
     code_sha256: str = ""

@@ -21,6 +21,7 @@ class RowCase:
     bias: bool = False
     gated: bool = False
     residual: bool = False
+    int8: bool = False
     at_once: int = 2
     warps: int = 4
     programs: int = 2
@@ -56,6 +57,7 @@ def rope_applied(rows: Any, gain: Any, cosine: Any, sine: Any) -> Any:
 
 def check_linear_row(case: RowCase, device: Any, dtype: Any) -> None:
     from firsttoken.compiled.decode import linear_row
+    from firsttoken.compiled.int8 import dequantised, quantised
     from firsttoken.compiled.tiles import Linear, TileConfig
 
     torch.manual_seed(3)
@@ -68,6 +70,9 @@ def check_linear_row(case: RowCase, device: Any, dtype: Any) -> None:
     bias = made(tall) if case.bias else None
     gain = torch.rand(case.columns, device=device) + 0.5 if case.gain else None
     linear = Linear(weight, bias, EPSILON if case.norm else None, gain, case.gated, case.residual)
+    if case.int8:
+        linear = quantised(linear)
+        weight = dequantised(linear, torch.float32)
     out = torch.full((1, case.rows), torch.nan, dtype=dtype, device=device)
     config = TileConfig(case.at_once, case.warps, case.programs)
     assert linear_row(linear, x, config, residual if case.residual else None, out) is out

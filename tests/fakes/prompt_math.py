@@ -19,6 +19,7 @@ class ProductCase:
     bias: bool = False
     gated: bool = False
     residual: bool = False
+    int8: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class PromptCase:
 
 
 def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
+    from firsttoken.compiled.int8 import dequantised, quantised
     from firsttoken.compiled.prefill import linear_rows
     from firsttoken.compiled.tiles import Linear
 
@@ -45,12 +47,15 @@ def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
     if case.residual:
         residual = made(case.count, case.rows)
     bias = made(tall) if case.bias else None
+    linear = Linear(weight, bias, EPSILON if case.norm else None, None, case.gated, case.residual)
+    if case.int8:
+        linear = quantised(linear)
+        weight = dequantised(linear, torch.float32)
     wanted = (normed(x).to(dtype) if case.norm else x).float() @ weight.float().t()
     wanted = wanted if bias is None else wanted + bias.float()
     if case.gated:
         wanted = torch.nn.functional.silu(wanted[:, : case.rows]) * wanted[:, case.rows :]
     wanted = wanted if residual is None else wanted + residual.float()
-    linear = Linear(weight, bias, EPSILON if case.norm else None, None, case.gated, case.residual)
     before = x.clone()
     check(linear_rows(linear, x, residual), wanted)
     assert torch.equal(x, before)

@@ -48,6 +48,27 @@ def test_captured_steps_give_the_reference_logits(
     assert all(row.device_ns > 0 for row in engine.timings())
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_8_bits_are_near_and_freed(make_engine: Callable[..., Any], dtype: str, tmp_path: Path) -> None:
+    """The float weights of the layers are gone once the engine is ready."""
+    import torch
+
+    engine = make_engine("decoder_llama", "compiled_int8", "captured", dtype=dtype)
+    assert engine.facts().weight_bits == 8
+    for layer in engine.steps.decoder.layers:
+        assert all(part.weight.dtype == torch.int8 for part in (layer.qkv, layer.o, layer.gate_up, layer.down))
+    prompt = prompt_ids(20)
+    tokens = run_request(engine, prompt, 20)
+    logits = saved_logits(engine, prompt, tokens, tmp_path / "logits.safetensors")
+    assert tokens == logits.argmax(-1).tolist()
+    errors = logit_errors(
+        whole_sequence_logits(build_tiny_model("decoder_llama"), prompt, tokens).numpy(), logits.numpy()
+    )
+    assert 1e-3 < errors.distances["rms"].max() < 0.1
+    counters = engine.counters()
+    assert counters["decode_replays"] == counters["decode_steps"]
+
+
 def test_replays_of_a_sampled_graph_differ_and_repeat(make_engine: Callable[..., Any]) -> None:
     """Trap 7. Seen to fail with noise whose state a step does not move on."""
     from firsttoken.plan import Sampling

@@ -20,6 +20,8 @@ ROWS = [
     RowCase(rows=32000, columns=4096, norm=True, gain=True, at_once=8, warps=16, programs=1),
     RowCase(rows=1001, columns=1048, norm=True, bias=True, gated=True, at_once=4, programs=0),
     RowCase(rows=77, columns=32, residual=True, bias=True, at_once=16),
+    RowCase(rows=4096, columns=11008, residual=True, int8=True, at_once=4, warps=16),
+    RowCase(rows=1001, columns=1048, norm=True, gain=True, bias=True, gated=True, int8=True, at_once=4, programs=0),
 ]
 ATTENTIONS = [
     AttentionCase(heads=32, kv_heads=32, head_dim=128, position=255, bucket=256),

@@ -18,6 +18,10 @@ PRODUCTS = [
     ProductCase(count=9, rows=40000, columns=512),
     ProductCase(count=500, rows=11008, columns=4096, norm=True, gated=True),
     ProductCase(count=100, rows=4096, columns=4096, residual=True, bias=True),
+    ProductCase(count=10, rows=11008, columns=4096, norm=True, gated=True, int8=True),
+    ProductCase(count=16, rows=4096, columns=11008, residual=True, int8=True),
+    ProductCase(count=7, rows=77, columns=48, residual=True, bias=True, int8=True),
+    ProductCase(count=100, rows=4096, columns=4096, residual=True, bias=True, int8=True),
 ]
 ATTENTIONS = [
     PromptCase(heads=32, kv_heads=32, head_dim=128, count=10),

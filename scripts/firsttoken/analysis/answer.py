@@ -2,7 +2,8 @@
 
 A fourth says that the machine was busy.
 
-Only approaches that were measured can win: no emulated, failed or unavailable one, and no control.
+Only approaches that were measured can win: no emulated, approximate, failed or unavailable one, and no
+control.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from firsttoken.pooled_runs import RAN, by_approach
 from firsttoken.results import RunRecord, Status
 
 GIB = 2**30
-_STATUS_ORDER: tuple[Status, ...] = ("failed", "unavailable", "emulated", "measured")
+_STATUS_ORDER: tuple[Status, ...] = ("failed", "unavailable", "emulated", "approximate", "measured")
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ def _result(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> Ap
         different = f"computes another function: {why}"
         reason = f"{reason}; {different}" if status == "failed" else different
         status = "failed"
+    if equal == "approximate":
+        reason = why
     return ApproachResult(name, records, status, reason, equal)
 
 

@@ -4,12 +4,13 @@ An approach passes when its teacher-forced log-probabilities are close enough at
 are the reference's wherever the reference was decided. Close enough means two bounds at once: an absolute one for the
 dtype and the model's depth (`equality_bounds`), and HEADROOM times what the `baseline` differs by in this study, in
 the quadratic mean over all positions (SINGLE_HEADROOM times its largest error at a single one).
-Verdicts are made from the table of positions alone, so that a shipped study needs no logits.
+Verdicts are made from the table of positions alone, so that a shipped study needs no logits. An approach that is
+another function by design is `approximate`: its error is told, and fails no check.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +46,27 @@ def judge_study(
     frame = read_table(positions, "equality_positions")
     # Without positions there is no depth, and nothing to hold against a bound.
     limits = read_limits(bounds, dtype, int(frame["layers"].max()) if len(frame) else 1)
-    return judge_all(frame, skipped_approaches(records), limits, sampling)
+    approximate = {record.approach for record in records if record.status == "approximate"}
+    return judge_all(frame, skipped_approaches(records), limits, sampling, approximate)
 
 
-def judge_all(positions: pd.DataFrame, skipped: Mapping[str, str], limits: Limits, sampling: str) -> pd.DataFrame:
+def judge_all(
+    positions: pd.DataFrame,
+    skipped: Mapping[str, str],
+    limits: Limits,
+    sampling: str,
+    approximate: Collection[str] = (),
+) -> pd.DataFrame:
     """The table `equivalence` of all approaches in `skipped`, which says why one cannot be checked, or ""."""
     baseline = positions[positions["approach"] == YARDSTICK]
     rows = []
     for approach, reason in skipped.items():
         mine = positions[positions["approach"] == approach]
         yardstick = baseline if approach != YARDSTICK else baseline.iloc[:0]
-        rows.append({"approach": approach, **judge(mine, yardstick, limits, sampling, reason)})
+        row = judge(mine, yardstick, limits, sampling, reason)
+        if approach in approximate and not reason:
+            row |= _approximate(_Computed(mine), row)
+        rows.append({"approach": approach, **row})
     return pd.DataFrame(rows, columns=list(TABLES["equivalence"]))
 
 
@@ -106,7 +117,9 @@ def judge(
         "logit_positions": int(mine.offered.sum()),
         **{f"{name}_error": mine.at(name).max(initial=0) if mine.offered.any() else np.nan for name in MEASURES},
         **{f"{name}_bound": bounds[name] if mine.offered.any() else np.nan for name in MEASURES},
+        "kl_mean": positions["kl"].mean(),
         "kl_max": positions["kl"].max(),
+        "top1_agreement": (positions.loc[mine.offered, "forced_gap"] == 0).mean(),
         "slope_min": positions["slope"].min(),
         "slope_max": positions["slope"].max(),
         "reason": reason,
@@ -154,12 +167,27 @@ def _bound(baseline: float | None, headroom: float, limits: Limits, name: str) -
     return min(limits.absolute[name], max(headroom * baseline, limits.least[name]))
 
 
+def _approximate(mine: _Computed, row: Mapping[str, object]) -> dict[str, object]:
+    """Verdict and reason of an approach whose error is by design: only what gives no error to tell is wrong."""
+    problems = [_where(row, row["note"]) for row in mine.rows if row["note"]][:1] or _not_finite(mine)
+    if problems or not mine.offered.any():
+        return {"verdict": "different", "reason": "; ".join(problems) or "no logits, so that its error is not known"}
+    told = (
+        f"mean KL {row['kl_mean']:.3g} nats, largest RMS error {row['rms_error']:.3g} of the spread, "
+        f"top-1 agreement {row['top1_agreement']:.1%}"
+    )
+    return {"verdict": "approximate", "reason": told}
+
+
+def _not_finite(mine: _Computed) -> list[str]:
+    endless = np.flatnonzero(np.isinf(mine.distances["rms"]))
+    return [_where(mine.rows[endless[0]], "logits are not finite")] if len(endless) else []
+
+
 def _error_problems(mine: _Computed, bounds: Mapping[str, float], limits: Limits) -> list[str]:
     """The worst offence of each measure; NaN, as of a constant distribution, offends too."""
-    endless = np.flatnonzero(np.isinf(mine.distances["rms"]))
-    if len(endless):
-        return [_where(mine.rows[endless[0]], "logits are not finite")]
-    problems = []
+    if problems := _not_finite(mine):
+        return problems
     for name in MEASURES:
         found, bound = mine.distances[name], bounds[name]
         beyond = mine.offered & ~(found <= bound)

@@ -100,7 +100,7 @@ def _facts(study: FinishedStudy) -> dict[tuple[str, str], str]:
 def _host_rows(study: FinishedStudy) -> list[Row]:
     """A row an approach and prompt length, and one for the mean over several; intervals over processes."""
     processes, lengths = study.processes, study.processes.lengths
-    by_length = latency_by_length(study.results, study.requests, processes, ())
+    by_length = latency_by_length(study.results, study.requests, processes, {})
     rows = []
     for result in study.results:
         each = [(length, [length]) for length in lengths]

@@ -15,13 +15,14 @@ from firsttoken.analysis.doubts import cell_doubts, summary_doubts
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, over_repeats, process_statistics, read_requests
-from firsttoken.analysis.schemas import FLOORS, METRICS, Row, read_table, with_interval, write_table
+from firsttoken.analysis.schemas import ERRORS, FLOORS, METRICS, Row, read_table, with_interval, write_table
 from firsttoken.analysis.statistics import ALL_TAINTED, NOTHING, STATISTICS, Estimate, t_interval
 from firsttoken.plan import INSTRUMENT
 from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
+Floors = Mapping[int | None, Sequence[Floor]]  # by the bits of quantised weights
 
 
 def summarise_latency(
@@ -42,26 +43,28 @@ def summarise_latency(
     requests = read_requests(samples)
     statistics = process_statistics(requests)
     instrument = statistics["approach"].isin(INSTRUMENT)
-    results = approach_results(all_records, read_table(equivalence, "equivalence"), approach_order)
+    verdicts = read_table(equivalence, "equivalence")
+    results = approach_results(all_records, verdicts, approach_order)
     processes = shown_statistics(statistics, results)
     table = ProcessTable(processes)
-    floors = files.read_json(ceilings, Ceilings).floors
+    measured = files.read_json(ceilings, Ceilings)
+    floors: Floors = {None: measured.floors, 8: measured.floors_int8}
     by_length = latency_by_length(results, requests, table, floors)
     lines = {name: source_lines(paths) for name, paths in source_files_by_approach.items()}
     write_table(processes, "process_statistics", out_process_statistics)
     write_table(by_length, "latency_by_length", out_latency_by_length)
     whole = summary(results, requests, table, floors, lines, controls, by_length)
+    whole = whole.merge(verdicts[["approach", *ERRORS]], how="left")
     write_table(whole, "summary", out_summary)
     write_table(instrument_table(statistics[instrument], all_records), "instrument", out_instrument)
 
 
 def latency_by_length(
-    results: Sequence[ApproachResult], requests: Requests, table: ProcessTable, floors: Sequence[Floor]
+    results: Sequence[ApproachResult], requests: Requests, table: ProcessTable, floors: Floors
 ) -> pd.DataFrame:
     """A row an approach and prompt length; the rows of approaches without latencies are empty but for their status."""
-    lengths = sorted(
-        {int(length) for length in requests.cells["prompt_length"]} | {floor.prompt_length for floor in floors}
-    )
+    of_model = {floor.prompt_length for floor in floors.get(None, ())}
+    lengths = sorted({int(length) for length in requests.cells["prompt_length"]} | of_model)
     codes, keys = over_repeats(requests.cells)
     by_process = {metric: requests.by_process(metric) for metric in METRICS}
     rows = []
@@ -79,8 +82,7 @@ def latency_by_length(
                     row[f"{metric}_{statistic}_note"] = _note(row, estimate)
                 repeats = [int(requests.cells["repeat"].iloc[cell]) for cell in cells]
                 row[f"{metric}_doubts"] = cell_doubts([by_process[metric][cell] for cell in cells], repeats)
-            here = [floor for floor in floors if floor.prompt_length == length]
-            row |= _floor(here, row["ttft_median_ms"], row["itl_request_mean_median_ms"])
+            row |= _floor(floors, result, [length], row["ttft_median_ms"], row["itl_request_mean_median_ms"])
             row |= with_interval("speedup_ttft", table.ratio(BASELINE, result.name, "ttft", "mean", [length]))
             rows.append(row)
     return pd.DataFrame(rows)
@@ -105,11 +107,12 @@ def _note(row: Row, estimate: Estimate) -> str:
     return ALL_TAINTED if row["n_tainted"] and not row["n_requests"] else estimate.note
 
 
-def _floor(floors: Sequence[Floor], ttft_ms: object, itl_ms: object) -> Row:
+def _floor(floors: Floors, result: ApproachResult, lengths: Sequence[int], ttft_ms: object, itl_ms: object) -> Row:
     """Means of the floors, the share of them that the two medians reach, and the mean time of the best library."""
-    if not floors:
+    over = [floor for floor in floors.get(result.records[0].weight_bits, ()) if floor.prompt_length in lengths]
+    if not over:
         return dict.fromkeys(FLOORS, np.nan)
-    times = [(floor.ttft_ms, floor.itl_ms, floor.library_ttft_ms) for floor in floors]
+    times = [(floor.ttft_ms, floor.itl_ms, floor.library_ttft_ms) for floor in over]
     ttft_floor_ms, itl_floor_ms, library_ms = np.array(times, float).mean(axis=0)
     shares = (ttft_floor_ms / ttft_ms, itl_floor_ms / itl_ms)
     return dict(zip(FLOORS, (ttft_floor_ms, itl_floor_ms, *shares, library_ms), strict=True))
@@ -119,7 +122,7 @@ def summary(
     results: Sequence[ApproachResult],
     requests: Requests,
     table: ProcessTable,
-    floors: Sequence[Floor],
+    floors: Floors,
     lines: Mapping[str, int],
     controls: Sequence[str],
     by_length: pd.DataFrame,
@@ -141,12 +144,11 @@ def summary(
         ):
             estimate = table.estimate(result.name, metric, statistic, table.lengths)
             row |= with_interval(name, estimate, "_ms") | {f"{name}_note": _note(row, estimate)}
-        over = [floor for floor in floors if floor.prompt_length in table.lengths]
         medians = (
             table.estimate(result.name, metric, "median", table.lengths).value
             for metric in ("ttft", "itl_request_mean")
         )
-        row |= _floor(over, *medians)
+        row |= _floor(floors, result, table.lengths, *medians)
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)

@@ -9,7 +9,7 @@ LOWEST, CONTROL = "lowest TTFT", "control"
 
 
 def ranked(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows of summary.csv by mean TTFT: what was measured, then emulated, then controls, then what has no TTFT.
+    """The rows of summary.csv by mean TTFT: measured, emulated or approximate, controls, what has no TTFT.
 
     Adds the column `role`: LOWEST for the first, CONTROL, or "". Only a measured approach that is no control is LOWEST.
     """

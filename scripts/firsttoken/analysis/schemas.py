@@ -11,14 +11,15 @@ from firsttoken.analysis.statistics import STATISTICS, Estimate
 from firsttoken.csv_tables import Columns, count, each, flag, maybe_count, number, text
 
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
-STATUSES = ("measured", "emulated", "unavailable", "failed")
-VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "different", "not checked")
+STATUSES = ("measured", "emulated", "approximate", "unavailable", "failed")
+VERDICTS_EQUIVALENCE = ("equal", "equal within tolerance", "approximate", "different", "not checked")
 VERDICTS_READING = ("reproduced", "refuted", "inconclusive", "not testable here")
 VERDICTS_CLAIM = (*VERDICTS_READING, "depends on the reading", "not shown here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "side by side", "not comparable")
 UNITS = ("_ms", "_us", "_s", "_gib")
 Row = dict[str, object]
+ERRORS = ("kl_mean", "rms_error", "top1_agreement")  # of the table equivalence, shown beside the latency
 FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor", "library_ttft_ms")
 
 
@@ -61,7 +62,7 @@ def _summary() -> Columns:
     columns |= _with_interval(*memory) | {"source_lines": maybe_count()}
     columns |= _with_interval("ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
     columns |= {"taint_reasons": text()} | _with_interval("energy_j_per_token")
-    return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE), "doubts": text()}
+    return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE)} | each(number(0), *ERRORS) | {"doubts": text()}
 
 
 def _combined() -> Columns:
@@ -123,7 +124,8 @@ TABLES: dict[str, Columns] = {
         "logit_positions": count(),
         # the largest distance, and what it is held to
         **each(number(0), "rms_error", "rms_bound", "kl_error", "kl_bound", "slope_error", "slope_bound"),
-        "kl_max": number(0),  # nats
+        **each(number(0), "kl_mean", "kl_max"),  # nats
+        "top1_agreement": number(0),  # share of positions where the logits favour the reference's token
         **each(number(), "slope_min", "slope_max"),
         "reason": text(),
     },

@@ -50,6 +50,7 @@ class Approach(ABC):
     emulation: ClassVar[str] = "each graph replay is replaced by the step run eagerly"
     dynamic_operations: ClassVar[Literal["native", "published", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
+    approximate: ClassVar[bool] = False  # computes another function by design
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
     packages: ClassVar[tuple[str, ...]] = ()  # that measurements depend on, beside ours; the engine first
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
@@ -70,7 +71,7 @@ class Approach(ABC):
             return Availability(status="unavailable", reason=reason)
         if cls.graphs and cls.environment == "base" and device == "cpu":
             return Availability(status="emulated", reason=f"no CUDA device: {cls.emulation}")
-        return Availability(status="measured")
+        return Availability(status="approximate" if cls.approximate else "measured")
 
     @classmethod
     def deployed(cls, methods: Sequence[str], device: Device) -> Availability:

@@ -35,12 +35,21 @@ def _weight_rows(weight, group, offset, rows, K: tl.constexpr, BLOCK_N: tl.const
 
 
 @triton.jit
+def float_weights(weight):
+    """Weights as float32. Of 8 bits by adding to the bits of 1.5 * 2**23: conversions are slow instructions."""
+    if weight.dtype == tl.int8:
+        return (weight.to(tl.int32) + 0x4B400000).to(tl.float32, bitcast=True) - 12582912.0
+    return weight.to(tl.float32)
+
+
+@triton.jit
 def linear_row_kernel(
-    x, weight, bias, gain, residual, out, rows, epsilon,
+    x, weight, scale, bias, gain, residual, out, rows, epsilon,
     K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr,
     GAIN: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
-    """out `[rows]` = weight `[rows, K]` @ x `[K]`; see `Linear`. BLOCK_K: the power of two that holds K."""
+    """out `[rows]` = weight `[rows, K]` @ x `[K]`; see `Linear`. BLOCK_K: the power of two that holds K.
+    scale: None, or that of each row of a weight of 8 bits."""
     group = tl.program_id(0)
     step = tl.num_programs(0)
     column = tl.arange(0, BLOCK_K)
@@ -63,11 +72,15 @@ def linear_row_kernel(
             up_following = _weight_rows(weight, group, rows, rows, K, BLOCK_N, BLOCK_K)
         if RESIDUAL:
             before = tl.load(residual + row, mask=row < rows, other=0.0).to(tl.float32)
-        total = tl.sum(now.to(tl.float32) * row_x[None, :], 1)
+        total = tl.sum(float_weights(now) * row_x[None, :], 1)
+        if scale is not None:
+            total *= tl.load(scale + row, mask=row < rows, other=0.0)
         if BIAS:
             total += tl.load(bias + row, mask=row < rows, other=0.0).to(tl.float32)
         if GATED:
-            up = tl.sum(up_now.to(tl.float32) * row_x[None, :], 1)
+            up = tl.sum(float_weights(up_now) * row_x[None, :], 1)
+            if scale is not None:
+                up *= tl.load(scale + rows + row, mask=row < rows, other=0.0)
             if BIAS:
                 up += tl.load(bias + rows + row, mask=row < rows, other=0.0).to(tl.float32)
             total = total / (1.0 + tl.exp(-total)) * up
@@ -89,8 +102,9 @@ def linear_row(
     programs = min(groups, config.programs * num_sms(x.device)) if config.programs else groups
     weight = linear.weight
     linear_row_kernel[(programs,)](
-        x, weight, weight if linear.bias is None else linear.bias, weight if linear.gain is None else linear.gain,
-        x if residual is None else residual, out, linear.out_features, linear.epsilon or 0.0,
+        x, weight, linear.scale, weight if linear.bias is None else linear.bias,
+        weight if linear.gain is None else linear.gain, x if residual is None else residual, out, linear.out_features,
+        linear.epsilon or 0.0,
         K=linear.in_features, BLOCK_N=config.rows, BLOCK_K=next_power(linear.in_features), GATED=linear.gated,
         NORM=linear.epsilon is not None, GAIN=linear.gain is not None, BIAS=linear.bias is not None,
         RESIDUAL=residual is not None, num_warps=config.warps,

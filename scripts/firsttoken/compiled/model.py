@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from firsttoken.compiled.coverage import head_size
 from firsttoken.compiled.decode import attention_row, linear_row
+from firsttoken.compiled.int8 import quantised
 from firsttoken.compiled.prefill import attention_rows, linear_rows
 from firsttoken.compiled.tiles import Attention, Linear, TileConfig
 from firsttoken.compiled.tuning import Tuner
@@ -84,7 +85,7 @@ class Decoder:
         by_key: dict[str, list[Linear]] = {}
         for linear in [*(part for layer in self.layers for part in _products(layer)), self.head]:
             by_key.setdefault(linear.key(), []).append(linear)
-        tuner = Tuner(folder)
+        tuner = Tuner(folder, self.embedding.dtype)
         self._tiles = {key: tuner.choose(products) for key, products in by_key.items()}
         return tuner
 
@@ -93,6 +94,19 @@ class Decoder:
         for layer, layer_gains in zip(self.layers, gains, strict=True):
             for linear, gain in zip((layer.qkv, layer.gate_up), layer_gains, strict=True):
                 linear.weight.mul_(gain)
+
+    def quantise(self) -> None:
+        """Make all weights 8-bit but the embedding, layer by layer; nothing else may hold the float weights.
+
+        A head that is tied to the embedding is quantised as a copy: a step reads all of it, and one row of the
+        embedding.
+        """
+        for index, layer in enumerate(self.layers):
+            self.layers[index] = replace(
+                layer, qkv=quantised(layer.qkv), o=quantised(layer.o), gate_up=quantised(layer.gate_up),
+                down=quantised(layer.down),
+            )  # fmt: skip
+        self.head = quantised(self.head)
 
 
 def _products(layer: Layer) -> tuple[Linear, ...]:

@@ -15,7 +15,8 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
-from firsttoken.compiled.decode import MASKED
+from firsttoken.compiled.decode import MASKED, float_weights
+from firsttoken.compiled.int8 import dequantised
 from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
@@ -48,6 +49,8 @@ def _weight_block(weight, row, inside, column, K: tl.constexpr, BLOCK_K: tl.cons
 
 @triton.jit
 def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
+    if block.dtype == tl.int8:
+        block = float_weights(block).to(part.dtype)  # exact
     if WEIGHT_FIRST:
         total = tl.dot(block, tl.trans(part), total, input_precision="ieee")
     else:
@@ -57,7 +60,7 @@ def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
 
 @triton.jit(do_not_specialize=["count"])
 def linear_rows_kernel(
-    x, weight, bias, residual, out, count, rows, share,
+    x, weight, scale, bias, residual, out, count, rows, share,
     K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
     WEIGHT_FIRST: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
 ):  # fmt: skip
@@ -65,7 +68,8 @@ def linear_rows_kernel(
 
     Each program has `share` rows of the weight, at most BLOCK_N, so that all SMs have as many. GATED: weight has
     2 * rows, gate above up, and out = silu(gate) * up. WEIGHT_FIRST: the weight is the left factor, whose 64 rows or
-    more Hopper's tensor cores take from shared memory. A norm before the product is not computed here.
+    more Hopper's tensor cores take from shared memory. scale: None, or that of each row of a weight of 8 bits. A norm
+    before the product is not computed here.
     """
     token = tl.arange(0, BLOCK_M)
     local = tl.arange(0, BLOCK_N)
@@ -90,6 +94,10 @@ def linear_rows_kernel(
     if WEIGHT_FIRST:
         total = tl.trans(total)
         up = tl.trans(up)
+    if scale is not None:
+        total *= tl.load(scale + row, mask=own, other=0.0)[None, :]
+        if GATED:
+            up *= tl.load(scale + rows + row, mask=own, other=0.0)[None, :]
     if BIAS:
         total += tl.load(bias + row, mask=own, other=0.0).to(tl.float32)[None, :]
     if GATED:
@@ -110,11 +118,12 @@ def linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | None =
         x = norm_rows(x, linear.epsilon)
     if x.shape[0] <= FEW_ROWS:
         return linear_few_rows(linear, x, residual)
+    weight = dequantised(linear, x.dtype)
     if residual is not None:
         if linear.bias is not None:
             residual = residual.add_(linear.bias)
-        return residual.addmm_(x, linear.weight.t())
-    out = functional.linear(x, linear.weight, linear.bias)
+        return residual.addmm_(x, weight.t())
+    out = functional.linear(x, weight, linear.bias)
     return gate_rows(out) if linear.gated else out
 
 
@@ -123,8 +132,9 @@ def linear_few_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | No
     tiles = product_tiles(linear)
     out = torch.empty(x.shape[0], linear.out_features, dtype=x.dtype, device=x.device)
     linear_rows_kernel[(-(-linear.out_features // tiles.share),)](
-        x, linear.weight, linear.weight if linear.bias is None else linear.bias, x if residual is None else residual,
-        out, x.shape[0], linear.out_features, tiles.share, K=linear.in_features, BLOCK_M=FEW_ROWS, BLOCK_N=tiles.block,
+        x, linear.weight, linear.scale, linear.weight if linear.bias is None else linear.bias,
+        x if residual is None else residual, out, x.shape[0], linear.out_features, tiles.share,
+        K=linear.in_features, BLOCK_M=FEW_ROWS, BLOCK_N=tiles.block,
         BLOCK_K=min(PRODUCT_DEPTH, max(16, next_power(linear.in_features))), STAGES=tiles.stages,
         WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None,
         RESIDUAL=residual is not None, num_warps=PRODUCT_WARPS,

@@ -1,6 +1,7 @@
 """The steps of `compiled_graph`: all that a token needs, dynamic operations included, to be captured as a whole.
 
 They run our own decoder where it covers the model, else torch.compile over Hugging Face's steps; the facts say which.
+Those of `compiled_graph_int8` run our decoder with quantised weights, or not at all.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ from firsttoken.results import Facts
 
 # How far our logits may be from the stock ones, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
+INT8_ERROR = 0.2  # the same with 8-bit weights: 0.04 with those of SmolLM2 135M, over 0.3 with a gain lost
 CHECK_STEPS = 3  # decode steps behind each checked prompt
 
 
 def load_compiled_steps(spec: EngineSpec, device: torch.device) -> DecoderSteps | CapturedHfSteps:
-    """Load the model. Raises Unsupported for one that neither way computes."""
+    """Load the model. Raises Unsupported for one that no way computes."""
     cache, plan = use_compile_cache(spec.plan.compile_cache_dir), spec.plan
     dtype = getattr(torch, plan.dtype)
     model: Any = load_model(spec.model_dir, plan.dtype, "cpu", threads=plan.threads)
     reason = triton_problem(device) or uncovered(model.config, dtype, device)
     if not reason:
         return DecoderSteps(model, spec, device, Facts(compile_cache=cache))
+    if spec.forward == "compiled_int8":
+        raise Unsupported(f"8-bit weights need our decoder: {reason}")
     if device.type == "cpu":
         kernels = f"Hugging Face's forward, not compiled: {reason}"
         return CapturedHfSteps(model, spec, device, Facts(compile_cache=cache, kernels=kernels), compiled=False)
@@ -61,7 +65,7 @@ class DecoderSteps:
             # 4096 out, float16, H100). For the whole process, since captures run beside requests.
             torch.backends.cuda.preferred_blas_library("cublaslt")
         self.capacity = aligned(plan.max_context)
-        self._facts, self._hf_model = facts, model
+        self._facts, self._hf_model, self._int8 = facts, model, spec.forward == "compiled_int8"
         self.decoder = take_weights(model, device, self.capacity)
         self.state, self._scratch_state = (
             StepState(self.capacity, vocab_size(model), model.dtype, device, plan.seed) for _ in range(2)
@@ -82,16 +86,21 @@ class DecoderSteps:
 
         self._finish = compile_fixed(finish, _finish_arguments(self._scratch_state))
         model, self._hf_model = self._hf_model, None
+        kind, largest = type(model).__name__, INT8_ERROR if self._int8 else LARGEST_ERROR[model.dtype]
         checks = [(ids, rest, teacher_forced_logits(model, ids, rest)) for ids, rest in self._check_texts(model)]
         self.decoder.fold_norms(norm_gains(model))
+        del model  # whose weights are the decoder's
+        if self._int8:
+            self.decoder.quantise()
+            torch.cuda.empty_cache()
         self.tuner = self.decoder.tune(self.plan.compile_cache_dir)
         for ids, rest, wanted in checks:
             found = self._teacher_forced(ids, rest)
             error = float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).nan_to_num(nan=float("inf")).max())
-            if error > LARGEST_ERROR[model.dtype]:
+            if error > largest:
                 raise Unsupported(
-                    f"{type(model).__name__}: logits behind {len(ids)} tokens differ from transformers' own by "
-                    f"{error:.2g} of their size, so this is not what compiled_graph computes"
+                    f"{kind}: logits behind {len(ids)} tokens differ from transformers' own by {error:.2g} of their "
+                    f"size, at most {largest:g}"
                 )
         self.reseed(self.plan.seed)
 
@@ -133,7 +142,8 @@ class DecoderSteps:
             attention="Triton",
             tf32=tf32_state(),
             compile_cache=self._facts.compile_cache,
-            kernels="our decoder (Triton)",
+            kernels="our decoder (Triton)" + (", 8-bit weights" if self._int8 else ""),
+            weight_bits=8 if self._int8 else None,
         )
 
     # ------------------------------------------------------------ the comparison with transformers

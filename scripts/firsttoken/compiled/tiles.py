@@ -22,6 +22,7 @@ class Linear:
     gain: torch.Tensor | None = None  # of that norm, where it is not folded
     gated: bool = False  # gate above up in `weight`: silu(gate) * up
     residual: bool = False  # the layer's input is added to the result
+    scale: torch.Tensor | None = None  # float32, of each row of `weight`, which is int8; see `int8.quantised`
 
     @property
     def out_features(self) -> int:
@@ -94,14 +95,15 @@ class TileConfig:
 
 
 def candidates(linear: Linear) -> list[TileConfig]:
-    """Configurations worth timing: between 32 and 64 weights a thread at once, so that enough loads are in flight."""
+    """Configurations worth timing: between 64 and 128 bytes of weights a thread at once, so that enough loads are in
+    flight."""
     width = next_power(linear.in_features)
     found = []
     for warps, loads, programs in (
         (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 3), (8, 64, 0),
     ):  # fmt: skip
         warps *= max(1, min(width // 4096, 2))  # a longer row needs more threads to hold it
-        rows = 32 * warps * loads // width // (2 if linear.gated else 1)
+        rows = 32 * warps * loads * 2 // linear.weight.element_size() // width // (2 if linear.gated else 1)
         config = TileConfig(rows, warps, programs)
         if 1 <= rows <= 16 and warps <= 32 and config not in found:
             found.append(config)
@@ -151,7 +153,8 @@ def product_tiles(linear: Linear) -> ProductTiles:
     share = min(8 * -(-linear.out_features // (8 * programs)), LARGEST_BLOCK)
     block = max(16, next_power(share))
     weights = block * (2 if linear.gated else 1)
-    stage_bytes = (weights + FEW_ROWS) * PRODUCT_DEPTH * linear.weight.element_size()
+    element_bytes = linear.weight.element_size()
+    stage_bytes = (weights * element_bytes + FEW_ROWS * max(element_bytes, 2)) * PRODUCT_DEPTH  # rows: 16 bits or more
     stages = max(2, min(7, shared_memory_bytes(device, PROGRAMS_PER_SM) // stage_bytes))
     return ProductTiles(share, block, stages)
 

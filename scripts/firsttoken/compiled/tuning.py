@@ -23,10 +23,12 @@ INTERPRETED = TileConfig(rows=16, warps=4, programs=1)
 class Tuner:
     """Times candidates in CUDA graphs, as they will run; in Triton's interpreter there is nothing to time.
 
-    `folder`: where results are kept ("" for nowhere). Raises ValueError for a file there that does not hold them.
+    `folder`: where results are kept ("" for nowhere); `dtype`: of the activations. Raises ValueError for a file there
+    that does not hold them.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, dtype: torch.dtype) -> None:
+        self._dtype = dtype
         self._file = Path(folder) / FILE if folder else None
         self._known: dict[str, TileConfig] = {}
         self.timed: list[str] = []  # keys of the products that this process has timed
@@ -46,7 +48,7 @@ class Tuner:
         versions = f"torch {torch.__version__} | triton {triton.__version__}"
         key = f"{first.key()} | {torch.cuda.get_device_name(device)} | {versions}"
         if key not in self._known:
-            self._known[key] = min(candidates(first), key=lambda config: product_seconds(products, config))
+            self._known[key] = min(candidates(first), key=lambda config: product_seconds(products, self._dtype, config))
             self.timed.append(key)
             self._keep()
         return self._known[key]
@@ -60,10 +62,10 @@ class Tuner:
         part.replace(self._file)
 
 
-def product_seconds(products: list[Linear], config: TileConfig) -> float:
+def product_seconds(products: list[Linear], dtype: torch.dtype, config: TileConfig) -> float:
     """Median device time of one product, in a row of such products over different weights, captured and replayed."""
     first = products[0]
-    device, dtype = first.weight.device, first.weight.dtype
+    device = first.weight.device
     x, out = (torch.randn(1, width, device=device).to(dtype) for width in (first.in_features, first.out_features))
     residual = torch.randn(1, first.out_features, device=device).to(dtype) if first.residual else None
     rounds = -(-LAUNCHES // len(products))

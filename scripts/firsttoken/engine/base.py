@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from firsttoken.plan import Plan, Record
 from firsttoken.results import Facts, MemoryReport, SetupTimes, TokenTiming
 
-Forward = Literal["eager", "graph", "compiled", "null"]
+Forward = Literal["eager", "graph", "compiled", "compiled_int8", "null"]
 DynamicOperations = Literal["native", "published", "jit", "captured", "none"]
 
 

@@ -19,7 +19,7 @@ from firsttoken.measure.kernel_rates import Kernel, best_of
 from firsttoken.measure.latency_floor import Rates, floor, weights_fit_in_cache
 from firsttoken.measure.matrix_products import CACHES_READ, library_times_ms, matrix_kernels
 from firsttoken.plan import Device, ModelManifest
-from firsttoken.results import Ceilings, DatasheetPeak
+from firsttoken.results import Ceilings, DatasheetPeak, Floor
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +61,15 @@ def measure_ceilings(
     finally:
         torch.set_num_threads(threads_before)
     rates = Rates(max(reads.samples), max(products.samples), cache_bytes)
+
+    def floors(int8: bool) -> tuple[Floor, ...]:
+        return tuple(
+            msgspec.structs.replace(
+                floor(manifest, dtype, rates, length, new_tokens, int8), library_ttft_ms=time_ms if layers else None
+            )
+            for length, time_ms in zip(prompt_lengths, library_ms, strict=True)
+        )
+
     return Ceilings(
         device=device,
         dtype=dtype,
@@ -74,12 +83,8 @@ def measure_ceilings(
         datasheet=datasheet,
         last_level_cache_bytes=cache_bytes,
         weights_fit_in_cache=cached,
-        floors=tuple(
-            msgspec.structs.replace(
-                floor(manifest, dtype, rates, length, new_tokens), library_ttft_ms=time_ms if layers else None
-            )
-            for length, time_ms in zip(prompt_lengths, library_ms, strict=True)
-        ),
+        floors=floors(False),
+        floors_int8=floors(True),
     )
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from firsttoken.plan import DTYPE_BYTES, ModelManifest
 from firsttoken.results import Bound, Floor
 
+SCALE_BYTES = 4  # of a row of 8-bit weights
+
 
 @dataclass(frozen=True)
 class Rates:
@@ -28,14 +30,16 @@ def weights_fit_in_cache(manifest: ModelManifest, dtype: str, cache_bytes: int) 
     return _work(manifest, dtype).weight_bytes <= cache_bytes
 
 
-def floor(manifest: ModelManifest, dtype: str, rates: Rates, prompt_length: int, new_tokens: int) -> Floor:
+def floor(
+    manifest: ModelManifest, dtype: str, rates: Rates, prompt_length: int, new_tokens: int, int8: bool = False
+) -> Floor:
     """The floors of TTFT and of the request mean ITL at one prompt length.
 
     The first token needs the prompt's forward pass, with the vocabulary projection of the last position only. Each
     later token needs the weights once and the keys and values of its context, on average the prompt and half of the
-    new tokens.
+    new tokens. `int8`: each matrix has 8-bit weights and a float32 scale for each row.
     """
-    work = _work(manifest, dtype)
+    work = _work(manifest, dtype, int8)
     context = prompt_length + new_tokens / 2
     prefill_flops = (
         prompt_length * (manifest.flops_per_token - work.head_flops)
@@ -62,11 +66,14 @@ class _Work:
         return min(context, self.window) if self.window else context
 
 
-def _work(manifest: ModelManifest, dtype: str) -> _Work:
+def _work(manifest: ModelManifest, dtype: str, int8: bool = False) -> _Work:
     stored_item_bytes = max(1, round(manifest.weight_bytes / manifest.parameters))
+    weight_bytes = manifest.read_bytes_per_token / stored_item_bytes * DTYPE_BYTES[dtype]
+    for layer in manifest.linear_layers if int8 else ():
+        weight_bytes -= layer.count * layer.outputs * (layer.inputs * (DTYPE_BYTES[dtype] - 1) - SCALE_BYTES)
     kv_values = manifest.kv_bytes_per_token / stored_item_bytes
     return _Work(
-        weight_bytes=manifest.read_bytes_per_token / stored_item_bytes * DTYPE_BYTES[dtype],
+        weight_bytes=weight_bytes,
         kv_bytes_per_token=kv_values * DTYPE_BYTES[dtype],
         head_flops=manifest.head_flops,
         # Two products (with K, with V) of 2 operations for each of the keys' values and for each of the values'

@@ -100,6 +100,7 @@ class Run:
             memory=memory_record(self.memory, self.readings) if self.readings else MemoryRecord(),
             compile_cache=facts.compile_cache,
             kernels=facts.kernels,
+            weight_bits=facts.weight_bits,
             ahead=facts.ahead,
             spin_us=facts.spin_us,
             grad_mode=facts.grad_mode,

@@ -7,12 +7,13 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from firsttoken.analysis.schemas import read_untyped
+from firsttoken.analysis.schemas import ERRORS, read_untyped
+from firsttoken.pooled_runs import RAN
 from firsttoken.report import diagram, documents, formatting
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.excerpts import SourceMissingError, excerpt
 from firsttoken.report.overview_page import overview_context
-from firsttoken.report.table_page import Row, html_table, pick, read_rows
+from firsttoken.report.table_page import Row, html_table, pick, read_rows, title
 from firsttoken.results import RunRecord
 
 OVERVIEW = "overview"
@@ -20,7 +21,7 @@ STATUS_WORDS = {
     "measured": "measured in this study",
     "emulated": "emulated in this study. Without a CUDA device each graph replay was replaced by the eager step; the "
     "figures below are not CUDA graph figures",
-    "approximate": "measured in this study. It computes another function by design; its error is shown too",
+    "approximate": "measured in this study. It computes another function by design",
     "unavailable": "unavailable in this study",
     "failed": "failed in this study, so its latencies are not shown",
 }
@@ -88,9 +89,9 @@ def measured(name: str, inputs: PageInputs) -> str:
     reason = f": {escape(str(row['reason']).rstrip('.'))}" if isinstance(row.get("reason"), str) else ""
     said = (
         f'<p><span class="badge {escape(status)}">{escape(status)}</span> {escape(name)}: '
-        f"{escape(STATUS_WORDS[status])}{reason if status not in documents.SHOWN else ''}.</p>"
+        f"{escape(STATUS_WORDS[status])}{reason if status not in ('measured', 'emulated') else ''}.</p>"
     )
-    if status not in documents.SHOWN:
+    if status not in RAN:
         return said
     lengths = read_untyped(inputs.latency_csv)
     lengths = pick(lengths[lengths["approach"] == name], BY_LENGTH)
@@ -114,6 +115,7 @@ def _facts(row: Row, records: Sequence[RunRecord]) -> str:
         "In doubt": formatting.text(row["doubts"]),
         "Source lines": formatting.count(row["source_lines"]),
         "Equality with the reference": str(row["equivalence"]),
+        **{title(name): formatting.number(row[name]) for name in ERRORS},
         "Kernels": _same_in_all(record.kernels for record in records),
         "Decode steps queued ahead": _same_in_all(
             "" if record.ahead is None else str(record.ahead) for record in records

@@ -16,7 +16,6 @@ from firsttoken.report.excerpts import code_styles
 from firsttoken.results import RunRecord
 
 ASSETS = ("page.css", "page.js")
-SHOWN = ("measured", "emulated", "approximate")  # statuses whose latencies are shown
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from firsttoken.files import read_json, write_text
 from firsttoken.plan import ModelManifest
-from firsttoken.pooled_runs import read_records
+from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.report import documents, formatting
 from firsttoken.report.conditions import machine_line, method_line, model_line
 from firsttoken.report.result_cells import DECIDING, cells, ranked_rows
@@ -104,7 +104,7 @@ def _row(row: Row) -> list[str]:
 
 def _reasons(rows: Sequence[Row]) -> list[str]:
     """A line for every approach that has no figures: its reason, which is too long for the table."""
-    without = [row for row in rows if row["status"] not in documents.SHOWN and isinstance(row.get("reason"), str)]
+    without = [row for row in rows if row["status"] not in RAN and isinstance(row.get("reason"), str)]
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
 
 

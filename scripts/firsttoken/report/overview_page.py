@@ -10,11 +10,11 @@ from typing import Any
 import pandas as pd
 
 from firsttoken.analysis.ranking import ranked
-from firsttoken.analysis.schemas import read_untyped
+from firsttoken.analysis.schemas import ERRORS, read_untyped
 from firsttoken.report import diagram, documents
 from firsttoken.report.claims_page import NO_GPU, judged, untestable
 from firsttoken.report.documents import PageInputs, Template
-from firsttoken.report.table_page import DECIDING, Row, html_table, pick, read_rows
+from firsttoken.report.table_page import Row, deciding, html_table, pick, read_rows
 
 RESULTS = (
     "approach",
@@ -31,6 +31,7 @@ RESULTS = (
     "processes",
     "ready_s",
     "doubts",
+    *ERRORS,
 )
 
 
@@ -45,7 +46,7 @@ def overview_context(inputs: PageInputs, slots: documents.Slots) -> dict[str, An
     several = len({row["id"] for row in claims} - {row["id"] for row in insights})
     return {
         "answer": lambda: slots.put(_answer(inputs.answer_txt)),
-        "results": lambda: slots.put(html_table(results, "results", first=DECIDING["summary"])),
+        "results": lambda: slots.put(html_table(results, "results", first=deciding(shown, "summary"))),
         "insights": lambda: slots.put(_insights(insights)),
         "other_claims": several,
         "architectures": lambda: slots.put(_architectures(pages, summary)),

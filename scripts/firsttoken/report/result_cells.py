@@ -9,7 +9,8 @@ import pandas as pd
 
 from firsttoken.analysis.ranking import ranked
 from firsttoken.analysis.schemas import read_untyped
-from firsttoken.report import documents, formatting
+from firsttoken.pooled_runs import RAN
+from firsttoken.report import formatting
 from firsttoken.report.table_page import Row, table_rows
 
 DECIDING = ("Status", "Speedup", "TTFT, ms", "Next token, ms", "TTFT, % of floor", "Next token, % of floor")
@@ -24,12 +25,12 @@ def ranked_rows(summary: Path) -> list[dict[str, Any]]:
 def cells(row: Row) -> dict[str, str]:
     """Text under each heading of DECIDING and FURTHER; a dash where the approach has no latencies."""
     status = str(row["status"])
-    if status not in documents.SHOWN:
+    if status not in RAN:
         return dict.fromkeys((*DECIDING, *FURTHER), formatting.NO_VALUE) | {"Status": status}
     on_device = pd.notna(row["device_over_idle_gib"])
     memory = formatting.with_interval(row, "device_over_idle" if on_device else "host_peak", "_gib")
     return {
-        "Status": status,
+        "Status": f"{status}: {row['reason']}" if status == "approximate" else status,
         "Speedup": formatting.with_interval(row, "speedup_ttft"),
         "TTFT, ms": _latency(row, "ttft_mean"),
         "Next token, ms": _latency(row, "itl_request_mean"),

@@ -17,7 +17,7 @@ import pandas as pd
 
 from firsttoken import files
 from firsttoken.analysis.ranking import LOWEST, ranked
-from firsttoken.analysis.schemas import read_untyped
+from firsttoken.analysis.schemas import ERRORS, read_untyped
 from firsttoken.report import documents, formatting
 from firsttoken.results import Environment
 
@@ -74,7 +74,9 @@ TITLES = {
     "kl_bound": "KL bound",
     "slope_error": "Slope's distance from 1",
     "slope_bound": "Slope bound",
+    "kl_mean": "Mean KL divergence, nats",
     "kl_max": "Largest KL divergence, nats",
+    "top1_agreement": "Top-1 agreement",
     "largest_gap": "Largest gap of another token, nats",
     "gap_bound": "Gap bound, nats",
     "n_a": "Processes of a",
@@ -142,10 +144,9 @@ def _section(csv: Path) -> list[str]:
         return ["<p>This table has no rows in this study.</p>"]
     empty = [column for column in _columns(data) if data[column.name].isna().all()]
     shown = data.drop(columns=[name for column in empty for name in column.names])
-    named = [_title(column.name) for column in empty if column.name not in LAST]
+    named = [title(column.name) for column in empty if column.name not in LAST]
     missing = [f"<p>Without a value in this study: {escape('; '.join(named))}.</p>"] if named else []
-    first = DECIDING.get(csv.stem, ())
-    return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8"), first=first), *missing]
+    return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8"), first=deciding(data, csv.stem)), *missing]
 
 
 def emulation_note(environment: Path) -> str:
@@ -153,6 +154,12 @@ def emulation_note(environment: Path) -> str:
     if files.read_json(environment, Environment).device == "cuda":
         return ""
     return "Emulated: no CUDA device, each graph replay was the same step run eagerly. This is no evidence about a GPU."
+
+
+def deciding(data: pd.DataFrame, name: str) -> tuple[str, ...]:
+    """The columns of a table that are shown at once; the errors too, where one approach is approximate."""
+    errors = ERRORS if name == "summary" and "approximate" in set(data["status"]) else ()
+    return (*DECIDING.get(name, ()), *errors)
 
 
 def pick(data: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -193,7 +200,7 @@ def _table(data: pd.DataFrame, name: str) -> str:
     columns.sort(key=lambda column: LAST.index(column.name) + 1 if column.name in LAST else 0)
     columns[1:] = sorted(columns[1:], key=lambda column: column.name not in FRONT)
     head = "".join(
-        f'<th scope="col" aria-sort="none"><button type="button">{escape(_title(column.name))}</button></th>'
+        f'<th scope="col" aria-sort="none"><button type="button">{escape(title(column.name))}</button></th>'
         for column in columns
     )
     rows = "".join(f"<tr>{_row(row, columns, badged)}</tr>" for row in table_rows(data))
@@ -225,7 +232,7 @@ def _columns(data: pd.DataFrame) -> list[Column]:
     return columns
 
 
-def _title(name: str) -> str:
+def title(name: str) -> str:
     """What a column is called on a page: `ttft_mean_ms` is `TTFT mean, ms`."""
     if name in TITLES:
         return TITLES[name]

@@ -29,9 +29,9 @@ AROUND_JOBS = ["study/job.py", "study/sources.py", "device_job.py"]
 # -> the forward passes, dynamic operations and numbers of processes that load it. Any other counts for every approach.
 CHOSEN: dict[str, set[str | int]] = {
     "server/client.py": {2},
-    "engine/loop.py": {"eager", "graph", "compiled"},
-    "hf/steps.py": {"eager", "graph", "compiled"},
-    "compiled/steps.py": {"compiled"},
+    "engine/loop.py": {"eager", "graph", "compiled", "compiled_int8"},
+    "hf/steps.py": {"eager", "graph", "compiled", "compiled_int8"},
+    "compiled/steps.py": {"compiled", "compiled_int8"},
     "engine/null.py": {"null"},
     "hf/jit_ops.py": {"jit", "captured"},
     "hf/published_ops.py": {"published"},

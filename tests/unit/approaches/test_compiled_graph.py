@@ -1,4 +1,5 @@
-"""What `compiled_graph` says of itself; its tokens and logits are checked in test_equivalence_families.py."""
+"""What `compiled_graph` and its 8-bit form say of themselves; tokens and logits: test_equivalence_families.py and
+compiled/test_decode.py."""
 
 from __future__ import annotations
 
@@ -16,3 +17,9 @@ def test_it_is_emulated_without_a_gpu_and_says_so() -> None:
     assert kind.availability("cpu").status == "emulated"
     assert "CUDA" in kind.availability("cpu").reason
     assert kind.availability("cuda").status == "measured"
+
+
+def test_8_bit_weights_are_another_function_and_need_a_gpu() -> None:
+    kind = approach_class("compiled_graph_int8")
+    assert kind.availability("cuda").status == "approximate"
+    assert kind.availability("cpu").reason == "Compiled graph, 8-bit weights (ours) needs an NVIDIA GPU"

@@ -29,6 +29,9 @@ pytestmark = pytest.mark.usefixtures("interpreted")
         ProductCase(count=5, rows=16, columns=32, gated=True, bias=True),
         ProductCase(count=20, rows=48, columns=64, norm=True, gated=True, bias=True),  # by the library
         ProductCase(count=20, rows=48, columns=64, residual=True, bias=True),
+        ProductCase(count=3, rows=50, columns=176, bias=True, residual=True, int8=True),
+        ProductCase(count=7, rows=300, columns=96, norm=True, gated=True, int8=True),  # the weight first
+        ProductCase(count=20, rows=48, columns=64, norm=True, gated=True, bias=True, int8=True),  # by the library
     ],
     ids=lambda case: f"{case.count}-{case.rows}x{case.columns}",
 )

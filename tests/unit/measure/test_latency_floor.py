@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firsttoken.measure.latency_floor import Rates, floor, weights_fit_in_cache
-from firsttoken.plan import ModelManifest
+from firsttoken.plan import LinearLayer, ModelManifest
 
 # Llama-2-7B in float16: 32 layers, 32 heads of 128, hidden 4096, vocabulary 32000.
 EMBEDDING = 32000 * 4096
@@ -49,6 +49,15 @@ def test_a_short_prompt_is_bound_by_reading_and_a_long_one_by_arithmetic() -> No
     attention = 4 * 4096 * 32 * 500 * 501 / 2
     assert long.ttft_bound == "arithmetic"
     assert long.ttft_ms == pytest.approx((500 * body + head + attention) / 700e12 * 1e3, rel=1e-6)
+
+
+def test_weights_of_8_bits_are_read_with_their_scales() -> None:
+    layer = LinearLayer(inputs=4096, outputs=32000, count=1, head=True)  # the only matrix here; the rest stays as it is
+    some = msgspec.structs.replace(LLAMA, linear_layers=(layer,))
+    floors = [floor(some, "float16", H200, prompt_length=10, new_tokens=4, int8=int8) for int8 in (False, True)]
+    saved_ms = (32000 * 4096 - 4 * 32000) / 4.3e12 * 1e3
+    assert floors[0].itl_ms - floors[1].itl_ms == pytest.approx(saved_ms)
+    assert floors[0].ttft_ms - floors[1].ttft_ms == pytest.approx(saved_ms)
 
 
 def test_weights_in_the_cache_need_not_be_read() -> None:

@@ -20,7 +20,10 @@ from firsttoken.report.excerpts import SourceMissingError
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TEMPLATES = REPOSITORY / "report/approaches"
-APPROACHES = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph", "vllm", "llama_cpp"]
+APPROACHES = [
+    "baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph", "compiled_graph_int8", "vllm",
+    "llama_cpp",
+]  # fmt: skip
 
 
 def inputs_for(folder: Path, statuses: dict[str, str]) -> PageInputs:

@@ -1,4 +1,4 @@
-"""Which approaches a figure shows, and how each looks: colour, marker, dash, hatch, and the word "emulated".
+"""Which approaches a figure shows, and how each looks: colour, marker, dash, hatch, and its status in a word.
 
 Colours are Okabe and Ito's, which colour-blind readers can tell apart; every approach also has its own marker and dash,
 so that a figure still reads in black and white. An approach that the palette does not know gets further colours by its
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        return f"{self.name} (emulated)" if self.emulated else self.name
+        return f"{self.name} ({self.status})" if self.status in ("emulated", "approximate") else self.name
 
 
 _KNOWN = {
@@ -62,6 +62,7 @@ _KNOWN = {
     "jit_cuda": Look("#0072b2", "D", (0, ())),
     "tensorrt_llm": Look("#009e73", "v", (0, (6, 2, 1.5, 2))),
     "compiled_graph": Look("#d55e00", "P", (0, ())),
+    "compiled_graph_int8": Look("#a34a00", "P", (0, (1, 1.5))),
     "vllm": Look("#6a3d9a", "<", (0, (4, 1.5))),
     "llama_cpp": Look("#7a5c1e", "h", (0, (2, 1, 1, 1))),
     "vllm_2p": Look("#9e7bc4", "<", (0, (1, 1.5))),
@@ -100,6 +101,8 @@ def note(entries: Sequence[Entry], drawn: Sequence[Entry], *more: str) -> str:
         parts.append(
             "Emulated: no CUDA device here, so each graph replay was replaced by the eager step; no CUDA-graph figure."
         )
+    if any(entry.status == "approximate" for entry in drawn):
+        parts.append("Approximate: another function by design, whose error is in the summary table.")
     absent = [entry for entry in entries if entry not in drawn]
     if absent:
         named = "; ".join(f"{entry.name} ({_why_absent(entry)})" for entry in absent)
