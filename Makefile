@@ -76,7 +76,7 @@ verify: $(VENV)/.installed  ## are the files still those that the study was made
 	@$(PY) scripts/verify.py '$(STUDY)'
 
 test: $(VENV)/.installed cpu-engines lint  ## all checks
-	$(PY) -m pytest -q -n auto --maxprocesses 4 -m "not workflow and not cluster"
+	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not workflow and not cluster"
 	$(PY) -m pytest -q -n 2 --dist loadfile -m workflow  # whole studies; what measures waits for the device
 
 faults: $(VENV)/.installed  ## long runs of fault injection: signals, configs, frames, weights; takes hours
