@@ -150,7 +150,7 @@ rule render_approach_pages:
                 caption=f"../report/captions/{'overview' if page == 'overview' else 'approach_page'}.rst",
                 category="Approaches",
                 # Numbered, since the report sorts its menu by the alphabet.
-                labels={"item": f"{number} {page}"},
+                labels={"item": f"{number:02} {page}"},
             )
             for number, page in enumerate(PAGES, 1)
         ],

@@ -10,6 +10,11 @@ from filelock import FileLock
 from workflow.project import Project, copy_tree, fresh_clone, hash_model
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Last what needs the finished study: the worker that takes tests from the end makes it, while another does the rest."""
+    items.sort(key=lambda item: "finished" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Project:
     """The tiny study, run once for all workflow tests of all workers. Do not edit: take `project`."""

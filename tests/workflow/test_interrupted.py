@@ -17,11 +17,12 @@ from workflow.project import Project
 
 pytestmark = pytest.mark.workflow
 
+# Of the finished study's tokens, so that only the runs are measured again.
 LONG = """\
-study: long
-threads: 1
+study: tiny
+threads: 2
 approaches: [cuda_graph]
-workload: {prompt_lengths: [6], new_tokens: 4, requests: 100000, repeats: 1, prompts_per_length: 2}
+workload: {prompt_lengths: [6, 12], new_tokens: 3, requests: 100000, repeats: 1, prompts_per_length: 2}
 experiments: []
 """
 
@@ -93,12 +94,12 @@ def test_interrupted_and_continued(project: Project, number: signal.Signals, bac
     left = [path.name for path in temporary.glob("firsttoken*")]
     # kill -9 leaves the folder of the killed process itself to the next run.
     assert not left or (number == signal.SIGKILL and len(left) == 1 and left[0].startswith("firsttoken-outcome-"))
-    raw = project.folder / "results/long/raw/cuda_graph"
-    assert not [path for path in raw.glob("*") if path.suffix in (".parquet", ".json")], "a half-written result stayed"
+    raw = project.folder / "results/tiny/raw/cuda_graph"
+    assert not list(raw.glob("1.*")), "a half-written result stayed"
 
     project.edit(project.config, "requests: 100000", "requests: 4")
     whole = number == signal.SIGINT  # once to the report; else only what was interrupted
-    targets = [] if whole else ["results/long/raw/cuda_graph/1.json"]
+    targets = [] if whole else ["results/tiny/raw/cuda_graph/1.json"]
     again = subprocess.run(
         [sys.executable, "scripts/run.py", "--config", project.config, *targets],
         cwd=project.folder,
@@ -111,6 +112,6 @@ def test_interrupted_and_continued(project: Project, number: signal.Signals, bac
     assert (raw / "1.json").exists()
     assert list(temporary.glob("firsttoken*")) == []
     if whole:
-        assert (project.folder / "results/long/report.html").stat().st_size > 100_000
+        assert (project.folder / "results/tiny/report.html").stat().st_size > 100_000
     assert "Fetching the model" not in again.stderr, "the model was there already"
     assert ("removed the lock of a run that was killed" in again.stderr) == (number == signal.SIGKILL)
