@@ -11,7 +11,7 @@ from workflow.project import Project, copy_tree, fresh_clone, hash_model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Last what needs the finished study: the worker that takes tests from the end makes it, while another does the rest."""
+    """Last what needs the finished study: one worker begins there and makes it, the other does the rest meanwhile."""
     items.sort(key=lambda item: "finished" in getattr(item, "fixturenames", ()))
 
 
