@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from workflow.project import Project
 
 pytestmark = pytest.mark.workflow
 
+RAW = "results/tiny/raw/cuda_graph"
 # Of the finished study's tokens, so that only the runs are measured again.
 LONG = """\
 study: tiny
@@ -32,6 +34,7 @@ def start(project: Project, temporary: Path, background: bool) -> subprocess.Pop
     `background` as a script's `&` does, which ignores Ctrl-C."""
     temporary.mkdir()
     (project.folder / "config/studies/tiny.yaml").write_text(LONG, encoding="utf-8")
+    shutil.rmtree(project.folder / RAW)  # else Snakemake puts back what was there before
     return subprocess.Popen(
         [sys.executable, "scripts/run.py", "--config", project.config],
         cwd=project.folder,
@@ -94,12 +97,12 @@ def test_interrupted_and_continued(project: Project, number: signal.Signals, bac
     left = [path.name for path in temporary.glob("firsttoken*")]
     # kill -9 leaves the folder of the killed process itself to the next run.
     assert not left or (number == signal.SIGKILL and len(left) == 1 and left[0].startswith("firsttoken-outcome-"))
-    raw = project.folder / "results/tiny/raw/cuda_graph"
+    raw = project.folder / RAW
     assert not list(raw.glob("1.*")), "a half-written result stayed"
 
     project.edit(project.config, "requests: 100000", "requests: 4")
     whole = number == signal.SIGINT  # once to the report; else only what was interrupted
-    targets = [] if whole else ["results/tiny/raw/cuda_graph/1.json"]
+    targets = [] if whole else [f"{RAW}/1.json"]
     again = subprocess.run(
         [sys.executable, "scripts/run.py", "--config", project.config, *targets],
         cwd=project.folder,
