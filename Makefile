@@ -27,7 +27,9 @@ help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 	@for lock in envs/*.lock; do printf '%-15s an environment for this engine, beside %s\n' "env-$$(basename $$lock .lock)" '$(VENV)'; done
 
-PIP_INSTALL := -m pip install --quiet --require-hashes --requirement
+# pip compiles on one core, compileall on all. A file that is no Python of this version is no error.
+PIP_INSTALL := -m pip install --quiet --no-compile --require-hashes --requirement
+COMPILE := -m compileall -qq -j 0
 
 # torch: its CPU build where one lies on this disk and its hash is right, else the index's, which brings CUDA.
 $(VENV)/.installed: $(wildcard requirements*.lock)
@@ -35,6 +37,7 @@ $(VENV)/.installed: $(wildcard requirements*.lock)
 	$(INTERPRETER) -m venv $(VENV)
 	$(PY) $(PIP_INSTALL) requirements.lock
 	$(PY) $(PIP_INSTALL) requirements-torch-cpu.lock --no-index 2>/dev/null || $(PY) $(PIP_INSTALL) requirements-torch-cuda.lock
+	$(PY) $(COMPILE) $(VENV)/lib || :
 	touch $@
 
 # Every lock in envs/ is an engine's environment beside the project's: make env-vllm, make env-llama_cpp.
@@ -44,6 +47,7 @@ $(patsubst envs/%.lock,env-%,$(wildcard envs/*.lock)): env-%: $(VENV)-%/.install
 $(VENV)-%/.installed: envs/%.lock
 	$(PYTHON) -m venv $(VENV)-$*
 	$(VENV)-$*/bin/python $(PIP_INSTALL) $<
+	$(VENV)-$*/bin/python $(COMPILE) $(VENV)-$*/lib || :
 	touch $@
 
 .PHONY: cpu-engines
