@@ -10,8 +10,8 @@ from firsttoken.study.job import job, snakemake
 if __name__ == "__main__":
     with job(snakemake):
         assets = Path(snakemake.input.assets[0]).parent
-        files = zip(snakemake.input.tables, snakemake.output, snakemake.params.titles, strict=True)
-        for source, page, title in ((Path(source), Path(page), title) for source, page, title in files):
+        sources, pages = map(Path, snakemake.input.tables), map(Path, snakemake.output)
+        for source, page, title in zip(sources, pages, snakemake.params.titles, strict=True):
             if source.suffix == ".json":
                 render_record(source, page, title, assets=assets)
             elif source.stem == "claims":
