@@ -80,8 +80,7 @@ verify: $(VENV)/.installed  ## are the files still those that the study was made
 	@$(PY) scripts/verify.py '$(STUDY)'
 
 test: $(VENV)/.installed cpu-engines lint  ## all checks
-	$(PY) -m pytest -q -n auto --maxprocesses 4 --dist worksteal -m "not workflow and not cluster"
-	$(PY) -m pytest -q -n 3 --dist worksteal -m workflow  # whole studies; what measures waits for the device
+	$(PY) -m pytest -q -n 3 --dist worksteal -m "not cluster"  # what measures waits for the device
 
 faults: $(VENV)/.installed  ## long runs of fault injection: signals, configs, frames, weights; takes hours
 	FAULTS_KILLS=200 FAULTS_SECONDS=7200 FAULTS_CONFIGS=400 FAULTS_DRY_RUNS=10 FAULTS_FRAMES=100000 FAULTS_DAMAGES=400 FAULTS_FAMILIES=all \

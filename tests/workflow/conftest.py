@@ -11,8 +11,8 @@ from workflow.project import Project, copy_tree, fresh_clone, hash_model
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Last what needs the finished study: one worker begins there and makes it, the other does the rest meanwhile."""
-    items.sort(key=lambda item: "finished" in getattr(item, "fixturenames", ()))
+    """First what needs the finished study: one worker begins there and makes it, the others do the rest meanwhile."""
+    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

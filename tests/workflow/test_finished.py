@@ -173,20 +173,3 @@ def test_studies_of_three_gpus_are_combined_and_of_one_gpu_refused(project: Proj
     assert (
         missing.returncode == 1 and "'nowhere' is no finished study; found in results/: a-study-with" in missing.stderr
     )
-
-
-def test_an_approach_that_fails_fails_the_study_last_and_leaves_its_evidence(project: Project) -> None:
-    project.append(
-        "scripts/firsttoken/approaches/jit_only.py",
-        "\n\ndef _fail(self, model_dir, plan):\n    raise RuntimeError('out of luck')\n\n\nJitOnly.load = _fail\n",
-    )
-    result = project.snakemake("--keep-going")
-    assert result.returncode != 0
-    assert "out of luck" in (project.folder / "results/tiny/gates/status.log").read_text(encoding="utf-8")
-    with (project.folder / "results/tiny/tables/summary.csv").open(encoding="utf-8") as stream:
-        rows = {row["approach"]: row for row in csv.DictReader(stream)}
-    assert rows["jit_only"]["status"] == "failed"
-    assert "out of luck" in rows["jit_only"]["reason"]
-    assert rows["jit_only"]["ttft_mean_ms"] == ""
-    assert rows["baseline"]["ttft_mean_ms"] != ""
-    assert (project.folder / "results/tiny/provenance.json").exists()

@@ -66,7 +66,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-import torch, transformers
+import torch, torch._dynamo, transformers.models.llama.modeling_llama
 folder, *approaches = sys.argv[1:]
 for name in approaches:
     if child := os.fork():
