@@ -20,12 +20,6 @@ def script(project: Project, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run([sys.executable, *arguments], cwd=project.folder, capture_output=True, text=True, timeout=600)
 
 
-def test_a_second_run_says_that_nothing_is_to_be_done(project: Project) -> None:
-    result = project.snakemake()
-    assert result.returncode == 0
-    assert "Nothing to be done" in result.stdout + result.stderr
-
-
 def test_the_summary_has_the_approaches_in_order_with_honest_statuses(finished: Project) -> None:
     with (finished.folder / "results/tiny/tables/summary.csv").open(encoding="utf-8") as stream:
         found = [(row["approach"], row["status"]) for row in csv.DictReader(stream)]

@@ -37,17 +37,24 @@ OTHER_CEILINGS = {"measure_ceilings": 1}
 OTHER_MACHINE = {"record_environment": 1, "check_model": 1, "measure_ceilings": 1}
 
 
-def test_nothing_changed_nothing_to_do(project: Project) -> None:
-    assert project.dry_run() == Jobs(rules={}, runs=set())
-
-
-@pytest.mark.parametrize("pattern", ["config/corpus.txt", "scripts/**/*.py", "results/tiny/prompts.json"])
-def test_a_touch_reruns_nothing(project: Project, pattern: str) -> None:
-    """As of `git switch` and back."""
-    for path in project.folder.glob(pattern):
-        os.utime(path)
-    assert project.dry_run().runs == set()
-    assert project.dry_run().rules == {}
+def test_what_changes_no_result_reruns_nothing(project: Project) -> None:
+    """Times alone (as of `git switch` and back), rules, locks, what is around the measurements, a commit."""
+    for pattern in ("config/corpus.txt", "scripts/**/*.py", "results/tiny/prompts.json", "results/models/*/[!.]*"):
+        for path in project.folder.glob(pattern):
+            os.utime(path)
+    for path in ("Snakefile", "rules/measure.smk", "requirements.lock", "envs/containers.yaml"):
+        project.append(path, "\n# edited\n")
+    for module in ("device_job", "inputs/model_check"):  # the second seen failing: without `ancient` on its sources
+        project.append(f"scripts/firsttoken/{module}.py", "\n# edited\n")
+    for command in (
+        ["git", "init", "-q"],
+        ["git", "add", "README.md"],
+        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
+    ):
+        subprocess.run(command, cwd=project.folder, check=True)
+    result = project.snakemake("--dry-run")
+    output = result.stdout + result.stderr
+    assert "Nothing to be done" in output, output
 
 
 def test_an_edited_approach_reruns_its_own_runs(project: Project) -> None:
@@ -85,18 +92,6 @@ def test_what_all_figures_share_draws_all(project: Project) -> None:
 def test_an_edited_caption_draws_its_figure_alone(project: Project) -> None:
     project.append("report/captions/memory.rst", "More words.\n")
     assert project.dry_run() == Jobs({"plot": 1} | PROVENANCE, runs=set(), figures={"memory"})
-
-
-def test_an_edit_around_the_measurements_measures_nothing_again(project: Project) -> None:
-    project.append("scripts/firsttoken/device_job.py", "\n# edited\n")
-    assert project.dry_run() == Jobs(rules={}, runs=set())
-
-
-@pytest.mark.parametrize("path", ["Snakefile", "rules/measure.smk", "requirements.lock", "envs/containers.yaml"])
-def test_an_edited_rule_or_lock_reruns_nothing(project: Project, path: str) -> None:
-    """Inputs, params and packages that it changes are what counts."""
-    project.append(path, "\n# edited\n")
-    assert project.dry_run() == Jobs(rules={}, runs=set())
 
 
 def test_an_edited_config_file_writes_config_and_provenance_alone(project: Project) -> None:
@@ -177,22 +172,10 @@ def test_to_hash_the_model_again_is_no_reason_to_measure_again(project: Project)
     assert project.dry_run() == Jobs(rules={}, runs=set())
 
 
-def test_an_edit_of_the_models_check_measures_nothing_again(project: Project) -> None:
-    """Seen failing: without `ancient` on the sources of the comparison."""
-    project.append("scripts/firsttoken/inputs/model_check.py", "\n# edited\n")
-    assert project.dry_run() == Jobs(rules={}, runs=set())
-
-
 def test_a_model_that_is_hashed_again_hides_no_other_change(project: Project) -> None:
     """Seen failing: with `ancient` on model_check.json, no run was listed."""
     project.append("scripts/firsttoken/approaches/jit_only.py", "\n# edited\n")
     assert {("jit_only", 1), ("jit_only", 2)} <= project.dry_run("--forcerun", "check_model").runs
-
-
-def test_the_time_of_a_weights_file_reruns_nothing_by_itself(project: Project) -> None:
-    for path in (project.folder / "results/models").glob("*/model.safetensors"):
-        os.utime(path)
-    assert project.dry_run() == Jobs(rules={}, runs=set())
 
 
 def test_another_package_version_reruns_the_runs(project: Project, tmp_path: Path) -> None:
@@ -211,13 +194,3 @@ def test_another_gpu_reruns_the_runs(project: Project) -> None:
     jobs = project.dry_run()
     assert jobs.runs == RUNS | ENGINE_RUNS
     assert jobs.rules == ALL_RUNS | OTHER_MACHINE | {"make_reference": 1, "record_config": 1}
-
-
-def test_a_commit_reruns_nothing(project: Project) -> None:
-    for command in (
-        ["git", "init", "-q"],
-        ["git", "add", "README.md"],
-        ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
-    ):
-        subprocess.run(command, cwd=project.folder, check=True)
-    assert project.dry_run() == Jobs(rules={}, runs=set())
