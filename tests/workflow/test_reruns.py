@@ -42,8 +42,8 @@ def test_what_changes_no_result_reruns_nothing(project: Project) -> None:
     for pattern in ("config/corpus.txt", "scripts/**/*.py", "results/tiny/prompts.json", "results/models/*/[!.]*"):
         for path in project.folder.glob(pattern):
             os.utime(path)
-    for path in ("Snakefile", "rules/measure.smk", "requirements.lock", "envs/containers.yaml"):
-        project.append(path, "\n# edited\n")
+    for edited in ("Snakefile", "rules/measure.smk", "requirements.lock", "envs/containers.yaml"):
+        project.append(edited, "\n# edited\n")
     for module in ("device_job", "inputs/model_check"):  # the second seen failing: without `ancient` on its sources
         project.append(f"scripts/firsttoken/{module}.py", "\n# edited\n")
     for command in (
