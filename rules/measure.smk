@@ -21,6 +21,12 @@ EXPERIMENT_MODULES = {
     ],
     "pool_memory": POOL_MODULES,
     "pool_misses": POOL_MODULES,
+    "launches": [
+        "measure/launches.py",
+        "approaches/cuda_graph_1p.py",
+        "approaches/eager_loop.py",
+        "inputs/prompts.py",
+    ],
 }
 EXPERIMENT_LENGTHS = {
     name: STUDY.experiment_lengths(name) for name in EXPERIMENT_MODULES

@@ -16,6 +16,7 @@ FIGURES = {  # figure -> its category and title in the report
     "memory": ("Memory", "Peak memory"),
     "pool_memory": ("Memory", "Pool memory over prompt lengths"),
     "pool_misses": ("Latency", "TTFT at lengths not captured beforehand"),
+    "launches": ("Latency", "A next token, launch by launch"),
 }
 BY_LENGTH, SAMPLES = [table("latency_by_length")], [f"{RESULTS}/samples.parquet"]
 FIGURE_FILES = {  # figure -> what it is drawn from, beside the summary

@@ -2,7 +2,7 @@
 
 `ipc`: the price of the socket. `clients`: clients that share one model's queue, or have copies of the model.
 `pool_memory`: memory over many prompt lengths, with a rolling and an unbounded pool. `pool_misses`: TTFT at prompt
-lengths that were not captured beforehand, against captured ones.
+lengths that were not captured beforehand, against captured ones. `launches`: what the host launches for one token.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,12 @@ def experiment_rows(name: str, plan: Plan, inputs: Any, lengths: list[int], devi
 
         with device_memory(uuid, "free") as free_bytes:
             return measure_clients(model, plan, prompts[0], device.log.info, free_bytes)
+    if name == "launches":
+        from firsttoken.approaches.cuda_graph_1p import CudaGraphOneProcess
+        from firsttoken.approaches.eager_loop import EagerLoop
+        from firsttoken.measure.launches import measure_launches
+
+        return measure_launches((EagerLoop, CudaGraphOneProcess), model, plan, prompts[0])
     from firsttoken.approaches.jit_cuda import JitCuda
     from firsttoken.measure.experiments import measure_pool_memory, measure_pool_misses
 

@@ -40,6 +40,13 @@ EXPERIMENTS: dict[str, Columns] = {
         "ttft_ms": number(0),
         "pool_hit": maybe_flag(),
     },
+    "launches": {
+        "approach": text(),
+        "track": text("host", "device"),
+        "name": text(),
+        "start_us": number(),
+        "duration_us": number(0),
+    },
 }
 
 

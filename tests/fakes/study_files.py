@@ -51,6 +51,7 @@ class StudyFiles:
     claims: Path
     pool: Path
     misses: Path
+    launches: Path
     answer: Path
     records: Path
     environment: Path
@@ -62,6 +63,7 @@ class StudyFiles:
             "ttft_by_length": [self.latency], "speedup": [self.latency], "latency_ecdf": [self.samples],
             "token_time": [self.samples], "run_order": [self.samples], "setup_time": [self.records],
             "memory": [self.records], "break_even": [], "pool_memory": [self.pool], "pool_misses": [self.misses],
+            "launches": [self.launches],
         }  # fmt: skip
         return FigureInputs(files=files[figure], summary=self.summary, order=self.order, new_tokens=4)
 
@@ -93,6 +95,7 @@ def make_study(
         claims=folder / "tables/claims.csv",
         pool=folder / "pool_memory.csv",
         misses=folder / "pool_misses.csv",
+        launches=folder / "launches.csv",
         answer=folder / "tables/answer.txt",
         records=folder / "records.parquet",
         environment=folder / "environment.json",
@@ -109,6 +112,7 @@ def make_study(
     _write(_claims(), "claims", files.claims)
     _write(_pool(gpu), "pool_memory", files.pool)
     _write(_misses(rng), "pool_misses", files.misses)
+    _write(_launches(gpu), "launches", files.launches)
     records = [
         _record(rng, name, repeat, msgspec.convert(status, Status), gpu)
         for name, status in statuses.items()
@@ -276,6 +280,17 @@ def _claims() -> pd.DataFrame:
         measured_value_low=low, measured_value_high=high, sentence="One sentence about it.", publication="A paper",
         claimed_for="its conditions", other_conditions="GPU X (source: Y)",
     )  # fmt: skip
+
+
+def _launches(gpu: bool) -> pd.DataFrame:
+    """Twenty kernels of 5 us, launched every 12 us, or by one replay; on a CPU nothing is launched."""
+    rows = []
+    for index in range(20 if gpu else 0):
+        rows.append(("eager_loop", "host", "cudaLaunchKernel", 12.0 * index, 4.0))
+        rows.append(("eager_loop", "device", "kernel", 12.0 * index + 6, 5.0))
+        rows.append(("cuda_graph_1p", "device", "kernel", 8.0 + 5 * index, 5.0))
+    rows += [("cuda_graph_1p", "host", "cudaGraphLaunch", 0.0, 7.0)] if gpu else []
+    return pd.DataFrame(rows, columns=list(EXPERIMENTS["launches"]))
 
 
 def _misses(rng: np.random.Generator) -> pd.DataFrame:

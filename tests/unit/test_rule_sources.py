@@ -30,6 +30,7 @@ EXPERIMENTS = {
     "clients": "measure/clients.py",
     "pool_memory": "measure/experiments.py",
     "pool_misses": "measure/experiments.py",
+    "launches": "measure/launches.py",
 }
 
 
@@ -117,7 +118,7 @@ def test_the_code_covers_what_the_script_imports(jobs: list[Job]) -> None:
 
 def test_a_module_of_one_figure_or_experiment_concerns_its_job_alone(jobs: list[Job]) -> None:
     figures = [job.wildcards["figure"] for job in jobs if job.rule == "plot"]
-    assert len(figures) == 10
+    assert len(figures) == 11
     for figure in figures:
         users = [job.wildcards for job in jobs if f"analysis/figures/{figure}.py" in job.package]
         assert [user["figure"] for user in users] == [figure]

@@ -159,7 +159,7 @@ class Study:
     def experiment_lengths(self, experiment: str) -> list[int]:
         """The prompt lengths, in tokens, that an experiment serves; none where it needs no model."""
         lengths = self.config["workload"]["prompt_lengths"]
-        if experiment == "clients":
+        if experiment in ("clients", "launches"):
             return [min(lengths)]
         number = {"pool_memory": 4 * self.config["graphs"]["pool_capacity"], "pool_misses": 8}.get(experiment, 0)
         step = max(1, max(lengths) // max(1, number))
