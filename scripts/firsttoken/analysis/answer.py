@@ -9,8 +9,9 @@ control.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Environment
 
 MARKS = {LOWEST: " *", CONTROL: " (control)", "": ""}
+NO_FIGURE = "has no process with untainted requests at every prompt length"
 NO_GPU = "Nothing here was measured on a GPU, so that this says nothing about one"
 
 
@@ -62,8 +64,9 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     if contenders.empty:
         return _nothing(table, about)
     names = [str(name) for name in contenders["approach"]]
-    # The winner was picked after looking: its intervals against all others hold together (Bonferroni).
-    confidence = 1 - (1 - CONFIDENCE) / max(len(names) - 1, 1)
+    # The winner was picked after looking, from all pairs: its intervals hold together (Bonferroni over the pairs).
+    pairs = max(len(names) * (len(names) - 1) // 2, 1)
+    confidence = 1 - (1 - CONFIDENCE) / pairs
     best = names[0]
 
     def ratio(name: str, base: str, metric: str) -> Estimate:
@@ -73,10 +76,10 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     itl_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna().sort_values()
     itl = {str(name): ratio(str(name), str(itl_ms.index[0]), "itl_request_mean") for name in itl_ms.index[1:]}
     return [
-        _who(contenders.iloc[0], names, ratios, about) + _in_doubt(lengths, (best, "ttft")),
-        _how_surely(contenders.iloc[0], names, ratios, lengths)
-        + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
-        _meaning(table, contenders, ratios, _next_tokens(itl_ms, itl), about)
+        _who(contenders.iloc[0], ratios, about, _lower(table, "ttft_mean_ms", best))
+        + _in_doubt(lengths, (best, "ttft")),
+        _how_surely(names, ratios, pairs, lengths) + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
+        _meaning(table, contenders, ratios, _next_tokens(table, itl_ms, itl), about)
         + _in_doubt(lengths, *_others_in_meaning(contenders)),
     ]
 
@@ -110,7 +113,7 @@ def _nothing(table: pd.DataFrame, about: Setting) -> list[str]:
     """No contender: say what became of each instead."""
     first = "" if about.gpu else f"{NO_GPU}: "
     return [
-        f"{first}{'n' if first else 'N'}o approach was measured for {about.model} on {about.machine}, "
+        f"{first}{'n' if first else 'N'}o approach can be ranked for {about.model} on {about.machine}, "
         "so that none has won.",
         f"What became of them: {', '.join(_statuses(table)) or 'the study has none'}.",
         "There is no figure here to act on; the reasons are in the summary table.",
@@ -119,37 +122,56 @@ def _nothing(table: pd.DataFrame, about: Setting) -> list[str]:
 
 def _statuses(table: pd.DataFrame) -> list[str]:
     """What became of each approach that is no control."""
-    rows = table[~table["control"]]
-    return [f"{name} is {status}" for name, status in zip(rows["approach"], rows["status"], strict=True)]
+    rows = table[~table["control"]].to_dict("records")
+    return [f"{row['approach']} " + (NO_FIGURE if _lost(row) else f"is {row['status']}") for row in rows]
 
 
-def _who(best: pd.Series, names: list[str], ratios: dict[str, Estimate], about: Setting) -> str:
+def _lost(row: Mapping[Any, Any]) -> bool:
+    """Whether an approach was measured and has no mean TTFT all the same."""
+    return bool(row["status"] == "measured" and np.isnan(row["ttft_mean_ms"]))
+
+
+def _lower(table: pd.DataFrame, column: str, best: str) -> str:
+    """What is not ranked (a control, or approximate) and has a lower figure than the best that is; "" for none."""
+    rows = table[table["status"].isin(["measured", "approximate"])].set_index("approach")[[column, "status", "control"]]
+    rows = rows[rows[column] < rows.loc[best, column]].sort_values(column)
+    rows = rows[rows["control"] | (rows["status"] == "approximate")]
+    kinds = np.where(rows["control"], "control", "approximate")
+    found = zip(rows.index, kinds, rows[column], strict=True)
+    return ", ".join(f"{name} ({kind}, {ms:.3g} ms)" for name, kind, ms in found)
+
+
+def _who(best: pd.Series, ratios: dict[str, Estimate], about: Setting, lower: str) -> str:
+    name = best["approach"]
     first = "" if about.gpu else f"{NO_GPU}: "
     where = f"for {about.model} on {about.machine}"
     ttft = f"{best['ttft_mean_ms']:.3g} ms on average over the prompt lengths"
-    if len(names) == 1:
-        return f"{first}{names[0]} is the only approach that was measured {where}: TTFT {ttft}."
+    beside = f" Lower, but not ranked: {lower}." if lower else ""
+    if not ratios:
+        return f"{first}{name} is the only approach that is ranked {where}: TTFT {ttft}.{beside}"
     sure = all(ratio.low > 1 for ratio in ratios.values())
     doubt = "" if sure else " The difference from the next approaches is not certain."
-    return f"{first}{names[0]} had the lowest mean TTFT {where}: {ttft}.{doubt}"
+    among = " of the ranked approaches" if lower else ""
+    return f"{first}{name} had the lowest mean TTFT{among} {where}: {ttft}.{doubt}{beside}"
 
 
-def _how_surely(best: pd.Series, names: list[str], ratios: dict[str, Estimate], lengths: pd.DataFrame) -> str:
-    n = int(best["n_processes"])
+def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengths: pd.DataFrame) -> str:
     if len(names) == 1:
         return "There was no second approach to compare it with."
     second = names[1]
     ratio = ratios[second]
+    if np.isnan(ratio.value):
+        return f"{names[0]} and {second}, the next, have no repeat in common, so that there is no ratio."
     times = f"The TTFT of {second}, the next, was {ratio.value:.3g} times as long"
     won = _lengths_won(names, lengths)
     if np.isnan(ratio.low):
-        return f"{times}; there are too few processes ({n}) for an interval, so this may be chance; {won}."
-    looks = f", corrected for {len(ratios)} comparisons" if len(ratios) > 1 else ""
-    interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {n} processes{looks})"
+        return f"{times}; there are too few processes ({ratio.n}) for an interval, so this may be chance; {won}."
+    looks = f", corrected for {pairs} comparisons" if pairs > 1 else ""
+    interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {ratio.n} processes{looks})"
     unsure = [name for name, other in ratios.items() if not other.low > 1]
     if unsure:
         return f"{interval}; no difference is shown from {' and '.join(unsure)}; {won}."
-    others = "; every other measured approach had a longer TTFT" if len(names) > 2 else ""
+    others = "; every other ranked approach had a longer TTFT" if len(names) > 2 else ""
     return f"{interval}{others}; {won}."
 
 
@@ -161,13 +183,16 @@ def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
     return f"{names[0]} had the lowest TTFT at {won} of {len(wide)} prompt lengths"
 
 
-def _next_tokens(itl_ms: pd.Series, ratios: dict[str, Estimate]) -> list[str]:
+def _next_tokens(table: pd.DataFrame, itl_ms: pd.Series, ratios: dict[str, Estimate]) -> list[str]:
     """Which approach had the shortest next tokens; `itl_ms` is sorted, `ratios` are to its first."""
     if itl_ms.empty:
         return []
     said = f"the next tokens were fastest with {itl_ms.index[0]} ({itl_ms.iloc[0]:.3g} ms each)"
-    unsure = [name for name, ratio in ratios.items() if not ratio.low > 1]
-    return [f"{said}, with no difference shown from {' and '.join(unsure)}" if unsure else said]
+    if unsure := [name for name, ratio in ratios.items() if not ratio.low > 1]:
+        said += f", with no difference shown from {' and '.join(unsure)}"
+    if lower := _lower(table, "itl_request_mean_ms", str(itl_ms.index[0])):
+        said += f"; faster, but not ranked: {lower}"
+    return [said]
 
 
 def _meaning(
@@ -175,17 +200,22 @@ def _meaning(
 ) -> str:
     best = contenders.iloc[0]
     base_ms = best["ttft_mean_ms"] * best["speedup_ttft"]
+    unsure = [name for name, ratio in ratios.items() if not ratio.low > 1]
     if best["approach"] == "baseline":
-        parts = ["no approach measured here has a lower TTFT than plain eager execution"]
+        parts = [
+            f"no difference between plain eager execution and {' and '.join(unsure)} is shown"
+            if unsure
+            else "no other approach that is ranked is sooner than plain eager execution"
+        ]
     elif "baseline" not in ratios:
-        parts = ["there is no baseline to compare with"]
+        parts = ["there are no latencies of the baseline to compare with"]
     elif ratios["baseline"].low > 1:
         parts = [f"the first token comes after {best['ttft_mean_ms']:.3g} ms instead of {base_ms:.3g} ms"]
     else:
         parts = [f"this study does not show that {best['approach']} gives the first token sooner than the baseline"]
     parts += next_tokens
-    if out := _statuses(table[table["status"] != "measured"]):
-        parts.append(f"{', '.join(out)} and not ranked")
+    if out := _statuses(table[(table["status"] != "measured") | table["ttft_mean_ms"].isna()]):
+        parts.append(f"not ranked: {', '.join(out)}")
     if not about.gpu:
         parts.append("only a study on a GPU can say which approach to use there")
     return f"This means: {'; '.join(parts)}."
@@ -216,6 +246,7 @@ def summary_table_text(summary: Path | str) -> str:
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     reasons = ["*: lowest TTFT; of floor: floor / median, of TTFT and of a next token; floors are from one run"]
     reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
+    reasons += [f"{row['approach']}: {NO_FIGURE}" for row in table.to_dict("records") if _lost(row)]
     for row in table.to_dict("records"):
         if row["doubts"]:
             reasons += textwrap.wrap(f"? {row['approach']} in doubt: {row['doubts']}", 120, subsequent_indent="  ")
