@@ -342,7 +342,7 @@ def _record(rng: np.random.Generator, name: str, repeat: int, status: Status, gp
     return RunRecord(
         approach=name, title=name, repeat=repeat, status=status, device="cuda" if gpu else "cpu", dtype="float32",
         setup=setup, ready_s=ready_s, cold_ttft_ms=1e3 * ready_s + 30, memory=memory,
-        compile_cache="cached" if compile_s and repeat > 1 else "none",
+        gpu_uuid="GPU-1" if gpu else "", compile_cache="cached" if compile_s and repeat > 1 else "none",
     )  # fmt: skip
 
 

@@ -229,7 +229,7 @@ def _bounds(study: StudyFiles) -> RuleCheck:
 def _plots(study: StudyFiles) -> RuleCheck:
     present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
     requests = int(study.cells["n_requests"].sum())
-    text = f"figures that show every sample: {', '.join(present) or 'none'}; requests with latencies: {requests}"
+    text = f"figures of the distribution: {', '.join(present) or 'none'}; requests with latencies: {requests}"
     return _all_or_some(len(present) if requests else 0, len(_DISTRIBUTION_FIGURES)), text
 
 

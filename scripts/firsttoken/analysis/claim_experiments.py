@@ -58,11 +58,15 @@ def _pool_misses(reading: PoolMisses, frame: pd.DataFrame) -> Finding:
     """Whether lengths that were not captured beforehand are served, captured, and then as fast as those that were."""
     served = frame.dropna(subset=["ttft_ms"])
     missed = set(served.loc[served["kind"] == "miss", "prompt_length"])
+    first = served[served["request"] == 0]
+    shared = set(first.loc[first["kind"] == "after_capture", "prompt_length"])  # another length had captured its bucket
     hit = set(served.loc[(served["kind"] == "after_capture") & served["pool_hit"].fillna(False), "prompt_length"])
-    lost = sorted(set(frame["prompt_length"]) - (missed & hit))
+    lost = sorted(set(frame["prompt_length"]) - ((missed | shared) & hit))
     if lost:
         why = f"prompt lengths {', '.join(map(str, lost))} were not served and captured"
         return Finding("refuted", why, exact(len(lost)))
+    if not missed:
+        return Finding(NOT_TESTABLE, "every prompt length shares its bucket with one that was captured")
     medians = served.groupby(["kind", "prompt_length"])["ttft_ms"].median().groupby("kind").mean()
     what = (
         f"all {len(missed)} uncaptured prompt lengths up to {max(missed)} tokens were served, first in "

@@ -200,6 +200,8 @@ def _check(claim: Claim, approaches: Collection[str]) -> None:
             raise ValueError(f"{where}: found no limit, needs at_least, at_most or margin")
         if isinstance(reading, Figure) and reading.margin and len(reading.operands) != 2:
             raise ValueError(f"{where}: found margin with one operand, needs two to compare")
+        if isinstance(reading, Ordering) and len(set(_named(reading))) < len(_named(reading)):
+            raise ValueError(f"{where}: found an approach twice in operands; name each once")
         if reading.at_least > reading.at_most:
             raise ValueError(f"{where}: found at_least above at_most, which no figure meets; exchange them")
 

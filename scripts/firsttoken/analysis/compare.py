@@ -105,6 +105,8 @@ def _read_side(folder: Path, bounds: Path | str) -> Side:
         "GPU": environment.gpu.name if environment.gpu else "none",
         "driver": environment.driver or "none",
         "processor": "any" if environment.gpu else environment.cpu,  # the model runs on it only where there is no GPU
+        "threads": "any" if environment.gpu else str(environment.threads),
+        "pause_ms": str(workload.get("pause_ms", 0)),
         "new_tokens": str(workload.get("new_tokens", "unknown")),
         "sampling": msgspec.json.encode(workload.get("sampling", "greedy")).decode(),
     }
@@ -182,11 +184,15 @@ def _row(cell: Cell) -> dict[str, Any]:
 
 def _lost(a: Side, b: Side) -> list[str]:
     """Approaches that had latencies in a and have none in b: no number would show that they got worse."""
-    return [
-        f"{name} was {status} and is {b.statuses[name]}"
-        for name, status in a.statuses.items()
-        if status in RAN and b.statuses.get(name) in ("failed", "unavailable")
-    ]
+    found, lengths = [], sorted({*a.processes.lengths} & {*b.processes.lengths})
+    for name in [name for name, status in a.statuses.items() if status in RAN and name in b.statuses]:
+        if b.statuses[name] not in RAN:
+            found.append(f"{name} was {a.statuses[name]} and is {b.statuses[name]}")
+            continue
+        had, has = (side.processes.logs(name, "ttft", "mean", lengths) for side in (a, b))
+        if len(had) and not len(has):
+            found.append(f"{name} had a process with untainted requests at every prompt length and has none")
+    return found
 
 
 def _regressions(cells: list[Cell], comparisons: int, threshold: float) -> list[str]:

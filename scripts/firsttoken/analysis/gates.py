@@ -44,11 +44,12 @@ def gate_floors(latency_by_length: Path | str, ceilings: Path | str) -> None:
             under = rows[rows[median] < FLOOR_SHARE * rows[floor]]
             if under.empty:
                 continue
-            medians = " and ".join(f"{row.approach} {getattr(row, median):.4g} ms" for row in under.itertuples())
-            suspect = _suspect(list(under["approach"]), len(rows), measured, bounds[int(str(length))])
-            offences.append(
-                f"{where} of {medians} is under {FLOOR_SHARE} of the floor {under[floor].iloc[0]:.4g} ms; {suspect}"
+            medians = " and ".join(
+                f"{row.approach} {getattr(row, median):.4g} ms (floor {getattr(row, floor):.4g} ms)"
+                for row in under.itertuples()
             )
+            suspect = _suspect(list(under["approach"]), len(rows), measured, bounds[int(str(length))])
+            offences.append(f"{where} of {medians} is under {FLOOR_SHARE} of its floor; {suspect}")
     _fail(offences, latency_by_length)
 
 

@@ -60,15 +60,18 @@ def check_combinable(studies: Sequence[FinishedStudy]) -> None:
     """Raise ValueError, one line, that names the first difference between two studies, or two studies of one host."""
     by_host: dict[str, FinishedStudy] = {}
     for study in studies:
+        if not any(run.status in RAN for run in study.records):
+            raise ValueError(f"cannot combine: no approach ran in {study.folder}; leave it out, or measure it again")
         difference = _difference(studies[0], study)
         if difference:
             raise ValueError(f"cannot combine: {difference}; measure the same config with the same packages and code")
-        if (seen := by_host.setdefault(study.host, study)) is not study:
-            device = "GPU" if study.environment.gpu else "machine"
-            raise ValueError(
-                f"cannot combine: {seen.folder} and {study.folder} were measured on the same {device} "
-                f"({study.host}); name one of them"
-            )
+        for host in sorted({study.host, *(run.gpu_uuid for run in study.records if run.gpu_uuid)}):
+            if (seen := by_host.setdefault(host, study)) is not study:
+                device = "GPU" if study.environment.gpu else "machine"
+                raise ValueError(
+                    f"cannot combine: {seen.folder} and {study.folder} were measured on the same {device} "
+                    f"({host}); name one of them"
+                )
 
 
 def _difference(a: FinishedStudy, b: FinishedStudy) -> str:

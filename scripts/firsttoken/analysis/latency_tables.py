@@ -92,9 +92,9 @@ def _counts(result: ApproachResult, requests: Requests, length: int | None) -> R
     cells = requests.cells[requests.cells["approach"] == result.name]
     if length is not None:
         cells = cells[cells["prompt_length"] == length]
-    kept = cells[cells["requests"] > 0]
+    complete = cells.groupby("repeat")["requests"].min() > 0  # as in ProcessTable: with every prompt length
     return {
-        "n_processes": int(kept["repeat"].nunique()) if result.shows_latency else 0,
+        "n_processes": int(complete.sum()) if result.shows_latency else 0,
         "n_requests": int(cells["requests"].sum()) if result.shows_latency else 0,
         "n_tainted": int(cells["tainted"].sum()),
     }

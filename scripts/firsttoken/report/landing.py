@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ def write_landing(
     """
     machine = read_json(environment, Environment)
     rows = ranked_rows(summary)
-    gpus = {record.gpu_uuid for record in read_records(records) if record.gpu_uuid}
-    said = [_hosts(machine, len(gpus)), *documents.read_answer(answer)]
+    gpus = {record.gpu_uuid for record in read_records(records) if record.status in RAN}
+    said = [_hosts(machine, gpus), *documents.read_answer(answer)]
     parts = [
         _warning(rows, machine),
         ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, said)),
@@ -68,13 +68,16 @@ def _warning(rows: Sequence[Row], environment: Environment) -> str:
     return f".. container:: warning\n\n   {escape(said.strip())}"
 
 
-def _hosts(environment: Environment, gpus: int) -> str:
+def _hosts(environment: Environment, gpus: Set[str]) -> str:
+    """On what the study was measured; `gpus` are the UUIDs of all runs, "" where one was not recorded."""
     device = environment.gpu.name if environment.gpu else f"{environment.cpu}, without a GPU"
     measured = f"({device}), measured on {environment.recorded_at[:10]}"
-    if gpus < 2:
+    if environment.gpu and "" in gpus:
+        return f"These minutes: one machine {measured}. Not recorded is on how many of its GPUs the processes ran."
+    if len(gpus) < 2:
         return f"This machine, these minutes: one host {measured}."
     return (
-        f"These minutes: {gpus} GPUs {measured}. The processes were spread over them and are pooled: "
+        f"These minutes: {len(gpus)} GPUs {measured}. The processes were spread over them and are pooled: "
         "intervals and P99 hold differences between these GPUs and do not tell how others differ."
     )
 
@@ -124,5 +127,5 @@ def _claims(rows: Sequence[Row]) -> str:
     counts = Counter({row["id"]: row["verdict"] for row in rows}.values())
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     broken = len({row["id"] for row in rows if row["verdict_from_source"] == "contradicts its own source"})
-    source = f" The figures of the source itself contradict {broken}." if broken else ""
-    return f"**Published claims.** {counts.total()} were judged: {escape(verdicts)}.{source}"
+    source = f" The source's own figures contradict at least one reading of {broken}." if broken else ""
+    return f"**Published claims.** {counts.total()} were put to this study: {escape(verdicts)}.{source}"

@@ -85,6 +85,7 @@ def test_all_files_that_ship_are_read() -> None:
         ({"at_least": -float("inf")}, "claim x, reading 'as it stands': found no limit"),
         ({"operands": ["a"], "margin": 0.1}, "found margin with one operand"),
         ({"at_most": 0.5}, "found at_least above at_most"),
+        ({"kind": "ordering", "operands": [["a"], ["b", "a"]]}, "found an approach twice in operands"),
         ({"margin": -1}, "Expected `float` >= 0.0 - at `$.claims[0].readings[0].margin`"),
         ({"lengths": [0]}, "Expected `int` >= 1 - at `$.claims[0].readings[0].lengths[0]`"),
         ({"claimed_for": "me"}, "Invalid enum value 'me' - at `$.claims[0].claimed_for`"),

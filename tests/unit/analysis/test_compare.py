@@ -100,6 +100,19 @@ def test_an_approach_that_no_longer_runs_is_a_regression(first: Study, tmp_path:
     assert (lost["verdict"] == "not comparable").all() and (lost["reason"] == "jit_cuda is failed in b").all()
 
 
+def test_an_approach_that_lost_its_latencies_is_a_regression(first: Study, tmp_path: Path) -> None:
+    """Seen failing: no regression, of eight comparisons instead of sixteen."""
+    found = compared(tmp_path, first, made(tmp_path / "b", FIRST | {"jit_cuda": Known(15.0, tainted=1.0)}))[1]
+    assert found.verdict == "regression" and len(found.regressions) == 1
+    assert found.regressions[0].startswith("jit_cuda had a process with untainted requests at every prompt length")
+
+
+def test_without_a_gpu_other_threads_are_another_workload(tmp_path: Path) -> None:
+    a, b = (made(tmp_path / name, {"baseline": Known(28.0)}, requests=5, gpu=None) for name in "ab")
+    change_environment(b, threads=7)
+    assert compared(tmp_path, a, b)[1].reasons == ("other threads: 2 and 7",)
+
+
 def other_gpu(study: Study) -> None:
     gpu = Gpu(name="NVIDIA H100", uuid="x", memory_bytes=1, compute_capability="9.0")
     change_environment(study, gpu=gpu)
@@ -120,6 +133,10 @@ def other_workload(study: Study) -> None:
     files.write_text(study.root / "config.yaml", "workload: {new_tokens: 99}\n")
 
 
+def paused(study: Study) -> None:
+    files.write_text(study.root / "config.yaml", "workload: {pause_ms: 500}\n")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -127,6 +144,7 @@ def other_workload(study: Study) -> None:
         (lambda study: change_environment(study, driver="580.2"), "other driver: 570.1 and 580.2"),
         (other_model, "other model: m1 and m2"),
         (other_workload, "other new_tokens: unknown and 99"),
+        (paused, "other pause_ms: 0 and 500"),
     ],
 )
 def test_other_models_gpus_and_drivers_stand_side_by_side(first: Study, tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]

@@ -218,6 +218,8 @@ H100 = msgspec.structs.replace(H200, name="NVIDIA H100", uuid="GPU-b")
         ),
         (with_records("cuda_graph", kernels="triton"), "kernels of cuda_graph is missing in {a} and triton in {b}"),
         (with_environment(gpu=gpu("a")), "{a} and {b} were measured on the same GPU (GPU-a); name one of them"),
+        (with_records("baseline", gpu_uuid="GPU-a"), "{a} and {b} were measured on the same GPU (GPU-a); name one"),
+        (with_records("", status="failed"), "no approach ran in {b}; leave it out, or measure it again"),
     ],
 )
 def test_other_measurements_and_the_same_gpu_are_refused(

@@ -5,12 +5,15 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
 from firsttoken import files
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Ceilings, MemoryRecord, RunRecord, TelemetrySummary
+from firsttoken.sample_schema import SAMPLES_SCHEMA
 from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, Table, analyse, make_study, slow_down
 
 APPROACHES = {
@@ -107,6 +110,17 @@ def test_taint_is_counted_and_left_out(summary: Table) -> None:
     row = summary.loc["baseline"]
     assert row["n_tainted"] > 0 and row["n_tainted"] + row["n_requests"] == 6 * 100 * 2
     assert summary.loc["jit_cuda", "n_tainted"] == 0
+
+
+def test_a_process_that_lost_a_prompt_length_does_not_count_in_the_mean_over_them(tmp_path: Path) -> None:
+    """Seen failing: five processes beside "too few processes"."""
+    study = make_study(tmp_path, {"baseline": Known()}, requests=10)
+    samples = study.root / "raw/baseline/2.parquet"
+    frame = pd.read_parquet(samples)
+    frame.loc[frame["prompt_length"] == 10, "tainted"] = True
+    pq.write_table(pa.Table.from_pandas(frame, SAMPLES_SCHEMA), samples)
+    row = read_table(analyse(study).table("summary"), "summary").set_index("approach").loc["baseline"]
+    assert row["n_processes"] == 4 and np.isnan(row["ttft_mean_low_ms"])
 
 
 def test_why_samples_are_tainted_is_said_and_all_of_them_leave_no_figure(tmp_path: Path) -> None:

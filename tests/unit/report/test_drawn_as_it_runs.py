@@ -90,7 +90,7 @@ def test_graphs_are_captured_on_the_thread_that_is_drawn(twin: str, name: str, t
     with running(twin, tmp_path / "model"):
         started = {thread.name for thread in threading.enumerate() if thread not in before}
     own = drawn_threads(drawing(name).processes[1])
-    assert {thread for thread in started if not thread.startswith("Thread-")} == {
+    assert {thread for thread in started if not thread.startswith(("Thread-", "tqdm_monitor"))} == {
         thread for thread in own if not thread.startswith(OWN_PREFIX)
     }
 

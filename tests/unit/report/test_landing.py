@@ -38,8 +38,8 @@ def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
     assert "<strong>tensorrt_llm</strong> unavailable: the reason why tensorrt_llm is unavailable" in html
     assert "1 thread for" not in html
     assert "random weights" in html
-    assert "3 were judged: 1 not shown here, 1 refuted, 1 not testable here." in html
-    assert "The figures of the source itself contradict 1." in html
+    assert "3 were put to this study: 1 not shown here, 1 refuted, 1 not testable here." in html
+    assert "own figures contradict at least one reading of 1." in html
     assert "--------" not in html, "the terminal's table does not belong here"
 
 
@@ -59,6 +59,19 @@ def test_processes_on_several_gpus_are_said_to_be_pooled(tmp_path: Path, monkeyp
     html = landing(tmp_path, dict(ON_A_GPU))
     assert "These minutes: 2 GPUs (NVIDIA H200), measured on 2026-" in html
     assert "are pooled" in html and "one host" not in html
+
+
+def test_where_the_gpus_were_not_recorded_no_number_of_hosts_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen failing: "one host" of a study that was spread over four GPUs."""
+
+    def unrecorded(path: Path) -> list[RunRecord]:
+        return [replace(record, gpu_uuid="") for record in read_records(path)]
+
+    monkeypatch.setattr("firsttoken.report.landing.read_records", unrecorded)
+    html = landing(tmp_path, dict(ON_A_GPU))
+    assert "Not recorded is on how many of its GPUs the processes ran" in html and "one host" not in html
 
 
 def test_what_is_in_doubt_is_marked_in_its_row_and_explained_below(tmp_path: Path) -> None:

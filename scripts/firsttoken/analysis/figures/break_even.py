@@ -87,5 +87,5 @@ def _sentence(data: pd.DataFrame) -> str:
     when = dict(zip(others["approach"], others["break_even_requests"], strict=True))
     said = ", ".join(f"{name} {_crossing(requests)}" for name, requests in when.items())
     if all(math.isinf(requests) for requests in when.values()):
-        return "The baseline is never overtaken: no other approach answers a request faster."
+        return "By the means, the baseline is never overtaken: no other approach answers a request sooner."
     return f"Requests until the baseline is overtaken, start included: {said}."
