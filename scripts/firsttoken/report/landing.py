@@ -73,7 +73,9 @@ def _hosts(environment: Environment, gpus: Set[str]) -> str:
     device = environment.gpu.name if environment.gpu else f"{environment.cpu}, without a GPU"
     measured = f"({device}), measured on {environment.recorded_at[:10]}"
     if environment.gpu and "" in gpus:
-        return f"These minutes: one machine {measured}. Not recorded is on how many of its GPUs the processes ran."
+        return (
+            f"These minutes: one machine {measured}. The records do not say on how many of its GPUs the processes ran."
+        )
     if len(gpus) < 2:
         return f"This machine, these minutes: one host {measured}."
     return (

@@ -71,7 +71,7 @@ def test_where_the_gpus_were_not_recorded_no_number_of_hosts_is_said(
 
     monkeypatch.setattr("firsttoken.report.landing.read_records", unrecorded)
     html = landing(tmp_path, dict(ON_A_GPU))
-    assert "Not recorded is on how many of its GPUs the processes ran" in html and "one host" not in html
+    assert "The records do not say on how many of its GPUs" in html and "one host" not in html
 
 
 def test_what_is_in_doubt_is_marked_in_its_row_and_explained_below(tmp_path: Path) -> None:
