@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,12 +75,10 @@ def take_prompts(model_dir: Path, file: Path, lengths: Sequence[int], seed: int)
 
 def encode_own(model_dir: Path, file: Path) -> list[Sequence[int]]:
     """The token ids of the user's own prompts; only texts need the tokenizer in `model_dir`."""
-    tokenizer: list[Tokenizer] = []
+    opened = cache(open_tokenizer)
 
     def encode(text: str) -> tuple[int, ...]:
-        if not tokenizer:
-            tokenizer.append(open_tokenizer(model_dir))
-        _, prefix, encode_text = tokenizer[0]
+        _, prefix, encode_text = opened(model_dir)
         return (*prefix, *encode_text(text))
 
     return encode_prompts(file, _vocabulary(model_dir), encode)
