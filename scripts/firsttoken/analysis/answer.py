@@ -38,22 +38,25 @@ class Setting(NamedTuple):
     gpu: bool
 
 
-def answer(
+def write_answer(
     summary: Path | str,
     latency_by_length: Path | str,
     process_statistics: Path | str,
     records: Path | str,
     environment: Path | str,
     manifest: Path | str,
-) -> list[str]:
-    """Three sentences from the files of a study, and a fourth where the machine was busy."""
+    out_txt: Path | str,
+) -> None:
+    """Write answer.txt, as `make run` prints it: the summary table, then three sentences, and a fourth where the
+    machine was busy."""
     table, processes = read_table(summary, "summary"), ProcessTable.read(process_statistics)
     machine = files.read_json(environment, Environment)
     about = setting(machine, files.read_json(manifest, ModelManifest))
     said = sentences(table, read_table(latency_by_length, "latency_by_length"), processes, about)
     shown = [str(name) for name in table.loc[table["status"].isin(RAN), "approach"]]
-    disturbed = busy(processes, shown, read_records(records), machine)
-    return [*said, disturbed] if disturbed else said
+    if disturbed := busy(processes, shown, read_records(records), machine):
+        said.append(disturbed)
+    files.write_text(out_txt, summary_table_text(summary) + "\n" + "\n".join(said) + "\n")
 
 
 def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTable, about: Setting) -> list[str]:
@@ -77,7 +80,7 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
         _how_surely(contenders.iloc[0], names, ratios, lengths)
         + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
         _meaning(table, contenders, ratios, _next_tokens(itl_ms, itl), about)
-        + _in_doubt(lengths, *_others_in_meaning(contenders)),
+        + _in_doubt(lengths, *_others_in_meaning(names, itl_ms)),
     ]
 
 
@@ -88,11 +91,10 @@ def _in_doubt(lengths: pd.DataFrame, *numbers: tuple[str, str]) -> str:
     return f" In doubt: {'; '.join(found)}." if found else ""
 
 
-def _others_in_meaning(contenders: pd.DataFrame) -> list[tuple[str, str]]:
+def _others_in_meaning(names: list[str], itl_ms: pd.Series) -> list[tuple[str, str]]:
     """Numbers (approach, metric) of the third sentence that the first two do not use: the baseline, the lowest ITL."""
-    itl_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
-    base = [("baseline", "ttft")] if "baseline" in list(contenders["approach"])[2:] else []
-    return base + ([(str(itl_ms.idxmin()), "itl_request_mean")] if len(itl_ms) else [])
+    base = [("baseline", "ttft")] if "baseline" in names[2:] else []
+    return base + [(str(name), "itl_request_mean") for name in itl_ms.index[:1]]
 
 
 def setting(environment: Environment, manifest: ModelManifest) -> Setting:
@@ -233,17 +235,3 @@ def _cell(value: float, low: float = np.nan, high: float = np.nan) -> str:
     if np.isnan(value):
         return "-"
     return f"{value:.3g}" if np.isnan(low) or low == high else f"{value:.3g} ({low:.3g} to {high:.3g})"
-
-
-def write_answer(
-    summary: Path | str,
-    latency_by_length: Path | str,
-    process_statistics: Path | str,
-    records: Path | str,
-    environment: Path | str,
-    manifest: Path | str,
-    out_txt: Path | str,
-) -> None:
-    """Write answer.txt: the summary table and the sentences, as `make run` prints them."""
-    sentences = answer(summary, latency_by_length, process_statistics, records, environment, manifest)
-    files.write_text(out_txt, summary_table_text(summary) + "\n" + "\n".join(sentences) + "\n")

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from firsttoken import files
-from firsttoken.analysis.answer import NO_GPU, Setting, answer, sentences, summary_table_text, write_answer
+from firsttoken.analysis.answer import NO_GPU, Setting, sentences, summary_table_text, write_answer
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table, write_table
 from firsttoken.plan import ModelManifest
+from firsttoken.report.documents import read_answer
 from fixtures_samples import Known, Study, Table, analyse, make_study
 
 TABLES = ("summary", "latency_by_length", "process_statistics")
@@ -36,7 +37,8 @@ MANIFEST = ModelManifest(
 
 def answered(study: Study) -> list[str]:
     files.write_json(study.root / "model.json", MANIFEST)
-    return answer(**files_of(study))
+    write_answer(**files_of(study), out_txt=study.root / "answer.txt")
+    return read_answer(study.root / "answer.txt")
 
 
 def files_of(study: Study) -> dict[str, Path]:
@@ -174,6 +176,5 @@ def test_the_terminal_table_names_status_and_reason(tmp_path: Path) -> None:
     assert lines[6].startswith("*: lowest TTFT; of floor: ") and lines[6].endswith("floors are from one run")
     assert "tensorrt_llm: no engine" in lines and "cuda_graph: no CUDA device" in lines
     assert all(len(line) <= 120 for line in lines) and "nan" not in "".join(lines)
-    expected = answered(study)
-    write_answer(**files_of(study), out_txt=tmp_path / "answer.txt")
-    assert (tmp_path / "answer.txt").read_text().splitlines()[-3:] == expected
+    said = answered(study)
+    assert (study.root / "answer.txt").read_text().splitlines() == [*lines, "", *said]

@@ -12,13 +12,14 @@ from safetensors.numpy import load_file, save_file
 
 from fakes.study_files import MANIFEST
 from firsttoken import files
-from firsttoken.analysis.answer import answer, summary_table_text
+from firsttoken.analysis.answer import summary_table_text, write_answer
 from firsttoken.analysis.claim_readings import Measured
 from firsttoken.analysis.figures import palette
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_status
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.ranking import LOWEST, ranked
 from firsttoken.analysis.schemas import read_table
+from firsttoken.report.documents import read_answer
 from firsttoken.report.result_cells import cells, ranked_rows
 from firsttoken.report.table_page import render_table
 from firsttoken.results import Ceilings, TokensRecord
@@ -67,14 +68,16 @@ def test_its_error_stands_beside_its_latency(study: Study, summary: Table, tmp_p
     assert "Mean KL divergence" in in_sight and '<span class="badge approximate">' in in_sight
 
 
-def test_it_wins_nothing(study: Study, summary: Table) -> None:
+def test_it_wins_nothing(study: Study, summary: Table, tmp_path: Path) -> None:
     roles = ranked(summary.reset_index()).set_index("approach")["role"]
     assert roles.index[0] == "compiled_graph" and roles.to_dict()["compiled_graph"] == LOWEST
     manifest = study.root / "model.json"
     files.write_json(manifest, MANIFEST)
     lengths, processes = study.table("latency_by_length"), study.table("process_statistics")
     environment = study.root / "environment.json"
-    said = answer(study.table("summary"), lengths, processes, study.records, environment, manifest)
+    answer = tmp_path / "answer.txt"
+    write_answer(study.table("summary"), lengths, processes, study.records, environment, manifest, answer)
+    said = read_answer(answer)
     assert said[0].startswith("compiled_graph had the lowest") and INT8 not in said[0] + said[1]
     assert f"{INT8} is approximate and not ranked" in said[2]
     by_length = read_table(lengths, "latency_by_length")
