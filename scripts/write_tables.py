@@ -9,6 +9,7 @@ from firsttoken.analysis.checklist import write_checklist
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.dynamic_work import write_dynamic_work
 from firsttoken.analysis.effects import estimate_effects
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.landing import write_landing
 from firsttoken.report.summary_files import write_markdown, write_summary_json
 from firsttoken.study.job import job, snakemake
@@ -20,7 +21,7 @@ if __name__ == "__main__":
         summary, records, environment = found["summary"], found["records"], found["environment"]
         estimated = {name: found[name] for name in ("summary", "latency_by_length", "process_statistics")}
         machine: dict[str, Any] = {"environment": environment, "manifest": found["manifest"]}
-        setting: dict[str, Any] = {"workload": snakemake.params.workload, "dtype": snakemake.params.dtype}
+        workload, dtype = snakemake.params.workload, snakemake.params.dtype
 
         estimate_effects(summary, found["process_statistics"], records, out["effects"])
         write_dynamic_work(found["samples"], summary, records, out["dynamic_work"])
@@ -28,7 +29,7 @@ if __name__ == "__main__":
             published=snakemake.input.published,
             **estimated,
             **machine,
-            dtype=snakemake.params.dtype,
+            dtype=dtype,
             out_csv=out["claims"],
             **{Path(path).stem: path for path in snakemake.input.experiments},
         )
@@ -42,6 +43,7 @@ if __name__ == "__main__":
             out_csv=out["checklist"],
         )
         write_answer(**estimated, **machine, records=records, out_txt=out["answer"])
-        write_landing(out["answer"], summary, out["claims"], records, **machine, **setting, out_rst=out["landing"])
-        write_markdown(summary, **machine, **setting, out_md=out["markdown"])
-        write_summary_json(out["answer"], summary, **machine, **setting, out_json=out["json"])
+        conditions = read_conditions(**machine, workload=workload, dtype=dtype)
+        write_landing(out["answer"], summary, out["claims"], records, conditions, out["landing"])
+        write_markdown(summary, conditions, out["markdown"])
+        write_summary_json(out["answer"], summary, conditions, out["json"])

@@ -11,6 +11,7 @@ import pytest
 from fakes.study_files import make_study
 from firsttoken.analysis.figures.base import figure_plot
 from firsttoken.report.approach_page import render_page
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.landing import write_landing
 
@@ -55,8 +56,8 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     landing = folder / "results/toy/tables/landing.rst"
     answer = folder / "answer.txt"
     answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
-    files = (answer, study.summary, study.claims, study.records, study.environment, study.manifest)
-    write_landing(*files, WORKLOAD, "float32", landing)
+    conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float32")
+    write_landing(answer, study.summary, study.claims, study.records, conditions, landing)
     inputs = PageInputs(
         templates=REPOSITORY / "report/approaches",
         assets=REPOSITORY / "report/assets",

@@ -12,6 +12,7 @@ from docutils.core import publish_parts
 
 from fakes.study_files import EMBEDDED, StudyFiles, make_study
 from firsttoken.report.approach_page import OVERVIEW, render_page
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.figure_page import render_figure
 from firsttoken.report.landing import write_landing
@@ -88,9 +89,8 @@ def test_the_first_page(tmp_path: Path, text: str) -> None:
     answer, out = tmp_path / "marked.txt", tmp_path / "landing.rst"
     answer.write_text(f"table\n\n{' '.join(text.split())}\n", encoding="utf-8")
     workload = {"prompt_lengths": [10], "new_tokens": 4, "requests": 20, "repeats": 5}
-    write_landing(
-        answer, study.summary, study.claims, study.records, study.environment, study.manifest, workload, text, out
-    )
+    conditions = read_conditions(study.environment, study.manifest, workload, text)
+    write_landing(answer, study.summary, study.claims, study.records, conditions, out)
     settings = {"report_level": 1, "halt_level": 2}
     html = str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
     assert not (found := RUNS.search(html)), html[found.start() - 60 : found.end() + 60]
