@@ -98,11 +98,11 @@ def _estimates(processes: ProcessTable, name: str, metric: str, lengths: Sequenc
         saved = difference_interval(native.mean(axis=1) - own.mean(axis=1))
     return {
         "n_processes": mean.n,
-        **with_interval("mean", mean, "_us"),
-        **with_interval("median", median, "_us"),
+        **with_interval("mean_us", mean),
+        **with_interval("median_us", median),
         "latency_ms": latency.value,
         **with_interval("share", share),
         "native_twin": twin if len(own) else "",
-        **with_interval("saved", saved, "_us"),
+        **with_interval("saved_us", saved),
         "reason": mean.note,
     }

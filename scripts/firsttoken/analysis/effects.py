@@ -114,7 +114,7 @@ def _estimate(contrast: Contrast, processes: ProcessTable, metric: str, lengths:
     return {
         "status": "not identifiable" if missing else "measured",
         **with_interval("ratio", ratio),
-        **with_interval("difference", difference, "_ms"),
+        **with_interval("difference_ms", difference),
         "n_repeats": ratio.n,
         "method": METHOD,
         "reason": ratio.note,

@@ -96,5 +96,5 @@ def test_numbers_keep_three_digits(value: float | None, shown: str) -> None:
 
 def test_an_interval_is_shown_only_where_there_is_one() -> None:
     row = {"a_ms": 2.0, "a_low_ms": 1.9, "a_high_ms": 2.1, "b_ms": 2.0, "b_low_ms": float("nan"), "b_high_ms": None}
-    assert with_interval(row, "a", "_ms") == "2.00 (1.90 to 2.10)"
-    assert with_interval(row, "b", "_ms") == "2.00"
+    assert with_interval(row, "a_ms") == "2.00 (1.90 to 2.10)"
+    assert with_interval(row, "b_ms") == "2.00"
