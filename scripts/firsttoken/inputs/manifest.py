@@ -179,10 +179,6 @@ def served_context(model: PreTrainedModel) -> int:
     """Positions that the model was made for. Raises ValueError where its config does not say, or without a KV cache."""
     config = model.config.get_text_config(decoder=True)
     _cached_layers(config)
-    return _max_context(config)
-
-
-def _max_context(config: PretrainedConfig) -> int:
     for name in CONTEXT_FIELDS:
         if (value := getattr(config, name, None)) and value > 0:
             return int(value)
