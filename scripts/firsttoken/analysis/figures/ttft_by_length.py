@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import in_doubt, palette, style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 from firsttoken.analysis.schemas import read_untyped
 
@@ -43,7 +43,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         data,
         f"Line chart of mean TTFT over prompt length. At {longest} prompt tokens: {values}.",
         palette.note(
-            inputs.entries, drawn, _interval_note(data), in_doubt.note(inputs, drawn), _floor_note(inputs, drawn)
+            inputs.entries, drawn, _interval_note(data), palette.doubt_note(drawn), _floor_note(inputs, drawn)
         ),
     )
 

@@ -223,6 +223,7 @@ def test_break_even_counts_the_requests_that_pay_for_the_start(tmp_path: Path) -
             "approach": ["baseline", "jit_only", "cuda_graph"],
             "status": "measured",
             "reason": "",
+            "doubts": "",
             "ready_s": [2.0, 7.0, 3.0],
             "ttft_mean_ms": [10.0, 5.0, 11.0],
             "itl_request_mean_ms": [5.0, 5.0, 5.0],
