@@ -12,7 +12,6 @@ from fakes.study_files import make_study
 from firsttoken.analysis.figures.base import figure_plot
 from firsttoken.report.approach_page import render_page
 from firsttoken.report.conditions import read_conditions
-from firsttoken.report.documents import PageInputs
 from firsttoken.report.landing import write_landing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -54,22 +53,11 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = make_study(folder / "study")
     figure_plot("ttft_by_length")(study.figure_inputs("ttft_by_length"), folder / "ttft.svg", folder / "ttft.csv")
     landing = folder / "results/toy/tables/landing.rst"
-    answer = folder / "answer.txt"
-    answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
+    study.answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
     conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float32")
-    write_landing(answer, study.summary, study.claims, study.records, conditions, landing)
-    inputs = PageInputs(
-        templates=REPOSITORY / "report/approaches",
-        assets=REPOSITORY / "report/assets",
-        package=REPOSITORY / "scripts/firsttoken",
-        summary_csv=study.summary,
-        latency_csv=study.latency,
-        claims_csv=study.claims,
-        answer_txt=answer,
-        study="toy",
-    )
+    write_landing(study.answer, study.summary, study.claims, study.records, conditions, landing)
     for page in ("overview", "baseline"):
-        render_page(page, inputs, folder / f"{page}.html")
+        render_page(page, study.page_inputs(), folder / f"{page}.html")
     text = SNAKEFILE.replace("{CATEGORIES}", str(CATEGORIES)).replace("REPORT", str(REPOSITORY / "report"))
     (folder / "Snakefile").write_text(
         text.replace("{{", "{").replace("}}", "}").replace("CAPTION.rst", "ttft_by_length.rst")

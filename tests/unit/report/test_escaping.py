@@ -13,7 +13,6 @@ from docutils.core import publish_parts
 from fakes.study_files import EMBEDDED, StudyFiles, make_study
 from firsttoken.report.approach_page import OVERVIEW, render_page
 from firsttoken.report.conditions import read_conditions
-from firsttoken.report.documents import PageInputs
 from firsttoken.report.figure_page import render_figure
 from firsttoken.report.landing import write_landing
 from firsttoken.report.record_page import render_record
@@ -57,12 +56,7 @@ def check(page: Path) -> None:
 
 @pytest.mark.parametrize("name", [OVERVIEW, "tensorrt_llm", "baseline"])
 def test_approach_pages(study: StudyFiles, tmp_path: Path, name: str) -> None:
-    inputs = PageInputs(
-        templates=ROOT / "report" / "approaches", assets=ASSETS, package=ROOT / "scripts" / "firsttoken",
-        summary_csv=study.summary, latency_csv=study.latency, claims_csv=study.claims, answer_txt=study.answer,
-        study="embedded",
-    )  # fmt: skip
-    render_page(name, inputs, tmp_path / "page.html")
+    render_page(name, study.page_inputs(), tmp_path / "page.html")
     check(tmp_path / "page.html")
 
 
