@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fakes.study_files import make_study
-from firsttoken.analysis.figures.base import figure_plot
+from firsttoken.analysis.figures.base import plot
 from firsttoken.report.approach_page import render_page
 from firsttoken.report.conditions import read_conditions
 from firsttoken.report.landing import write_landing
@@ -51,7 +51,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder, with a space in its name, in which a toy workflow has run on a synthetic study."""
     folder = tmp_path_factory.mktemp("toy report")
     study = make_study(folder / "study")
-    figure_plot("ttft_by_length")(study.figure_inputs("ttft_by_length"), folder / "ttft.svg", folder / "ttft.csv")
+    plot("ttft_by_length", study.figure_inputs("ttft_by_length"), folder / "ttft.svg", folder / "ttft.csv")
     landing = folder / "results/toy/tables/landing.rst"
     study.answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
     conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float32")
