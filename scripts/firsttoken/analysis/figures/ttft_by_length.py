@@ -9,10 +9,9 @@ from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
-from firsttoken.analysis.schemas import read_untyped
+from firsttoken.analysis.schemas import FLOORS, read_untyped
 
 TITLE = "Time to first token by prompt length"
-FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
 
 
