@@ -20,10 +20,9 @@ from firsttoken.analysis.busy import busy
 from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.ranking import CONTROL, LOWEST, ranked
-from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import CONFIDENCE, Estimate
+from firsttoken.analysis.study_tables import StudyTables
 from firsttoken.plan import ModelManifest
-from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Environment
 
 MARKS = {LOWEST: " *", CONTROL: " (control)", "": ""}
@@ -38,25 +37,15 @@ class Setting(NamedTuple):
     gpu: bool
 
 
-def write_answer(
-    summary: Path | str,
-    latency_by_length: Path | str,
-    process_statistics: Path | str,
-    records: Path | str,
-    environment: Path | str,
-    manifest: Path | str,
-    out_txt: Path | str,
-) -> None:
+def write_answer(study: StudyTables, out_txt: Path | str) -> None:
     """Write answer.txt, as `make run` prints it: the summary table, then three sentences, and a fourth where the
     machine was busy."""
-    table, processes = read_table(summary, "summary"), ProcessTable.read(process_statistics)
-    machine = files.read_json(environment, Environment)
-    about = setting(machine, files.read_json(manifest, ModelManifest))
-    said = sentences(table, read_table(latency_by_length, "latency_by_length"), processes, about)
-    shown = [str(name) for name in table.loc[table["status"].isin(RAN), "approach"]]
-    if disturbed := busy(processes, shown, read_records(records), machine):
+    about = setting(study.environment, study.manifest)
+    said = sentences(study.summary, study.by_length, study.processes, about)
+    shown = [str(name) for name in study.shown["approach"]]
+    if disturbed := busy(study.processes, shown, study.records, study.environment):
         said.append(disturbed)
-    files.write_text(out_txt, summary_table_text(summary) + "\n" + "\n".join(said) + "\n")
+    files.write_text(out_txt, summary_table_text(study.summary) + "\n" + "\n".join(said) + "\n")
 
 
 def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTable, about: Setting) -> list[str]:
@@ -193,9 +182,9 @@ def _meaning(
     return f"This means: {'; '.join(parts)}."
 
 
-def summary_table_text(summary: Path | str) -> str:
+def summary_table_text(summary: pd.DataFrame) -> str:
     """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
-    table = ranked(read_table(summary, "summary"))
+    table = ranked(summary)
     figures = ["speedup (95 %)", "TTFT ms (95 %)", "token ms", "of floor", "P99 ms", "GiB", "ready s"]
     rows = [["approach", "status", *figures]]
     for row in table.to_dict("records"):
