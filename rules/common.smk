@@ -70,20 +70,6 @@ if (
     os.environ.setdefault("SINGULARITY_NV", "1")
 
 
-def checked_study():
-    """The study, or the end of the program with one line that says what is wrong with its config."""
-    try:
-        return check_study(
-            config,
-            ROOT / "config",
-            Path("results"),
-            DEPLOYMENT,
-            examine=workflow.is_main_process,
-        )
-    except ValueError as error:
-        sys.exit(f"firsttoken: {one_line(str(error))}")
-
-
 def check_files(results, model):
     """The end of the program with one line where a finished job's outputs are other files than it wrote. A change of
     the model is said: what was measured stands, and no job will measure before its files are hashed again.
@@ -106,7 +92,16 @@ def check_files(results, model):
         )
 
 
-STUDY = checked_study()
+try:
+    STUDY = check_study(
+        config,
+        ROOT / "config",
+        Path("results"),
+        DEPLOYMENT,
+        examine=workflow.is_main_process,
+    )
+except ValueError as error:
+    sys.exit(f"firsttoken: {one_line(str(error))}")
 RESULTS = f"results/{STUDY.name}"
 if workflow.is_main_process and not workflow.output_settings.dryrun:
     try:  # held until this process ends

@@ -38,6 +38,8 @@ if __name__ == "__main__":
         try:
             run_module(find_python(approach.environment, snakemake.params.python), "firsttoken.measure.run", job)
         except Crashed as error:
-            from firsttoken.measure.run import write_death  # here: it imports what the run's own process has imported
+            # Here: they import what the run's own process has imported.
+            from firsttoken.measure.harness import write_failed_run
+            from firsttoken.measure.run import run_outputs
 
-            write_death(job, str(error))
+            write_failed_run(request, approach, run_outputs(job), str(error))

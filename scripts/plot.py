@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from firsttoken.analysis.figures.base import FigureInputs, figure_plot
+from firsttoken.analysis.figures.base import FigureInputs, plot
 from firsttoken.report.figure_page import render_figure
 from firsttoken.study.job import job, snakemake
 
@@ -15,7 +15,7 @@ if __name__ == "__main__":
             order=snakemake.params.order,
             new_tokens=snakemake.params.new_tokens,
         )
-        figure_plot(snakemake.wildcards.figure)(inputs, svg, csv)
+        plot(snakemake.wildcards.figure, inputs, svg, csv)
         render_figure(
             svg=svg,
             csv=csv,

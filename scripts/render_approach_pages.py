@@ -18,7 +18,7 @@ if __name__ == "__main__":
             claims_csv=Path(snakemake.input.claims),
             answer_txt=Path(snakemake.input.answer),
             study=snakemake.wildcards.study,
-            records=tuple(read_records(snakemake.input.records)),
+            records=read_records(snakemake.input.records),
         )
         for page in map(Path, snakemake.output):
             render_page(page.stem, inputs, page)

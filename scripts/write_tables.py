@@ -2,13 +2,14 @@
 checklist, and what the report and a reader's clipboard begin with."""
 
 from pathlib import Path
-from typing import Any
 
 from firsttoken.analysis.answer import write_answer
 from firsttoken.analysis.checklist import write_checklist
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.dynamic_work import write_dynamic_work
 from firsttoken.analysis.effects import estimate_effects
+from firsttoken.analysis.study_tables import StudyTables
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.landing import write_landing
 from firsttoken.report.summary_files import write_markdown, write_summary_json
 from firsttoken.study.job import job, snakemake
@@ -17,31 +18,16 @@ if __name__ == "__main__":
     with job(snakemake):
         found = {name: Path(path) for name, path in snakemake.input.items() if isinstance(path, str)}
         out = {name: Path(path) for name, path in snakemake.output.items()}
-        summary, records, environment = found["summary"], found["records"], found["environment"]
-        estimated = {name: found[name] for name in ("summary", "latency_by_length", "process_statistics")}
-        machine: dict[str, Any] = {"environment": environment, "manifest": found["manifest"]}
-        setting: dict[str, Any] = {"workload": snakemake.params.workload, "dtype": snakemake.params.dtype}
+        workload, dtype = snakemake.params.workload, snakemake.params.dtype
+        study, summary = StudyTables.read(found), found["summary"]
 
-        estimate_effects(summary, found["process_statistics"], records, out["effects"])
-        write_dynamic_work(found["samples"], summary, records, out["dynamic_work"])
-        judge_claims(
-            published=snakemake.input.published,
-            **estimated,
-            **machine,
-            dtype=snakemake.params.dtype,
-            out_csv=out["claims"],
-            **{Path(path).stem: path for path in snakemake.input.experiments},
-        )
-        write_checklist(
-            **estimated,
-            instrument=found["instrument"],
-            records=records,
-            environment=environment,
-            ceilings=found["ceilings"],
-            figures=snakemake.params.figures,
-            out_csv=out["checklist"],
-        )
-        write_answer(**estimated, **machine, records=records, out_txt=out["answer"])
-        write_landing(out["answer"], summary, out["claims"], records, **machine, **setting, out_rst=out["landing"])
-        write_markdown(summary, **machine, **setting, out_md=out["markdown"])
-        write_summary_json(out["answer"], summary, **machine, **setting, out_json=out["json"])
+        estimate_effects(study, out["effects"])
+        write_dynamic_work(study, out["dynamic_work"])
+        experiments = {Path(path).stem: path for path in snakemake.input.experiments}
+        judge_claims(study, snakemake.input.published, dtype, out["claims"], **experiments)
+        write_checklist(study, snakemake.params.figures, out["checklist"])
+        write_answer(study, out["answer"])
+        conditions = read_conditions(found["environment"], found["manifest"], workload, dtype)
+        write_landing(out["answer"], summary, out["claims"], found["records"], conditions, out["landing"])
+        write_markdown(summary, conditions, out["markdown"])
+        write_summary_json(out["answer"], summary, conditions, out["json"])

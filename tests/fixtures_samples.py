@@ -17,7 +17,8 @@ from firsttoken import files
 from firsttoken.analysis.equality_positions import compare_with_reference
 from firsttoken.analysis.equivalence import check_equivalence
 from firsttoken.analysis.latency_tables import summarise_latency
-from firsttoken.plan import Device
+from firsttoken.analysis.study_tables import StudyTables
+from firsttoken.plan import Device, ModelManifest
 from firsttoken.pooled_runs import RAN, pool_runs
 from firsttoken.results import (
     Availability,
@@ -42,6 +43,12 @@ NEAR_TIE = 2e-6  # nats: less than what the gate allows in float32
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph", "eager_loop"]
 CONTROLS = ["eager_loop", "cuda_graph_1p", "jit_cuda_1p", "static_compile", "tensorrt_llm_nograph"]
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=141 * 2**30, compute_capability="9.0")
+
+MANIFEST = ModelManifest(
+    name="tiny-llama", source="synthetic", origin="synthetic: llama, seed 1", revision="", weights="random",
+    architecture="LlamaForCausalLM", parameters=1, weight_bytes=1, read_bytes_per_token=1, kv_bytes_per_token=1,
+    flops_per_token=1, max_context=1, vocab_size=1, files=(),
+)  # fmt: skip
 
 Table = Any  # a pandas table: its stubs give every cell all of pandas' scalar types
 
@@ -85,6 +92,14 @@ class Study:
 
     def raw(self, pattern: str) -> list[Path]:
         return sorted((self.root / "raw").glob(f"*/{pattern}"))
+
+    def tables(self) -> StudyTables:
+        """What the rule `write_tables` reads."""
+        files.write_json(self.root / "model.json", MANIFEST)
+        tables = ("summary", "latency_by_length", "process_statistics", "instrument")
+        found = {name: self.root / f"{name}.json" for name in ("environment", "ceilings")}
+        found |= {"samples": self.samples, "records": self.records, "manifest": self.root / "model.json"}
+        return StudyTables.read(found | {name: self.table(name) for name in tables})
 
     @property
     def record_files(self) -> list[Path]:

@@ -67,8 +67,10 @@ def _source(model: str, revision: str, base: Path) -> dict[str, Any]:
     folder = Path(os.path.abspath(base / os.path.expanduser(model)))  # noqa: PTH100, PTH111  # links stay
     if folder.is_dir() and not revision:
         return {"name": _name(folder.name), "source": "local", "path": str(folder)}
-    if model.startswith(("/", ".", "~")) or not revision:
-        raise ValueError(_no_folder(model, folder))
+    if model.startswith(("/", ".", "~")):
+        raise ValueError(f"MODEL={model}: {folder} is no folder; give the path of a model, or a hub id with REVISION")
+    if not revision:
+        raise ValueError(_no_revision(model, folder))
     return {
         "name": f"{_name(model)}-{revision[:7]}",
         "source": "huggingface",
@@ -81,10 +83,8 @@ def _name(model: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]", "-", model.rpartition("/")[2]).lstrip("._-")[:40] or "model"
 
 
-def _no_folder(model: str, folder: Path) -> str:
-    """Why a name alone is not enough: a folder that is not there, or a model of the hub without its commit."""
-    if model.startswith(("/", ".", "~")):
-        return f"MODEL={model}: {folder} is no folder; give the path of a model, or a hub id with REVISION"
+def _no_revision(model: str, folder: Path) -> str:
+    """What to add to a model of the hub: its commit."""
     from firsttoken.inputs.huggingface import newest_commit
 
     try:

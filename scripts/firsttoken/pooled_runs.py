@@ -43,9 +43,10 @@ def pool_runs(
 
     Raises ValueError where repeats differ in machine, model, code or versions: they are not repeats then.
     """
+    runs = [files.read_json(path, RunRecord) for path in records]
+    check_poolable(runs)
     rows = []
-    for samples_path, record_path, tokens_path in zip(samples, records, tokens, strict=True):
-        record = files.read_json(record_path, RunRecord)
+    for record, samples_path, record_path, tokens_path in zip(runs, samples, records, tokens, strict=True):
         files.read_json(tokens_path, TokensRecord)
         rows.append(
             {
@@ -58,7 +59,6 @@ def pool_runs(
                 "samples_sha256": files.sha256_file(samples_path),
             }
         )
-    check_poolable([files.read_json(path, RunRecord) for path in records])
     write_pooled(pa.concat_tables([_read_samples(path) for path in samples]), out_samples)
     write_pooled(pa.Table.from_pylist(rows, schema=RECORDS_SCHEMA), out_records)
 

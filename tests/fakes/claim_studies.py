@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
-from msgspec.structs import replace
 
-from firsttoken import files
 from firsttoken.analysis.claims import judge_claims
 from firsttoken.analysis.schemas import read_table
 from firsttoken.plan import ModelManifest
-from firsttoken.results import Environment, Gpu
+from firsttoken.results import Gpu
 from fixtures_samples import Known, Study, Table
 
 CLAIMS = Path(__file__).parents[2] / "config" / "claims"
@@ -53,15 +53,13 @@ def readings(
 ) -> Table:
     """claims.csv of a study: a row a reading, by the claim's id. `gpu` where the study ran on one."""
     out = study.table("claims")
-    files.write_json(study.root / "model.json", model)
-    machine = files.read_json(study.root / "environment.json", Environment)
-    files.write_json(study.root / "machine.json", replace(machine, gpu=machine.gpu and gpu))
-    tables = study.table("summary"), study.table("latency_by_length"), study.table("process_statistics")
+    tables = study.tables()
+    machine = msgspec.structs.replace(tables.environment, gpu=tables.environment.gpu and gpu)
     if not published:
         hybrid = study.root / "hybrid.yaml"
         hybrid.write_text(re.sub(r"prompt_lengths: .*", f"prompt_lengths: {[*LENGTHS]}", HYBRID.read_text()))
         published = (hybrid,)
-    judge_claims(published, *tables, study.root / "machine.json", study.root / "model.json", dtype, out, **experiments)
+    judge_claims(replace(tables, environment=machine, manifest=model), published, dtype, out, **experiments)
     return read_table(out, "claims").set_index("id")
 
 

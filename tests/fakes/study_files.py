@@ -16,9 +16,11 @@ from firsttoken.analysis.figures.base import FigureInputs
 from firsttoken.experiment_tables import EXPERIMENTS
 from firsttoken.files import write_json, write_text
 from firsttoken.plan import ModelManifest
-from firsttoken.pooled_runs import RECORDS_SCHEMA, write_pooled
+from firsttoken.pooled_runs import RECORDS_SCHEMA, read_records, write_pooled
+from firsttoken.report.documents import PageInputs
 from firsttoken.results import Availability, Environment, Gpu, MemoryRecord, RunRecord, SetupTimes, Status
 
+ROOT = Path(__file__).resolve().parents[2]
 ORDER = ["baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm"]
 EMBEDDED = dict(zip(ORDER, ["measured", "emulated", "measured", "emulated", "unavailable"], strict=True))
 ON_A_GPU = dict.fromkeys([*ORDER, "compiled_graph"], "measured")
@@ -66,6 +68,20 @@ class StudyFiles:
             "launches": [self.launches],
         }  # fmt: skip
         return FigureInputs(files=files[figure], summary=self.summary, order=self.order, new_tokens=4)
+
+    def page_inputs(self) -> PageInputs:
+        """What the rule `render_approach_pages` hands over."""
+        return PageInputs(
+            templates=ROOT / "report/approaches",
+            assets=ROOT / "report/assets",
+            package=ROOT / "scripts/firsttoken",
+            summary_csv=self.summary,
+            latency_csv=self.latency,
+            claims_csv=self.claims,
+            answer_txt=self.answer,
+            study="toy",
+            records=read_records(self.records),
+        )
 
 
 def make_study(

@@ -13,13 +13,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 import psutil
 import pytest
 
+from fakes.waiting import wait_for
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan
 from firsttoken.server import protocol
@@ -229,10 +230,3 @@ def test_clients_that_stop_or_are_killed_within_a_request(owner: GeneratorClient
             assert_served(owner, f"beside a client after {number.name}")
             client.kill()
         assert_served(owner, "when it has gone")
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline_s = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "still not so"
-        time.sleep(0.01)

@@ -9,13 +9,10 @@ import pytest
 from fakes.study_files import EMBEDDED, make_study
 from firsttoken.report import documents
 from firsttoken.report.approach_page import OVERVIEW, render_page
-from firsttoken.report.documents import PageInputs
 from firsttoken.report.table_page import render_table
 
 pytestmark = pytest.mark.browser
-REPOSITORY = Path(__file__).resolve().parents[2]
-TEMPLATES = REPOSITORY / "report/approaches"
-PAGES = [OVERVIEW, *documents.page_names(TEMPLATES)]
+PAGES = [OVERVIEW, *documents.page_names(Path(__file__).resolve().parents[2] / "report/approaches")]
 # WCAG AA: text against what lies behind it, 4.5 to 1.
 CONTRAST = """() => {
   const parse = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
@@ -50,21 +47,11 @@ CUT_OFF = """() => [...document.querySelectorAll(".scroll, .plot")]
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
     study = make_study(folder / "study", EMBEDDED, requests=4)
-    assets = REPOSITORY / "report/assets"
-    inputs = PageInputs(
-        templates=TEMPLATES,
-        assets=assets,
-        package=REPOSITORY / "scripts/firsttoken",
-        summary_csv=study.summary,
-        latency_csv=study.latency,
-        claims_csv=study.claims,
-        answer_txt=study.answer,
-        study="embedded",
-    )
+    inputs = study.page_inputs()
     for name in PAGES:
         render_page(name, inputs, folder / f"{name}.html")
-    render_table(study.summary, folder / "summary.html", "Summary", assets=assets)
-    render_table(study.latency, folder / "latency.html", "Latency by prompt length", assets=assets)
+    render_table(study.summary, folder / "summary.html", "Summary", assets=inputs.assets)
+    render_table(study.latency, folder / "latency.html", "Latency by prompt length", assets=inputs.assets)
     return folder
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fakes.study_files import make_study
-from firsttoken.analysis.figures.base import figure_plot
+from firsttoken.analysis.figures.base import plot
 from firsttoken.report.approach_page import render_page
-from firsttoken.report.documents import PageInputs
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.landing import write_landing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -51,24 +51,13 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder, with a space in its name, in which a toy workflow has run on a synthetic study."""
     folder = tmp_path_factory.mktemp("toy report")
     study = make_study(folder / "study")
-    figure_plot("ttft_by_length")(study.figure_inputs("ttft_by_length"), folder / "ttft.svg", folder / "ttft.csv")
+    plot("ttft_by_length", study.figure_inputs("ttft_by_length"), folder / "ttft.svg", folder / "ttft.csv")
     landing = folder / "results/toy/tables/landing.rst"
-    answer = folder / "answer.txt"
-    answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
-    files = (answer, study.summary, study.claims, study.records, study.environment, study.manifest)
-    write_landing(*files, WORKLOAD, "float32", landing)
-    inputs = PageInputs(
-        templates=REPOSITORY / "report/approaches",
-        assets=REPOSITORY / "report/assets",
-        package=REPOSITORY / "scripts/firsttoken",
-        summary_csv=study.summary,
-        latency_csv=study.latency,
-        claims_csv=study.claims,
-        answer_txt=answer,
-        study="toy",
-    )
+    study.answer.write_text("\n\n".join(["a table", "\n".join(ANSWER)]))
+    conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float32")
+    write_landing(study.answer, study.summary, study.claims, study.records, conditions, landing)
     for page in ("overview", "baseline"):
-        render_page(page, inputs, folder / f"{page}.html")
+        render_page(page, study.page_inputs(), folder / f"{page}.html")
     text = SNAKEFILE.replace("{CATEGORIES}", str(CATEGORIES)).replace("REPORT", str(REPOSITORY / "report"))
     (folder / "Snakefile").write_text(
         text.replace("{{", "{").replace("}}", "}").replace("CAPTION.rst", "ttft_by_length.rst")

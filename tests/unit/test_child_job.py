@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from fakes.waiting import wait_for
 from firsttoken.child_job import LOGGER, Crashed, log_to, module_command, run_module
 from firsttoken.plan import Record
 from firsttoken.progress import STATUS_WIDTH, TERMINAL_FD
@@ -124,12 +124,8 @@ with log_to(Path({log!r}), "w"):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "Ctrl-C"])
-def test_it_never_outlives_the_script(site: Path, number: signal.Signals | str) -> None:
-    """Ctrl-C goes to both; the script's SIGTERM then comes while the process closes what it holds."""
-    closing = "time.sleep(0.5); (note.parent / 'closed').touch()"
-    work = f"try:\n    note.write_text(str(os.getpid()))\n    time.sleep(60)\nfinally:\n    {closing}"
-    job = write_module(site, work)
+def start_script(site: Path, job: Job) -> tuple[subprocess.Popen[bytes], psutil.Process]:
+    """A script in a session of its own, and the process that it started, once that has noted its pid."""
     paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "scripts")]
     script = subprocess.Popen(
         [sys.executable, "-c", SCRIPT.format(site=str(site), log=job.log, note=job.note)],
@@ -138,7 +134,16 @@ def test_it_never_outlives_the_script(site: Path, number: signal.Signals | str) 
     )
     note = Path(job.note)
     wait_for(lambda: note.exists() and note.read_text() != "")
-    worker = psutil.Process(int(note.read_text()))
+    return script, psutil.Process(int(note.read_text()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL, "Ctrl-C"])
+def test_it_never_outlives_the_script(site: Path, number: signal.Signals | str) -> None:
+    """Ctrl-C goes to both; the script's SIGTERM then comes while the process closes what it holds."""
+    closing = "time.sleep(0.5); (note.parent / 'closed').touch()"
+    work = f"try:\n    note.write_text(str(os.getpid()))\n    time.sleep(60)\nfinally:\n    {closing}"
+    job = write_module(site, work)
+    script, worker = start_script(site, job)
     if isinstance(number, str):
         os.killpg(script.pid, signal.SIGINT)
     else:
@@ -154,24 +159,10 @@ def test_it_does_not_outlive_a_script_that_is_killed_while_it_starts(site: Path)
         f"from pathlib import Path\nimport os, time\nPath({job.note!r}).write_text(str(os.getpid()))\ntime.sleep(60)\n"
     )
     (site / "worker.py").write_text(started + (site / "worker.py").read_text())
-    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "scripts")]
-    script = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT.format(site=str(site), log=job.log, note=job.note)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-    )
-    note = Path(job.note)
-    wait_for(lambda: note.exists() and note.read_text() != "")
-    worker = psutil.Process(int(note.read_text()))
+    script, worker = start_script(site, job)
     script.kill()
     script.wait()
     wait_for(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
-
-
-def wait_for(condition) -> None:  # type: ignore[no-untyped-def]
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
 
 
 def test_under_our_logger_the_terminal_gets_warnings_alone(

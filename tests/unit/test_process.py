@@ -10,13 +10,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from fakes.waiting import wait_for
 from firsttoken import process as process_module
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan
@@ -26,7 +25,6 @@ from firsttoken.transient import Transient
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).parent / "server" / "scripted_generator.py"))
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-PATIENCE_S = 30.0
 
 OWNER = """
 import os, sys, time
@@ -45,14 +43,6 @@ print(client.pid, client.address.parent, flush=True)
 
 def spec(behaviour: str) -> EngineSpec:
     return EngineSpec(model_dir=behaviour, plan=PLAN, forward="graph", dynamic_operations="native")
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds; fails after PATIENCE_S."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "still not so"
-        time.sleep(0.01)
 
 
 def is_gone(pid: int) -> bool:

@@ -21,10 +21,9 @@ from firsttoken.analysis.busy import busy
 from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.ranking import CONTROL, LOWEST, ranked
-from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import CONFIDENCE, Estimate
+from firsttoken.analysis.study_tables import StudyTables
 from firsttoken.plan import ModelManifest
-from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Environment
 
 MARKS = {LOWEST: " *", CONTROL: " (control)", "": ""}
@@ -40,22 +39,15 @@ class Setting(NamedTuple):
     gpu: bool
 
 
-def answer(
-    summary: Path | str,
-    latency_by_length: Path | str,
-    process_statistics: Path | str,
-    records: Path | str,
-    environment: Path | str,
-    manifest: Path | str,
-) -> list[str]:
-    """Three sentences from the files of a study, and a fourth where the machine was busy."""
-    table, processes = read_table(summary, "summary"), ProcessTable.read(process_statistics)
-    machine = files.read_json(environment, Environment)
-    about = setting(machine, files.read_json(manifest, ModelManifest))
-    said = sentences(table, read_table(latency_by_length, "latency_by_length"), processes, about)
-    shown = [str(name) for name in table.loc[table["status"].isin(RAN), "approach"]]
-    disturbed = busy(processes, shown, read_records(records), machine)
-    return [*said, disturbed] if disturbed else said
+def write_answer(study: StudyTables, out_txt: Path | str) -> None:
+    """Write answer.txt, as `make run` prints it: the summary table, then three sentences, and a fourth where the
+    machine was busy."""
+    about = setting(study.environment, study.manifest)
+    said = sentences(study.summary, study.by_length, study.processes, about)
+    shown = [str(name) for name in study.shown["approach"]]
+    if disturbed := busy(study.processes, shown, study.records, study.environment):
+        said.append(disturbed)
+    files.write_text(out_txt, summary_table_text(study.summary) + "\n" + "\n".join(said) + "\n")
 
 
 def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTable, about: Setting) -> list[str]:
@@ -80,7 +72,7 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
         + _in_doubt(lengths, (best, "ttft")),
         _how_surely(names, ratios, pairs, lengths) + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
         _meaning(table, contenders, ratios, _next_tokens(table, itl_ms, itl), about)
-        + _in_doubt(lengths, *_others_in_meaning(contenders)),
+        + _in_doubt(lengths, *_others_in_meaning(names, itl_ms)),
     ]
 
 
@@ -91,11 +83,10 @@ def _in_doubt(lengths: pd.DataFrame, *numbers: tuple[str, str]) -> str:
     return f" In doubt: {'; '.join(found)}." if found else ""
 
 
-def _others_in_meaning(contenders: pd.DataFrame) -> list[tuple[str, str]]:
+def _others_in_meaning(names: list[str], itl_ms: pd.Series) -> list[tuple[str, str]]:
     """Numbers (approach, metric) of the third sentence that the first two do not use: the baseline, the lowest ITL."""
-    itl_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna()
-    base = [("baseline", "ttft")] if "baseline" in list(contenders["approach"])[2:] else []
-    return base + ([(str(itl_ms.idxmin()), "itl_request_mean")] if len(itl_ms) else [])
+    base = [("baseline", "ttft")] if "baseline" in names[2:] else []
+    return base + [(str(name), "itl_request_mean") for name in itl_ms.index[:1]]
 
 
 def setting(environment: Environment, manifest: ModelManifest) -> Setting:
@@ -201,11 +192,11 @@ def _meaning(
     best = contenders.iloc[0]
     base_ms = best["ttft_mean_ms"] * best["speedup_ttft"]
     unsure = [name for name, ratio in ratios.items() if not ratio.low > 1]
-    if best["approach"] == "baseline":
+    if best["approach"] == "baseline" and unsure:
+        parts = [f"no difference between plain eager execution and {' and '.join(unsure)} is shown"]
+    elif best["approach"] == "baseline":
         parts = [
-            f"no difference between plain eager execution and {' and '.join(unsure)} is shown"
-            if unsure
-            else "no other approach that is ranked is sooner than plain eager execution"
+            "no other ranked approach is sooner than plain eager execution" if ratios else "nothing else is ranked"
         ]
     elif "baseline" not in ratios:
         parts = ["there are no latencies of the baseline to compare with"]
@@ -221,9 +212,9 @@ def _meaning(
     return f"This means: {'; '.join(parts)}."
 
 
-def summary_table_text(summary: Path | str) -> str:
+def summary_table_text(summary: pd.DataFrame) -> str:
     """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
-    table = ranked(read_table(summary, "summary"))
+    table = ranked(summary)
     figures = ["speedup (95 %)", "TTFT ms (95 %)", "token ms", "of floor", "P99 ms", "GiB", "ready s"]
     rows = [["approach", "status", *figures]]
     for row in table.to_dict("records"):
@@ -264,17 +255,3 @@ def _cell(value: float, low: float = np.nan, high: float = np.nan) -> str:
     if np.isnan(value):
         return "-"
     return f"{value:.3g}" if np.isnan(low) or low == high else f"{value:.3g} ({low:.3g} to {high:.3g})"
-
-
-def write_answer(
-    summary: Path | str,
-    latency_by_length: Path | str,
-    process_statistics: Path | str,
-    records: Path | str,
-    environment: Path | str,
-    manifest: Path | str,
-    out_txt: Path | str,
-) -> None:
-    """Write answer.txt: the summary table and the sentences, as `make run` prints them."""
-    sentences = answer(summary, latency_by_length, process_statistics, records, environment, manifest)
-    files.write_text(out_txt, summary_table_text(summary) + "\n" + "\n".join(sentences) + "\n")

@@ -6,7 +6,7 @@ The rules are in our words; whether each is met, and the evidence, is computed f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,72 +14,32 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from firsttoken import files
-from firsttoken.analysis.schemas import read_table, write_table
+from firsttoken.analysis.schemas import write_table
 from firsttoken.analysis.statistics import MIN_PROCESSES
-from firsttoken.pooled_runs import RAN, read_records
-from firsttoken.results import Ceilings, Environment, RunRecord
+from firsttoken.analysis.study_tables import StudyTables
+from firsttoken.pooled_runs import RAN
+from firsttoken.results import RunRecord
 
 RuleCheck = tuple[str, str]  # yes, partly or no; what shows it
+Rule = tuple[str, Callable[[StudyTables], RuleCheck]]  # what it asks for, and how that is seen
 UNSEEN = 0.001  # tables and pages show three digits
 _INSTRUMENT_SHARE = 0.1  # of the smallest latency: beyond, the study measures its instrument
 _DISTRIBUTION_FIGURES = ("latency_ecdf", "run_order")
 
 
-@dataclass(frozen=True)
-class StudyFiles:
-    """The tables and records that the rules look at. `shown` are the rows of approaches whose latencies are shown."""
-
-    summary: pd.DataFrame
-    by_length: pd.DataFrame
-    processes: pd.DataFrame
-    instrument: pd.DataFrame
-    records: list[RunRecord]
-    environment: Environment
-    ceilings: Ceilings
-    figures: Sequence[str]
-
-    @property
-    def shown(self) -> pd.DataFrame:
-        return self.summary[self.summary["status"].isin(RAN)]
-
-    @property
-    def means(self) -> pd.DataFrame:
-        """The means of processes; one of zero has no logarithm."""
-        return self.processes[(self.processes["statistic"] == "mean") & (self.processes["value"] > 0)]
-
-    @property
-    def cells(self) -> pd.DataFrame:
-        return self.by_length[self.by_length["n_requests"] > 0]
-
-
-def write_checklist(
-    summary: Path | str,
-    latency_by_length: Path | str,
-    process_statistics: Path | str,
-    instrument: Path | str,
-    records: Path | str,
-    environment: Path | str,
-    ceilings: Path | str,
-    figures: Sequence[str],
-    out_csv: Path | str,
-) -> None:
+def write_checklist(study: StudyTables, figures: Sequence[str], out_csv: Path | str) -> None:
     """Write checklist.csv. `figures` are the names of the figures that the report shows, e.g. latency_ecdf."""
-    study = StudyFiles(
-        read_table(summary, "summary"),
-        read_table(latency_by_length, "latency_by_length"),
-        read_table(process_statistics, "process_statistics"),
-        read_table(instrument, "instrument"),
-        read_records(records),
-        files.read_json(environment, Environment),
-        files.read_json(ceilings, Ceilings),
-        figures,
-    )
+    plots: Rule = ("Plot enough to see the distribution.", partial(_plots, figures=figures))
     rows = []
-    for number, (asks, check) in enumerate(RULES, start=1):
+    for number, (asks, check) in enumerate([*RULES, plots], start=1):
         met, evidence = check(study)
         rows.append({"rule": number, "asks": asks, "met": met, "evidence": evidence})
     write_table(pd.DataFrame(rows), "checklist", out_csv)
+
+
+def _process_means(study: StudyTables) -> pd.DataFrame:
+    """The means of processes; one of zero has no logarithm."""
+    return study.statistics[(study.statistics["statistic"] == "mean") & (study.statistics["value"] > 0)]
 
 
 def _all_or_some(found: int, total: int) -> str:
@@ -87,7 +47,7 @@ def _all_or_some(found: int, total: int) -> str:
     return "no" if not found else "yes" if found == total else "partly"
 
 
-def _base_case(study: StudyFiles) -> RuleCheck:
+def _base_case(study: StudyTables) -> RuleCheck:
     base = study.shown[(study.shown["approach"] == "baseline") & study.shown["ttft_mean_ms"].notna()]
     if base.empty:
         return "no", "the baseline has no latencies, so that no speedup is shown"
@@ -95,7 +55,7 @@ def _base_case(study: StudyFiles) -> RuleCheck:
     return "yes", f"the base of every speedup is the baseline, one eager process, with a TTFT of {ms:.4g} ms"
 
 
-def _left_out(study: StudyFiles) -> RuleCheck:
+def _left_out(study: StudyTables) -> RuleCheck:
     absent = study.summary[study.summary["status"].isin(["unavailable", "failed"])]
     silent = list(absent.loc[absent["reason"] == "", "approach"])
     tainted, kept = int(study.summary["n_tainted"].sum()), int(study.summary["n_requests"].sum())
@@ -103,10 +63,11 @@ def _left_out(study: StudyFiles) -> RuleCheck:
     return ("no", f"no reason given for {', '.join(silent)}; {text}") if silent else ("yes", text)
 
 
-def _means(study: StudyFiles) -> RuleCheck:
-    if study.means.empty:
+def _means(study: StudyTables) -> RuleCheck:
+    means = _process_means(study)
+    if means.empty:
         return "no", "no means"
-    groups = study.means.groupby(["approach", "prompt_length", "metric"])["value"]
+    groups = means.groupby(["approach", "prompt_length", "metric"])["value"]
     excess = float((groups.mean() / groups.apply(lambda part: np.exp(np.log(part).mean()))).max() - 1)
     text = (
         "latencies are costs, averaged arithmetically within processes and over lengths; over processes the mean "
@@ -115,7 +76,7 @@ def _means(study: StudyFiles) -> RuleCheck:
     return ("yes" if excess < UNSEEN else "partly"), text
 
 
-def _ratios(study: StudyFiles) -> RuleCheck:
+def _ratios(study: StudyTables) -> RuleCheck:
     shown = study.shown.dropna(subset=["speedup_ttft", "ttft_mean_ms"])
     base = shown.loc[shown["approach"] == "baseline", "ttft_mean_ms"]
     if shown.empty or base.empty:
@@ -125,7 +86,7 @@ def _ratios(study: StudyFiles) -> RuleCheck:
     return ("yes" if off < 1e-6 else "no"), text
 
 
-def _intervals(study: StudyFiles) -> RuleCheck:
+def _intervals(study: StudyTables) -> RuleCheck:
     values = study.shown[study.shown["ttft_mean_ms"].notna()]
     with_interval = int(values["ttft_mean_low_ms"].notna().sum())
     fewest = int(values["n_processes"].min()) if len(values) else 0
@@ -134,8 +95,9 @@ def _intervals(study: StudyFiles) -> RuleCheck:
     return met, f"{text}, {MIN_PROCESSES} are needed" if met == "no" else text
 
 
-def _normality(study: StudyFiles) -> RuleCheck:
-    values = study.means[study.means["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
+def _normality(study: StudyTables) -> RuleCheck:
+    means = _process_means(study)
+    values = means[means["metric"] != "itl_token_gap"]  # its means are those of itl_request_mean
     groups = [np.log(part["value"]) for _, part in values.groupby(["approach", "prompt_length", "metric"])]
     groups = [part for part in groups if len(part) >= MIN_PROCESSES and part.std() > 0]
     if not groups:
@@ -150,14 +112,14 @@ def _normality(study: StudyFiles) -> RuleCheck:
     return ("yes" if enough and smallest >= 0.05 / len(groups) else "partly"), text
 
 
-def _comparison(study: StudyFiles) -> RuleCheck:
+def _comparison(study: StudyTables) -> RuleCheck:
     compared = study.shown[(study.shown["approach"] != "baseline") & study.shown["speedup_ttft"].notna()]
     tested = int(compared["speedup_ttft_low"].notna().sum())
     text = f"{tested} of {len(compared)} speedups have an interval (paired t on log ratios of processes)"
     return _all_or_some(tested, len(compared)), text
 
 
-def _purpose(study: StudyFiles) -> RuleCheck:
+def _purpose(study: StudyTables) -> RuleCheck:
     with_p99 = int(study.cells["ttft_p99_ms"].notna().sum())
     p99 = pd.concat([study.cells, study.shown])[["ttft_p99_ms", "ttft_p99_low_ms", "ttft_p99_high_ms"]]
     bare = int(p99.dropna(subset="ttft_p99_ms").isna().any(axis=1).sum())
@@ -167,7 +129,7 @@ def _purpose(study: StudyFiles) -> RuleCheck:
     return _all_or_some(with_p99, len(study.cells)), text
 
 
-def _setup(study: StudyFiles) -> RuleCheck:
+def _setup(study: StudyTables) -> RuleCheck:
     environment = study.environment
     device = environment.gpu.name if environment.gpu else environment.cpu
     lengths = sorted(int(length) for length in study.by_length["prompt_length"].unique())
@@ -195,7 +157,7 @@ def _not_interleaved(records: Sequence[RunRecord]) -> str:
     return ""
 
 
-def _timing(study: StudyFiles) -> RuleCheck:
+def _timing(study: StudyTables) -> RuleCheck:
     text = "host clock when a token is an int on the client, no synchronisation but the approach's own"
     null = study.instrument[study.instrument["approach"] == "null"]
     if null.empty:
@@ -214,7 +176,7 @@ def _timing(study: StudyFiles) -> RuleCheck:
     return ("yes" if possible else "no"), text
 
 
-def _bounds(study: StudyFiles) -> RuleCheck:
+def _bounds(study: StudyTables) -> RuleCheck:
     shown = study.cells[study.cells["status"].isin(RAN)]
     with_floor = int(shown["ttft_share_of_floor"].notna().sum())
     text = f"{with_floor} of {len(shown)} cells show the share of the floor from measured ceilings"
@@ -226,14 +188,14 @@ def _bounds(study: StudyFiles) -> RuleCheck:
     return _all_or_some(with_floor, len(shown)), text
 
 
-def _plots(study: StudyFiles) -> RuleCheck:
-    present = [name for name in _DISTRIBUTION_FIGURES if name in study.figures]
+def _plots(study: StudyTables, figures: Sequence[str]) -> RuleCheck:
+    present = [name for name in _DISTRIBUTION_FIGURES if name in figures]
     requests = int(study.cells["n_requests"].sum())
     text = f"figures of the distribution: {', '.join(present) or 'none'}; requests with latencies: {requests}"
     return _all_or_some(len(present) if requests else 0, len(_DISTRIBUTION_FIGURES)), text
 
 
-RULES: tuple[tuple[str, Callable[[StudyFiles], RuleCheck]], ...] = (
+RULES: tuple[Rule, ...] = (
     ("Give the base case's absolute time beside any speedup.", _base_case),
     ("Say what was left out, and why.", _left_out),
     ("Average costs arithmetically and rates harmonically.", _means),
@@ -245,5 +207,4 @@ RULES: tuple[tuple[str, Callable[[StudyFiles], RuleCheck]], ...] = (
     ("Document all factors and the whole setup.", _setup),
     ("Say how time was taken, synchronised and summarised.", _timing),
     ("Show the bounds of the machine.", _bounds),
-    ("Plot enough to see the distribution.", _plots),
 )

@@ -193,20 +193,20 @@ def _check(claim: Claim, approaches: Collection[str]) -> None:
     """What the types leave open."""
     for reading in claim.readings:
         where = f"claim {claim.id}, reading {reading.words!r}"
-        unknown = [name for name in _named(reading) if approaches and name not in approaches]
+        unknown = [name for name in compared(reading) if approaches and name not in approaches]
         if unknown:
             raise ValueError(f"{where}: found {unknown[0][:60]!r}, which is no approach")
         if not isinstance(reading, Ordering) and reading.limits == (-inf, inf):
             raise ValueError(f"{where}: found no limit, needs at_least, at_most or margin")
         if isinstance(reading, Figure) and reading.margin and len(reading.operands) != 2:
             raise ValueError(f"{where}: found margin with one operand, needs two to compare")
-        if isinstance(reading, Ordering) and len(set(_named(reading))) < len(_named(reading)):
+        if isinstance(reading, Ordering) and len(set(compared(reading))) < len(compared(reading)):
             raise ValueError(f"{where}: found an approach twice in operands; name each once")
         if reading.at_least > reading.at_most:
             raise ValueError(f"{where}: found at_least above at_most, which no figure meets; exchange them")
 
 
-def _named(reading: AnyReading) -> list[str]:
+def compared(reading: Reading) -> list[str]:
     """The approaches that a reading compares."""
     if isinstance(reading, Figure):
         return reading.operands
@@ -232,7 +232,7 @@ def source_verdict(reading: AnyReading, publication: Publication) -> tuple[str, 
 
 
 def _from_figures(reading: Figure | Ordering, values: Mapping[str, float]) -> tuple[bool, str] | None:
-    if not set(_named(reading)) <= set(values):
+    if not set(compared(reading)) <= set(values):
         return None
     if isinstance(reading, Ordering):
         wrong = [f"{low} is not below {high}" for low, high in reading.pairs if not values[low] < values[high]]

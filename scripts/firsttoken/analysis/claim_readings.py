@@ -15,7 +15,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 
-from firsttoken.analysis.claim_files import Figure, LongestContext, Ordering, Reading
+from firsttoken.analysis.claim_files import Figure, LongestContext, Ordering, Reading, compared
 from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
@@ -63,17 +63,16 @@ class Measured:
 
     def doubts(self, reading: Reading) -> str:
         """Signs that the intervals of the latencies behind a reading may not hold."""
-        names, lengths = [], self.processes.lengths
-        if isinstance(reading, Ordering):
-            names = [name for group in reading.operands for name in group]
-        elif isinstance(reading, Figure):
-            names = list(reading.operands)
-            lengths = lengths if reading.lengths in ([], "largest") else [*map(int, reading.lengths)]
+        lengths = self.lengths(reading) if isinstance(reading, Figure) else self.processes.lengths
         metric, statistic = METRICS.get(getattr(reading, "metric", ""), ("memory", ""))
         if metric == "memory":
             return ""
-        found = (doubts(self.by_length, name, metric, lengths, statistic) for name in names)
+        found = (doubts(self.by_length, name, metric, lengths, statistic) for name in compared(reading))
         return "; ".join(chain.from_iterable(found))
+
+    def lengths(self, reading: Figure) -> list[int]:
+        """The prompt lengths that the reading names, or all of the study."""
+        return self.processes.lengths if reading.lengths in ([], "largest") else [*map(int, reading.lengths)]
 
     def estimate(
         self, metric: str, names: Sequence[str], lengths: Sequence[int], level: float = CONFIDENCE
@@ -94,8 +93,7 @@ def exact(value: float, note: str = ONE_RUN) -> Estimate:
 
 def judge_figure(reading: Figure, measured: Measured) -> Finding:
     """An approach's metric or a ratio of two, over the lengths that the reading names."""
-    lengths = measured.processes.lengths
-    wanted = lengths if reading.lengths in ([], "largest") else [*reading.lengths]
+    lengths, wanted = measured.processes.lengths, measured.lengths(reading)
     missing = measured.missing(reading.operands)
     missing += [f"prompts of {length} tokens were not measured" for length in wanted if length not in lengths]
     if missing:
@@ -119,9 +117,8 @@ def judge_figure(reading: Figure, measured: Measured) -> Finding:
 
 def judge_ordering(reading: Ordering, measured: Measured) -> Finding:
     """Every member of a group below every member of the later ones."""
-    names = [name for group in reading.operands for name in group]
-    missing = measured.missing(names)
-    usable = {name for name in names if not measured.missing([name])}
+    missing = measured.missing(compared(reading))
+    usable = {name for name in compared(reading) if not measured.missing([name])}
     pairs = [pair for pair in reading.pairs if usable.issuperset(pair)]
     if not pairs:
         return Finding(NOT_TESTABLE, "; ".join(missing))

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from firsttoken import files
 from firsttoken.analysis.claim_experiments import judge_experiment
 from firsttoken.analysis.claim_files import (
     AnyReading,
@@ -31,31 +30,21 @@ from firsttoken.analysis.claim_readings import (
     judge_longest_context,
     judge_ordering,
 )
-from firsttoken.analysis.processes import ProcessTable
-from firsttoken.analysis.schemas import Row, read_table, with_interval, write_table
+from firsttoken.analysis.schemas import Row, with_interval, write_table
+from firsttoken.analysis.study_tables import StudyTables
 from firsttoken.experiment_tables import read_experiment
-from firsttoken.plan import ModelManifest
-from firsttoken.results import Environment
 
 
 def judge_claims(
-    published: Sequence[Path | str],
-    summary: Path | str,
-    latency_by_length: Path | str,
-    process_statistics: Path | str,
-    environment: Path | str,
-    manifest: Path | str,
-    dtype: str,
-    out_csv: Path | str,
-    **experiments: Path | str,
+    study: StudyTables, published: Sequence[Path | str], dtype: str, out_csv: Path | str, **experiments: Path | str
 ) -> None:
     """Write claims.csv: a row a reading, with its figure, interval and verdict, and the verdict on its claim."""
-    machine = files.read_json(environment, Environment)
+    machine = study.environment
     measured = Measured(
-        processes=ProcessTable.read(process_statistics),
-        summary=read_table(summary, "summary").set_index("approach"),
-        by_length=read_table(latency_by_length, "latency_by_length"),
-        manifest=files.read_json(manifest, ModelManifest),
+        processes=study.processes,
+        summary=study.summary.set_index("approach"),
+        by_length=study.by_length,
+        manifest=study.manifest,
         experiments={name: read_experiment(path, name) for name, path in experiments.items()},
     )
     rows: list[Row] = []

@@ -134,30 +134,27 @@ class Cell(NamedTuple):
 
 
 def _cells(a: Side, b: Side) -> list[Cell]:
-    statuses, processes = [a.statuses, b.statuses], (a.processes, b.processes)
     cells = []
-    for approach in dict.fromkeys([*statuses[0], *statuses[1]]):
-        status = " and ".join(dict.fromkeys(table[approach] for table in statuses if approach in table))
-        for length in sorted({*processes[0].lengths, *processes[1].lengths}):
-            why = _unpaired(approach, length, statuses, processes)
+    for approach in dict.fromkeys([*a.statuses, *b.statuses]):
+        status = " and ".join(dict.fromkeys(side.statuses[approach] for side in (a, b) if approach in side.statuses))
+        for length in sorted({*a.processes.lengths, *b.processes.lengths}):
+            why = _unpaired(approach, length, a, b)
             for metric, statistic in _MEASURES:
-                cells.append(Cell(approach, status, length, metric, statistic, *processes, why))
+                cells.append(Cell(approach, status, length, metric, statistic, a.processes, b.processes, why))
     return cells
 
 
-def _unpaired(
-    approach: str, length: int, statuses: list[dict[str, str]], processes: tuple[ProcessTable, ProcessTable]
-) -> str:
+def _unpaired(approach: str, length: int, a: Side, b: Side) -> str:
     """Why one approach at one length cannot be compared, or ""."""
-    for side, status, table in zip("ab", statuses, processes, strict=True):
-        if approach not in status:
-            return f"{side} has no {approach}"
-        if status[approach] not in RAN:
-            return f"{approach} is {status[approach]} in {side}"
-        if length not in table.lengths:
-            return f"{side} has no prompt length {length}"
-    if statuses[0][approach] != statuses[1][approach]:
-        return f"{approach} is {statuses[0][approach]} in a and {statuses[1][approach]} in b"
+    for name, side in (("a", a), ("b", b)):
+        if approach not in side.statuses:
+            return f"{name} has no {approach}"
+        if side.statuses[approach] not in RAN:
+            return f"{approach} is {side.statuses[approach]} in {name}"
+        if length not in side.processes.lengths:
+            return f"{name} has no prompt length {length}"
+    if a.statuses[approach] != b.statuses[approach]:
+        return f"{approach} is {a.statuses[approach]} in a and {b.statuses[approach]} in b"
     return ""
 
 

@@ -16,9 +16,10 @@ import numpy as np
 import pandas as pd
 
 from firsttoken.analysis.processes import ProcessTable, paired
-from firsttoken.analysis.schemas import TABLES, Row, read_table, with_interval, write_table
+from firsttoken.analysis.schemas import TABLES, Row, with_interval, write_table
 from firsttoken.analysis.statistics import NOTHING, difference_interval
-from firsttoken.pooled_runs import RAN, by_approach, read_records, read_samples
+from firsttoken.analysis.study_tables import StudyTables
+from firsttoken.pooled_runs import by_approach, read_samples
 
 # What differs from an approach in its dynamic operations alone, and has native ones.
 NATIVE_TWIN = {
@@ -32,14 +33,13 @@ NOT_TOLD = "does not tell how its latency splits"
 KEYS = ["approach", "repeat", "prompt_length", "metric"]
 
 
-def write_dynamic_work(samples: Path | str, summary: Path | str, records: Path | str, out_csv: Path | str) -> None:
+def write_dynamic_work(study: StudyTables, out_csv: Path | str) -> None:
     """Write dynamic_work.csv: a row an approach with latencies, kind of token and prompt length (0: the mean over
     several)."""
-    table = read_table(summary, "summary")
-    statuses = {row["approach"]: row["status"] for row in table.to_dict("records") if row["status"] in RAN}
-    operations = {name: runs[0].dynamic_operations for name, runs in by_approach(read_records(records)).items()}
+    statuses = dict(zip(study.shown["approach"], study.shown["status"], strict=True))
+    operations = {name: runs[0].dynamic_operations for name, runs in by_approach(study.records).items()}
     told = [name for name in statuses if operations[name] != "captured"]
-    tokens = _tokens(samples, told)
+    tokens = _tokens(study.samples, told)
     processes = ProcessTable(_process_values(tokens))
     rows: list[Row] = []
     for name, status in statuses.items():
@@ -59,7 +59,7 @@ def write_dynamic_work(samples: Path | str, summary: Path | str, records: Path |
     write_table(pd.DataFrame(rows, columns=list(TABLES["dynamic_work"])), "dynamic_work", out_csv)
 
 
-def _tokens(samples: Path | str, approaches: Sequence[str]) -> pd.DataFrame:
+def _tokens(samples: Path, approaches: Sequence[str]) -> pd.DataFrame:
     """Tokens that tell their dynamic work, of requests without a tainted token: dynamic_us and latency_us."""
     columns = ["approach", "repeat", "prompt_length", "request", "token_index", "latency_ns", "tainted", "sampling_ns"]
     frame = read_samples(samples, columns)
@@ -98,11 +98,11 @@ def _estimates(processes: ProcessTable, name: str, metric: str, lengths: Sequenc
         saved = difference_interval(native.mean(axis=1) - own.mean(axis=1))
     return {
         "n_processes": mean.n,
-        **with_interval("mean", mean, "_us"),
-        **with_interval("median", median, "_us"),
+        **with_interval("mean_us", mean),
+        **with_interval("median_us", median),
         "latency_ms": latency.value,
         **with_interval("share", share),
         "native_twin": twin if len(own) else "",
-        **with_interval("saved", saved, "_us"),
+        **with_interval("saved_us", saved),
         "reason": mean.note,
     }

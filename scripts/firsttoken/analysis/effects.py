@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from firsttoken.analysis.processes import ProcessTable, paired
-from firsttoken.analysis.schemas import Row, read_table, with_interval, write_table
+from firsttoken.analysis.schemas import Row, with_interval, write_table
 from firsttoken.analysis.statistics import NOTHING, difference_interval, mean_over_lengths, t_interval
-from firsttoken.pooled_runs import RAN, read_records
+from firsttoken.analysis.study_tables import StudyTables
+from firsttoken.pooled_runs import RAN
 
 METHOD = "contrast of log means within repeats, Student's t over repeats"
 
@@ -65,14 +66,11 @@ CONTRASTS = (
 )
 
 
-def estimate_effects(
-    summary: Path | str, process_statistics: Path | str, records: Path | str, out_csv: Path | str
-) -> None:
+def estimate_effects(study: StudyTables, out_csv: Path | str) -> None:
     """Write effects.csv: a row an effect, metric and prompt length (0: the mean over them)."""
-    table = read_table(summary, "summary")
-    statuses = dict(zip(table["approach"].astype(str), table["status"].astype(str), strict=True))
-    ahead = {record.approach: record.ahead for record in read_records(records) if record.status in RAN}
-    processes = ProcessTable.read(process_statistics)
+    statuses = dict(zip(study.summary["approach"].astype(str), study.summary["status"].astype(str), strict=True))
+    ahead = {record.approach: record.ahead for record in study.records if record.status in RAN}
+    processes = study.processes
     rows = []
     for contrast in CONTRASTS:
         found = {name: statuses.get(name, "not in this study") for name in contrast.weights}
@@ -114,7 +112,7 @@ def _estimate(contrast: Contrast, processes: ProcessTable, metric: str, lengths:
     return {
         "status": "not identifiable" if missing else "measured",
         **with_interval("ratio", ratio),
-        **with_interval("difference", difference, "_ms"),
+        **with_interval("difference_ms", difference),
         "n_repeats": ratio.n,
         "method": METHOD,
         "reason": ratio.note,

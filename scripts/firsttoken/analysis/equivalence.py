@@ -19,7 +19,7 @@ import pandas as pd
 
 from firsttoken.analysis.equality_bounds import GAP_FACTOR, HEADROOM, MEASURES, Limits, read_limits
 from firsttoken.analysis.equality_positions import skipped_approaches
-from firsttoken.analysis.logit_errors import Floats, distances
+from firsttoken.analysis.logit_errors import Floats, LogitErrors
 from firsttoken.analysis.schemas import TABLES, read_table, write_table
 from firsttoken.pooled_runs import read_records
 from firsttoken.results import RunRecord
@@ -128,7 +128,7 @@ def judge(
 
 def position_distances(positions: pd.DataFrame) -> dict[str, Floats]:
     """`LogitErrors.distances` of rows of `equality_positions`; NaN where there are no logits."""
-    return distances(*(positions[name].to_numpy(float) for name in ("spread", "rms_error", "kl", "slope")))
+    return LogitErrors(*(positions[name].to_numpy(float) for name in ("spread", "rms_error", "kl", "slope"))).distances
 
 
 class _Computed:

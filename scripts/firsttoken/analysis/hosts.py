@@ -17,14 +17,14 @@ from scipy import stats
 from firsttoken import files
 from firsttoken.analysis.finished_study import FinishedStudy, read_study
 from firsttoken.analysis.latency_tables import BASELINE, latency_by_length
-from firsttoken.analysis.schemas import Row, with_interval, write_table
+from firsttoken.analysis.schemas import Row, split_unit, with_interval, write_table
 from firsttoken.analysis.statistics import CONFIDENCE, Estimate, Floats
 from firsttoken.pooled_runs import RAN, SAME_CODE
 
 MIN_HOSTS = 3
 ONE_HOST, TWO_HOSTS = "this machine, these minutes", "two hosts: no interval"
 ALL_LENGTHS = 0  # in the place of a prompt length: the mean over prompt lengths
-_FIGURES = {"ttft_mean": "_ms", "itl_request_mean": "_ms", "speedup_ttft": "", "speedup_itl": ""}  # -> the unit
+_FIGURES = ("ttft_mean_ms", "itl_request_mean_ms", "speedup_ttft", "speedup_itl")
 _P99 = ["ttft_p99_ms", "ttft_p99_low_ms", "ttft_p99_high_ms"]
 _TERMINAL = {  # column -> its heading on a terminal
     "approach": "approach", "status": "status", "ttft_mean_ms": "TTFT ms", "ttft_mean_low_ms": "low",
@@ -111,7 +111,7 @@ def _host_rows(study: FinishedStudy) -> list[Row]:
             ttft, itl = (processes.estimate(result.name, name, "mean", over) for name in ("ttft", "itl_request_mean"))
             row: Row = {"approach": result.name, "status": result.status, "prompt_length": length}
             row |= {"study": study.name, "host": study.host, "n_processes": ttft.n}
-            row |= with_interval("ttft_mean", ttft, "_ms") | with_interval("itl_request_mean", itl, "_ms")
+            row |= with_interval("ttft_mean_ms", ttft) | with_interval("itl_request_mean_ms", itl)
             for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
                 row |= with_interval(name, processes.ratio(BASELINE, result.name, metric, "mean", over))
             here = (by_length["approach"] == result.name) & by_length["prompt_length"].isin(over)
@@ -129,11 +129,11 @@ def over_hosts(hosts: pd.DataFrame) -> pd.DataFrame:
         if status not in RAN:
             pairs = zip(found["status"], found["study"], strict=True)
             reason = "; ".join(f"{became} in {study}" for became, study in pairs)
-            found = found.assign(**dict.fromkeys((f"{name}{unit}" for name, unit in _FIGURES.items()), np.nan))
+            found = found.assign(**dict.fromkeys(_FIGURES, np.nan))
         row: Row = {"approach": approach, "status": status, "prompt_length": length, "n_hosts": n, "reason": reason}
-        for name, unit in _FIGURES.items():
-            estimate, spread_percent = host_estimate(found[f"{name}{unit}"].to_numpy(np.float64))
-            row |= with_interval(name, estimate, unit) | {f"{name}_spread_percent": spread_percent}
+        for name in _FIGURES:
+            estimate, spread_percent = host_estimate(found[name].to_numpy(np.float64))
+            row |= with_interval(name, estimate) | {f"{split_unit(name)[0]}_spread_percent": spread_percent}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -12,9 +12,9 @@ from firsttoken.plan import INSTRUMENT
 from firsttoken.results import RunRecord
 
 _FIGURES = (
-    ("first_token", "ttft", "median"),
-    ("token_gap", "itl_token_gap", "median"),
-    ("token_gap_p99", "itl_token_gap", "p99"),
+    ("first_token_us", "ttft", "median"),
+    ("token_gap_us", "itl_token_gap", "median"),
+    ("token_gap_p99_us", "itl_token_gap", "p99"),
 )
 
 
@@ -36,7 +36,7 @@ def instrument_table(statistics: pd.DataFrame, records: Sequence[RunRecord]) -> 
         for column, metric, statistic in _FIGURES:
             found = processes.estimate(name, metric, statistic, processes.lengths)
             in_us = found._replace(value=found.value * 1e3, low=found.low * 1e3, high=found.high * 1e3)
-            row |= with_interval(column, in_us, "_us")
+            row |= with_interval(column, in_us)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=list(TABLES["instrument"]))
     alone = frame[frame["approach"] == "null"]

@@ -78,7 +78,7 @@ def latency_by_length(
             for metric in METRICS:
                 for statistic in STATISTICS:
                     estimate = table.estimate(result.name, metric, statistic, [length])
-                    row |= with_interval(f"{metric}_{statistic}", estimate, "_ms")
+                    row |= with_interval(f"{metric}_{statistic}_ms", estimate)
                     row[f"{metric}_{statistic}_note"] = _note(row, estimate)
                 repeats = [int(requests.cells["repeat"].iloc[cell]) for cell in cells]
                 row[f"{metric}_doubts"] = cell_doubts([by_process[metric][cell] for cell in cells], repeats)
@@ -143,7 +143,7 @@ def summary(
             ("itl_p99", "itl_token_gap", "p99"),
         ):
             estimate = table.estimate(result.name, metric, statistic, table.lengths)
-            row |= with_interval(name, estimate, "_ms") | {f"{name}_note": _note(row, estimate)}
+            row |= with_interval(f"{name}_ms", estimate) | {f"{name}_note": _note(row, estimate)}
         medians = (
             table.estimate(result.name, metric, "median", table.lengths).value
             for metric in ("ttft", "itl_request_mean")
@@ -163,17 +163,17 @@ def _cost(result: ApproachResult) -> Row:
     ran = result.records if result.shows_latency else []
     row: Row = {}
     for name in ("device_over_idle", "device_allocated", "device_reserved", "host_peak"):
-        row |= _over_processes(name, "_gib", [getattr(record.memory, f"{name}_bytes") for record in ran], GIB)
-    row |= _over_processes("ready", "_s", [record.ready_s for record in ran])
-    row |= _over_processes("cold_ttft", "_ms", [record.cold_ttft_ms for record in ran])
-    return row | _over_processes("energy_j_per_token", "", [record.telemetry.energy_j_per_token for record in ran])
+        row |= _over_processes(f"{name}_gib", [getattr(record.memory, f"{name}_bytes") for record in ran], GIB)
+    row |= _over_processes("ready_s", [record.ready_s for record in ran])
+    row |= _over_processes("cold_ttft_ms", [record.cold_ttft_ms for record in ran])
+    return row | _over_processes("energy_j_per_token", [record.telemetry.energy_j_per_token for record in ran])
 
 
-def _over_processes(name: str, unit: str, values: Sequence[float | None], divisor: float = 1.0) -> Row:
+def _over_processes(name: str, values: Sequence[float | None], divisor: float = 1.0) -> Row:
     """The geometric mean of the values that were recorded, with its t interval; of one that is zero the plain mean."""
     known = np.array([value for value in values if value is not None], np.float64) / divisor
     if not len(known):
-        return with_interval(name, NOTHING, unit)
+        return with_interval(name, NOTHING)
     with np.errstate(divide="ignore"):
         estimate = t_interval(np.log(known))
-    return with_interval(name, estimate if (known > 0).all() else estimate._replace(value=known.mean()), unit)
+    return with_interval(name, estimate if (known > 0).all() else estimate._replace(value=known.mean()))

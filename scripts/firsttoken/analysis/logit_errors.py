@@ -29,14 +29,13 @@ class LogitErrors:
     @property
     def distances(self) -> dict[str, Floats]:
         """The three errors without unit, so that one bound holds for every model: the RMS error and sqrt(2 KL) as
-        shares of the spread, and how far the slope is from 1."""
-        return distances(self.spread, self.rms_error, self.kl, self.slope)
+        shares of the spread, and how far the slope is from 1.
 
-
-def distances(spread: Floats, rms_error: Floats, kl: Floats, slope: Floats) -> dict[str, Floats]:
-    """See `LogitErrors.distances`. sqrt(2 KL) is, for small errors, their standard deviation under the reference's
-    probabilities, so that it compares with the RMS error."""
-    return {"rms": rms_error / spread, "kl": np.sqrt(2 * kl) / spread, "slope": np.abs(slope - 1)}
+        sqrt(2 KL) is, for small errors, their standard deviation under the reference's probabilities, so that it
+        compares with the RMS error.
+        """
+        kl = np.sqrt(2 * self.kl) / self.spread
+        return {"rms": self.rms_error / self.spread, "kl": kl, "slope": np.abs(self.slope - 1)}
 
 
 def logit_errors(reference: NDArray[np.floating], found: NDArray[np.floating]) -> LogitErrors:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import reduce
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from firsttoken.analysis.quantiles import between_margins, widened
-from firsttoken.analysis.schemas import read_table
 from firsttoken.analysis.statistics import (
     CONFIDENCE,
     N_TOO_SMALL,
@@ -43,10 +41,6 @@ class ProcessTable:
         self._lengths = frame["prompt_length"].to_numpy(np.int64)
         self._values = frame["value"].to_numpy(np.float64)
         self._rows = frame.groupby(["approach", "metric", "statistic"], observed=True).indices
-
-    @classmethod
-    def read(cls, path: Path | str) -> ProcessTable:
-        return cls(read_table(path, "process_statistics"))
 
     def values(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Values:
         """Empty where the approach or a length is missing. Memory has the one length 0. Quantiles are pseudo-values."""

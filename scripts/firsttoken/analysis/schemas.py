@@ -17,16 +17,21 @@ VERDICTS_READING = ("reproduced", "refuted", "inconclusive", "not testable here"
 VERDICTS_CLAIM = (*VERDICTS_READING, "depends on the reading", "not shown here")
 VERDICTS_SOURCE = ("follows from its source", "contradicts its own source", "its source gives no figure")
 VERDICTS_COMPARE = ("faster", "slower", "no difference shown", "side by side", "not comparable")
-UNITS = ("_ms", "_us", "_s", "_gib")
+UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB", "_percent": "%"}  # at the end of a column's name
 Row = dict[str, object]
 ERRORS = ("kl_mean", "rms_error", "top1_agreement")  # of the table equivalence, shown beside the latency
 FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor", "library_ttft_ms")
 
 
+def split_unit(name: str) -> tuple[str, str]:
+    """`ttft_mean_ms` -> `ttft_mean`, `_ms`; the latter is "" for a column without unit."""
+    unit = next((unit for unit in UNITS if name.endswith(unit)), "")
+    return name.removesuffix(unit), unit
+
+
 def bounds_of(name: str) -> tuple[str, str]:
     """The columns with the interval of column `name`; its unit stays at the end."""
-    unit = next((unit for unit in UNITS if name.endswith(unit)), "")
-    stem = name.removesuffix(unit)
+    stem, unit = split_unit(name)
     return f"{stem}_low{unit}", f"{stem}_high{unit}"
 
 
@@ -68,8 +73,8 @@ def _summary() -> Columns:
 def _combined() -> Columns:
     columns = {"approach": text(), "status": text()}  # of all hosts, where they differ
     columns |= each(count(), "prompt_length", "n_hosts")  # prompt_length 0: mean over prompt lengths
-    for name, unit in (("ttft_mean", "_ms"), ("itl_request_mean", "_ms"), ("speedup_ttft", ""), ("speedup_itl", "")):
-        columns |= _with_interval(f"{name}{unit}") | {f"{name}_spread_percent": number(0)}
+    for name in ("ttft_mean_ms", "itl_request_mean_ms", "speedup_ttft", "speedup_itl"):
+        columns |= _with_interval(name) | {f"{split_unit(name)[0]}_spread_percent": number(0)}
     return columns | {"reason": text()}
 
 
@@ -189,9 +194,9 @@ TABLES: dict[str, Columns] = {
 }
 
 
-def with_interval(name: str, estimate: Estimate, unit: str = "") -> Row:
-    """The three columns of an estimate: ttft_mean + _ms -> ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms."""
-    return {f"{name}{unit}": estimate.value, f"{name}_low{unit}": estimate.low, f"{name}_high{unit}": estimate.high}
+def with_interval(name: str, estimate: Estimate) -> Row:
+    """The three columns of an estimate: ttft_mean_ms, ttft_mean_low_ms, ttft_mean_high_ms."""
+    return dict(zip((name, *bounds_of(name)), estimate[:3], strict=True))
 
 
 def write_table(frame: pd.DataFrame, name: str, path: Path | str) -> None:

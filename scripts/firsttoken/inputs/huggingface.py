@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from firsttoken.files import sha256_file
@@ -22,16 +22,16 @@ from firsttoken.inputs.manifest import empty_model, served_context
 from firsttoken.inputs.model_files import INDEX, check_names, model_files, small_files, weight_files
 from firsttoken.inputs.weight_headers import check_stored, parse_object, read_config
 
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
+
 PRE_CHECK_TIMEOUT_S = 3.0
 SMALL_BYTES = 2**27  # of a config, a tokenizer or an index; the largest tokenizers have a quarter of it
 
 
 def download_model(repo: str, revision: str, folder: Path) -> None:
     """Download into `folder`, which exists and may hold what an earlier call left. Raises ValueError in one line."""
-    from huggingface_hub import HfApi
-
-    with hub_errors(repo, revision):
-        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    info = _model_info(repo, revision, files_metadata=True)
     if info.sha != revision:
         raise ValueError(f"model.revision: {repo} answers {info.sha} for {revision}; give the full commit hash")
     files = {file.rfilename: file for file in info.siblings or ()}
@@ -134,20 +134,22 @@ def hub_config(repo: str, revision: str) -> dict[str, Any]:
 
 def newest_commit(repo: str) -> str:
     """The hash that the hub's default branch has now. Raises ValueError in one line."""
-    from huggingface_hub import HfApi
-
-    with hub_errors(repo, "main"):
-        return str(HfApi().model_info(repo, timeout=PRE_CHECK_TIMEOUT_S).sha)
+    return str(_model_info(repo, None, timeout=PRE_CHECK_TIMEOUT_S).sha)
 
 
 def hub_parameters(repo: str, revision: str) -> int:
     """How many parameters the hub counts in the safetensors files; 0 where it does not. Raises ValueError in one
     line."""
+    counted = _model_info(repo, revision, timeout=PRE_CHECK_TIMEOUT_S).safetensors
+    return counted.total if counted else 0
+
+
+def _model_info(repo: str, revision: str | None, **options: Any) -> ModelInfo:
+    """What the hub says of a repository; without a revision, of its default branch."""
     from huggingface_hub import HfApi
 
-    with hub_errors(repo, revision):
-        counted = HfApi().model_info(repo, revision=revision, timeout=PRE_CHECK_TIMEOUT_S).safetensors
-    return counted.total if counted else 0
+    with hub_errors(repo, revision or "main"):
+        return HfApi().model_info(repo, revision=revision, **options)
 
 
 def _get_small(repo: str, revision: str, name: str) -> bytes:
@@ -169,10 +171,7 @@ def _get_small(repo: str, revision: str, name: str) -> bytes:
 
 def _first_dtypes(repo: str, revision: str) -> dict[str, str]:
     """The stored dtypes of the first file of weights; raises ValueError where the repository has no whole model."""
-    from huggingface_hub import HfApi
-
-    with hub_errors(repo, revision):
-        info = HfApi().model_info(repo, revision=revision, timeout=PRE_CHECK_TIMEOUT_S)
+    info = _model_info(repo, revision, timeout=PRE_CHECK_TIMEOUT_S)
     names = [file.rfilename for file in info.siblings or ()]
     with _named(f"{repo} at {revision}"):
         weights = weight_files(names, _get_small(repo, revision, INDEX) if INDEX in names else None)

@@ -26,7 +26,7 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
     """
     model = checked_model(folder, visible_files(folder))
     config = model.config.get_text_config(decoder=True)
-    text = _text_part(model)
+    text, head = _text_part(model), model.get_output_embeddings()
     parameters = sum(parameter.numel() for parameter in text.parameters())
     item_bytes = DTYPE_BYTES[section["dtype"]]
     read, multiplied = _values_per_token(text, model)
@@ -44,7 +44,7 @@ def describe_model(section: dict[str, Any], folder: Path) -> ModelManifest:
         read_bytes_per_token=read * item_bytes,
         kv_bytes_per_token=sum(values for values, _ in cached) * item_bytes,
         flops_per_token=2 * multiplied,
-        head_flops=_head_flops(model),
+        head_flops=0 if head is None else 2 * int(head.weight.numel()),
         linear_layers=_linear_layers(text, model, multiplied),
         attention_window=min((window for _, window in cached if window), default=0),
         max_context=served_context(model),
@@ -142,12 +142,6 @@ def _values_per_token(text: torch.nn.ModuleList, model: PreTrainedModel) -> tupl
     return read, multiplied
 
 
-def _head_flops(model: PreTrainedModel) -> int:
-    """Operations of the projection to the vocabulary, for one position."""
-    head = model.get_output_embeddings()
-    return 0 if head is None else 2 * int(head.weight.numel())
-
-
 def _linear_layers(text: torch.nn.ModuleList, model: PreTrainedModel, multiplied: int) -> tuple[LinearLayer, ...]:
     """The products of one forward pass by shape; none where they are not all `multiplied` weights, as with experts."""
     import torch
@@ -179,10 +173,6 @@ def served_context(model: PreTrainedModel) -> int:
     """Positions that the model was made for. Raises ValueError where its config does not say, or without a KV cache."""
     config = model.config.get_text_config(decoder=True)
     _cached_layers(config)
-    return _max_context(config)
-
-
-def _max_context(config: PretrainedConfig) -> int:
     for name in CONTEXT_FIELDS:
         if (value := getattr(config, name, None)) and value > 0:
             return int(value)

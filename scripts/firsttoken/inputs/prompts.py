@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_leng
     Raises ValueError if the corpus is too short for a length, or the tokenizer is damaged or gives ids that the model
     does not have.
     """
-    tokenizer_file, prefix, text = encode_corpus(model_dir, corpus)
+    prefix, text = encode_corpus(model_dir, corpus)
     prompts: list[Prompt] = []
     for length in lengths:
         head = prefix if length > len(prefix) else ()
@@ -41,7 +42,7 @@ def make_prompts(model_dir: Path, corpus: Path, lengths: Sequence[int], per_leng
     return Prompts(
         seed=seed,
         corpus_sha256=sha256_file(corpus),
-        tokenizer_sha256=sha256_file(tokenizer_file),
+        tokenizer_sha256=sha256_file(_tokenizer_file(model_dir)),
         prompts=tuple(prompts),
     )
 
@@ -74,12 +75,10 @@ def take_prompts(model_dir: Path, file: Path, lengths: Sequence[int], seed: int)
 
 def encode_own(model_dir: Path, file: Path) -> list[Sequence[int]]:
     """The token ids of the user's own prompts; only texts need the tokenizer in `model_dir`."""
-    tokenizer: list[Tokenizer] = []
+    opened = cache(open_tokenizer)
 
     def encode(text: str) -> tuple[int, ...]:
-        if not tokenizer:
-            tokenizer.append(open_tokenizer(model_dir))
-        _, prefix, encode_text = tokenizer[0]
+        prefix, encode_text = opened(model_dir)
         return (*prefix, *encode_text(text))
 
     return encode_prompts(file, _vocabulary(model_dir), encode)
@@ -88,7 +87,6 @@ def encode_own(model_dir: Path, file: Path) -> list[Sequence[int]]:
 class Tokenizer(NamedTuple):
     """A model's tokenizer."""
 
-    file: Path
     prefix: tuple[int, ...]  # what it puts before any text
     encode: Callable[[str], tuple[int, ...]]  # a text, without the prefix
 
@@ -97,15 +95,15 @@ def _tokenizer_file(model_dir: Path) -> Path:
     return next(model_dir / name for name in TOKENIZER_FILES if (model_dir / name).is_file())
 
 
-def encode_corpus(model_dir: Path, corpus: Path) -> tuple[Path, tuple[int, ...], tuple[int, ...]]:
-    """The tokenizer's main file, what it puts before any text, and the corpus, both as token ids.
+def encode_corpus(model_dir: Path, corpus: Path) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What the tokenizer puts before any text, and the corpus, both as token ids.
 
     Raises ValueError for a tokenizer that cannot be read or gives ids that the model does not have.
     """
-    file, prefix, encode = open_tokenizer(model_dir)
+    prefix, encode = open_tokenizer(model_dir)
     text = encode(corpus.read_text(encoding="utf-8"))
     _check_vocabulary(model_dir, max((*prefix, *text), default=0))
-    return file, prefix, text
+    return prefix, text
 
 
 def open_tokenizer(model_dir: Path) -> Tokenizer:
@@ -129,12 +127,12 @@ def _open(model_dir: Path, file: Path) -> Tokenizer:
         fast.no_padding()
         plain = fast.encode("a", add_special_tokens=False).ids
         prefix = _prefix(fast.encode("a").ids, plain)
-        return Tokenizer(file, prefix, lambda text: tuple(fast.encode(text, add_special_tokens=False).ids))
+        return Tokenizer(prefix, lambda text: tuple(fast.encode(text, add_special_tokens=False).ids))
     from transformers import AutoTokenizer
 
     slow = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False, local_files_only=True)
     prefix = _prefix(slow.encode("a"), slow.encode("a", add_special_tokens=False))
-    return Tokenizer(file, prefix, lambda text: tuple(slow.encode(text, add_special_tokens=False)))
+    return Tokenizer(prefix, lambda text: tuple(slow.encode(text, add_special_tokens=False)))
 
 
 def _prefix(with_special: Sequence[int], plain: Sequence[int]) -> tuple[int, ...]:

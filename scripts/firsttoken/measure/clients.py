@@ -37,11 +37,11 @@ class ClientsRow(Record, frozen=True, kw_only=True):
     approach: str
     clients: int
     round: int  # from 1
-    requests: int
+    requests: int = 0
     # From the first client's start to the last one's end. This and the next two: None with a reason.
-    duration_s: float | None
-    ttft_mean_ms: float | None
-    ttft_median_ms: float | None
+    duration_s: float | None = None
+    ttft_mean_ms: float | None = None
+    ttft_median_ms: float | None = None
     reason: str  # why there are no figures
 
 
@@ -101,17 +101,7 @@ def _measure(
     clients: ClientProcesses, arrangement: Arrangement, approach: str, count: int, round_: int, reason: str = ""
 ) -> ClientsRow:
     """One cell in one round; with a `reason` it is not run."""
-    row = ClientsRow(
-        arrangement=arrangement,
-        approach=approach,
-        clients=count,
-        round=round_,
-        requests=0,
-        duration_s=None,
-        ttft_mean_ms=None,
-        ttft_median_ms=None,
-        reason=reason,
-    )
+    row = ClientsRow(arrangement=arrangement, approach=approach, clients=count, round=round_, reason=reason)
     if reason:
         return row
     try:

@@ -63,11 +63,6 @@ def machine_facts(device: Device, gpu_name: str, deployment: Sequence[str]) -> d
     }
 
 
-def software_facts(python: str, packages: Mapping[str, str], interpreter: str = "") -> dict[str, Any]:
-    """The other part: of one environment. `interpreter` is the path that the config gives, if any."""
-    return {"python": python, "packages": dict(packages), "interpreter": interpreter}
-
-
 def fingerprint(machine: Mapping[str, Any], software: Mapping[str, Any]) -> str:
     """Twelve hexadecimal digits of the SHA-256 of each part; approaches of other environments share the first."""
     parts = (json.dumps(facts, sort_keys=True).encode() for facts in (machine, software))

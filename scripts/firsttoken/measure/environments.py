@@ -8,7 +8,6 @@ from typing import Any
 
 from firsttoken.approaches.base import approach_class
 from firsttoken.child_job import find_python
-from firsttoken.measure.environment import software_facts
 from firsttoken.measure.probe import Probe, probe
 from firsttoken.plan import Device
 from firsttoken.results import Availability
@@ -40,7 +39,11 @@ class Environments:
         """By environment: the versions that measurements depend on, and the interpreter where the config names one."""
         found = {name: self._probe(name) for name in sorted({approach_class(name).environment for name in self.names})}
         return {
-            name: software_facts(each.python, each.packages, self.configured.get(name, ""))
+            name: {
+                "python": each.python,
+                "packages": each.packages,
+                "interpreter": self.configured.get(name, ""),
+            }
             for name, each in found.items()
         }
 

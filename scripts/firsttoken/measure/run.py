@@ -12,7 +12,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.child_job import child_job
 from firsttoken.files import read_json
 from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions
-from firsttoken.measure.harness import run_benchmark, write_failed_run
+from firsttoken.measure.harness import run_benchmark
 from firsttoken.measure.run_record import RunOutputs
 from firsttoken.measure.run_request import RunJob
 
@@ -30,11 +30,6 @@ def main(path: str) -> None:
         versions = package_versions((*MEASURED_PACKAGES, *approach.packages))
         request = msgspec.structs.replace(job.request, versions=versions)
         run_benchmark(request, approach, run_outputs(job))
-
-
-def write_death(job: RunJob, reason: str) -> None:
-    """For the rule's script: the files of a run whose process died."""
-    write_failed_run(job.request, approach_class(job.request.approach), run_outputs(job), reason)
 
 
 if __name__ == "__main__":  # engines that start processes of their own import this module there

@@ -73,7 +73,8 @@ class Run:
 
     def record(self, telemetry: TelemetrySummary, tainted_requests: int) -> RunRecord:
         """The record of this run, once it is over."""
-        request, approach, facts = self.request, self.approach_class, self.facts
+        request, approach = self.request, self.approach_class
+        facts = msgspec.structs.asdict(self.facts) | {"tf32": self.facts.tf32 == "on"}
         plan, requests = request.plan, self.samples.requests
         return RunRecord(
             approach=request.approach,
@@ -83,8 +84,6 @@ class Run:
             reason=self.reason,
             device=plan.device,
             dtype=plan.dtype,
-            attention=facts.attention,
-            tf32=facts.tf32 == "on",
             processes=approach.processes,
             graphs=approach.graphs,
             dynamic_operations=approach.dynamic_operations,
@@ -98,13 +97,7 @@ class Run:
             telemetry=telemetry,
             tainted_requests=tainted_requests,
             memory=memory_record(self.memory, self.readings) if self.readings else MemoryRecord(),
-            compile_cache=facts.compile_cache,
-            kernels=facts.kernels,
-            weight_bits=facts.weight_bits,
-            ahead=facts.ahead,
-            spin_us=facts.spin_us,
-            grad_mode=facts.grad_mode,
-            settings=facts.settings,
+            **facts,
             model_hash=request.model_hash,
             code_sha256=request.code_sha256,
             fingerprint=request.fingerprint,

@@ -102,16 +102,16 @@ def measured(name: str, inputs: PageInputs) -> str:
 def _facts(row: Row, records: Sequence[RunRecord]) -> str:
     """Cards with the results of the summary, and with what the run records say about how the steps ran."""
     facts = {
-        "Mean TTFT": f"{formatting.with_interval(row, 'ttft_mean', '_ms')} ms",
-        "P99 TTFT": f"{formatting.with_interval(row, 'ttft_p99', '_ms')} ms",
-        "Mean ITL": f"{formatting.with_interval(row, 'itl_request_mean', '_ms')} ms",
+        "Mean TTFT": f"{formatting.with_interval(row, 'ttft_mean_ms')} ms",
+        "P99 TTFT": f"{formatting.with_interval(row, 'ttft_p99_ms')} ms",
+        "Mean ITL": f"{formatting.with_interval(row, 'itl_request_mean_ms')} ms",
         "TTFT floor, one run": _floor(row, "ttft"),
         "ITL floor, one run": _floor(row, "itl"),
         "Best library for the products of a prefill, one run": f"{formatting.number(row['library_ttft_ms'])} ms",
         "Speedup over baseline (TTFT)": formatting.with_interval(row, "speedup_ttft"),
-        "Ready after": f"{formatting.with_interval(row, 'ready', '_s')} s",
-        "Host memory, peak": f"{formatting.with_interval(row, 'host_peak', '_gib')} GiB",
-        "Device memory over idle": f"{formatting.with_interval(row, 'device_over_idle', '_gib')} GiB",
+        "Ready after": f"{formatting.with_interval(row, 'ready_s')} s",
+        "Host memory, peak": f"{formatting.with_interval(row, 'host_peak_gib')} GiB",
+        "Device memory over idle": f"{formatting.with_interval(row, 'device_over_idle_gib')} GiB",
         "In doubt": formatting.text(row["doubts"]),
         "Source lines": formatting.count(row["source_lines"]),
         "Equality with the reference": str(row["equivalence"]),

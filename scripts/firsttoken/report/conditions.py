@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from firsttoken.files import read_json
 from firsttoken.plan import ModelManifest
 from firsttoken.report import formatting
 from firsttoken.results import Environment
+
+
+class Conditions(NamedTuple):
+    """The machine's record, and each of the three in words."""
+
+    environment: Environment
+    machine: str
+    model: str
+    method: str
+
+
+def read_conditions(environment: Path, manifest: Path, workload: Mapping[str, Any], dtype: str) -> Conditions:
+    """Those of a study; `workload` is that of the config."""
+    found, model = read_json(environment, Environment), read_json(manifest, ModelManifest)
+    return Conditions(found, machine_line(found), model_line(model, dtype), method_line(workload))
 
 
 def machine_line(environment: Environment) -> str:
@@ -34,7 +51,7 @@ def model_line(manifest: ModelManifest, dtype: str) -> str:
 
 
 def method_line(workload: Mapping[str, Any]) -> str:
-    """Processes, requests, prompts and tokens; `workload` is that of the config."""
+    """Processes, requests, prompts and tokens."""
     lengths = ", ".join(str(length) for length in workload["prompt_lengths"])
     sampling = "greedy" if workload.get("sampling", "greedy") == "greedy" else "sampled"
     processes = "1 fresh process" if workload["repeats"] == 1 else f"{workload['repeats']} fresh processes"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ class PageInputs:
     claims_csv: Path
     answer_txt: Path
     study: str
-    records: tuple[RunRecord, ...] = ()  # of all processes
+    records: Sequence[RunRecord]  # of all processes
 
 
 class Slots:

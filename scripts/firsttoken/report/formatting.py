@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from firsttoken.analysis.schemas import bounds_of
+
 NO_VALUE = "–"
 
 
@@ -38,10 +40,10 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def with_interval(row: Mapping[str, Any], name: str, unit: str = "") -> str:
-    """`4.21 (4.05 to 4.38)` from the columns `name`, `name_low` and `name_high`, each with the suffix `unit`: `_ms`."""
-    value = number(row.get(f"{name}{unit}"))
-    found = interval(row.get(f"{name}_low{unit}"), row.get(f"{name}_high{unit}"))
+def with_interval(row: Mapping[str, Any], name: str) -> str:
+    """`4.21 (4.05 to 4.38)` from the column `name` and those with its interval."""
+    value = number(row.get(name))
+    found = interval(*map(row.get, bounds_of(name)))
     return f"{value} ({found})" if found else value
 
 

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
 
-from firsttoken.files import read_json, write_text
-from firsttoken.plan import ModelManifest
+from firsttoken.files import write_text
 from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.report import documents, formatting
-from firsttoken.report.conditions import machine_line, method_line, model_line
+from firsttoken.report.conditions import Conditions
 from firsttoken.report.result_cells import DECIDING, cells, ranked_rows
 from firsttoken.report.table_page import Row, read_rows
 from firsttoken.results import Environment
 
 
 def write_landing(
-    answer: Path,
-    summary: Path,
-    claims: Path,
-    records: Path,
-    environment: Path,
-    manifest: Path,
-    workload: Mapping[str, Any],
-    dtype: str,
-    out_rst: Path,
+    answer: Path, summary: Path, claims: Path, records: Path, conditions: Conditions, out_rst: Path
 ) -> None:
     """Write reStructuredText for `report/workflow.rst` to include; the verdict is the last paragraph of `answer`.
 
     Emulated figures carry the word in the same row, and where nothing ran on a GPU a warning comes before everything.
     """
-    machine = read_json(environment, Environment)
+    machine = conditions.environment
     rows = ranked_rows(summary)
     gpus = {record.gpu_uuid for record in read_records(records) if record.status in RAN}
     said = [_hosts(machine, gpus), *documents.read_answer(answer)]
@@ -43,9 +33,9 @@ def write_landing(
         *_reasons(rows),
         *_doubts(rows),
         _claims(read_rows(claims)),
-        f"**Machine.** {escape(machine_line(machine))}",
-        f"**Model.** {escape(model_line(read_json(manifest, ModelManifest), dtype))}",
-        f"**Method.** {escape(method_line(workload))}",
+        f"**Machine.** {escape(conditions.machine)}",
+        f"**Model.** {escape(conditions.model)}",
+        f"**Method.** {escape(conditions.method)}",
     ]
     write_text(out_rst, "\n\n".join(part for part in parts if part) + "\n")
 

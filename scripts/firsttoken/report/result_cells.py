@@ -28,7 +28,7 @@ def cells(row: Row) -> dict[str, str]:
     if status not in RAN:
         return dict.fromkeys((*DECIDING, *FURTHER), formatting.NO_VALUE) | {"Status": status}
     on_device = pd.notna(row["device_over_idle_gib"])
-    memory = formatting.with_interval(row, "device_over_idle" if on_device else "host_peak", "_gib")
+    memory = formatting.with_interval(row, "device_over_idle_gib" if on_device else "host_peak_gib")
     return {
         "Status": f"{status}: {row['reason']}" if status == "approximate" else status,
         "Speedup": formatting.with_interval(row, "speedup_ttft"),
@@ -38,11 +38,11 @@ def cells(row: Row) -> dict[str, str]:
         "Next token, % of floor": formatting.percent(row["itl_share_of_floor"]),
         "P99 TTFT, ms": _latency(row, "ttft_p99"),
         "Memory, GiB": f"{memory}{'' if on_device else ' (host)'}",
-        "Ready, s": formatting.with_interval(row, "ready", "_s"),
+        "Ready, s": formatting.with_interval(row, "ready_s"),
     }
 
 
 def _latency(row: Row, column: str) -> str:
     """The value with its interval; where there is none, why: too few samples for a P99, say."""
-    value, note = formatting.with_interval(row, column, "_ms"), formatting.text(row[f"{column}_note"])
+    value, note = formatting.with_interval(row, f"{column}_ms"), formatting.text(row[f"{column}_note"])
     return f"{value} ({note})" if value == formatting.NO_VALUE and note else value

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from firsttoken.analysis.ranking import ranked
 from firsttoken.analysis.schemas import plain_rows, read_table, read_untyped
-from firsttoken.files import read_json, write_text
-from firsttoken.plan import ModelManifest
+from firsttoken.files import write_text
 from firsttoken.report import documents, formatting
-from firsttoken.report.conditions import machine_line, method_line, model_line
+from firsttoken.report.conditions import Conditions
 from firsttoken.report.result_cells import DECIDING, FURTHER, cells, ranked_rows
 from firsttoken.report.table_page import METRICS, table_rows
-from firsttoken.results import Environment
 
 
-def write_markdown(
-    summary: Path, environment: Path, manifest: Path, workload: Mapping[str, Any], dtype: str, out_md: Path
-) -> None:
+def write_markdown(summary: Path, conditions: Conditions, out_md: Path) -> None:
     """Write summary.md: the machine, one table by mean TTFT, and the settings below it."""
-    machine = read_json(environment, Environment)
+    machine = conditions.environment
     rows = []
     for row in ranked_rows(summary):
         name = f"{row['approach']} ({row['role']})" if row["role"] else str(row["approach"])
         rows.append([name, *cells(row).values()])
     lines = [
-        f"{machine_line(machine)} {machine.recorded_at[:10]}, commit {machine.git_commit[:8]}.",
+        f"{conditions.machine} {machine.recorded_at[:10]}, commit {machine.git_commit[:8]}.",
         "",
         *markdown_table(["Approach", *DECIDING, *FURTHER], rows),
         "",
-        f"{model_line(read_json(manifest, ModelManifest), dtype)} {method_line(workload)} "
+        f"{conditions.model} {conditions.method} "
         "Values are means over prompt lengths. % of floor is floor (one run) / median.",
     ]
     write_text(out_md, "\n".join(lines) + "\n")
@@ -44,24 +39,15 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     return [f"| {' | '.join(' '.join(cell.split()).replace('|', chr(92) + '|') for cell in row)} |" for row in table]
 
 
-def write_summary_json(
-    answer: Path,
-    summary: Path,
-    environment: Path,
-    manifest: Path,
-    workload: Mapping[str, Any],
-    dtype: str,
-    out_json: Path,
-) -> None:
+def write_summary_json(answer: Path, summary: Path, conditions: Conditions, out_json: Path) -> None:
     """Write summary.json: the answer, the conditions, and every column of summary.csv by approach; null is a gap."""
-    machine = read_json(environment, Environment)
     found = {
         "answer": documents.read_answer(answer),
-        "machine": machine_line(machine),
-        "model": model_line(read_json(manifest, ModelManifest), dtype),
-        "method": method_line(workload),
-        "recorded_at": machine.recorded_at,
-        "commit": machine.git_commit,
+        "machine": conditions.machine,
+        "model": conditions.model,
+        "method": conditions.method,
+        "recorded_at": conditions.environment.recorded_at,
+        "commit": conditions.environment.git_commit,
         "approaches": plain_rows(ranked(read_table(summary, "summary"))),
     }
     write_text(out_json, json.dumps(found, indent=1, ensure_ascii=False) + "\n")

@@ -17,7 +17,7 @@ import pandas as pd
 
 from firsttoken import files
 from firsttoken.analysis.ranking import LOWEST, ranked
-from firsttoken.analysis.schemas import ERRORS, read_untyped
+from firsttoken.analysis.schemas import ERRORS, UNITS, bounds_of, read_untyped, split_unit
 from firsttoken.report import documents, formatting
 from firsttoken.results import Environment
 
@@ -49,7 +49,6 @@ LONG, VERY_LONG = 39, 150  # characters; a longer cell, the UUID of a GPU for on
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
     name: name.upper() for name in ("p90", "p95", "p99")
 }
-UNITS = {"_ms": "ms", "_us": "µs", "_s": "s", "_gib": "GiB", "_percent": "%"}
 TITLES = {
     "n": "Samples",
     "processes": "Processes each",
@@ -223,10 +222,8 @@ def _columns(data: pd.DataFrame) -> list[Column]:
     for name in names:
         if name in taken:
             continue
-        unit = next((unit for unit in UNITS if name.endswith(unit)), "")
-        stem = name.removesuffix(unit)
-        interval = (f"{stem}_low{unit}", f"{stem}_high{unit}")
-        groups = [group if set(group) <= set(names) else () for group in (interval, (f"{stem}_note",))]
+        note = (f"{split_unit(name)[0]}_note",)
+        groups = [group if set(group) <= set(names) else () for group in (bounds_of(name), note)]
         columns.append(Column(name, *groups))
         taken |= set(columns[-1].names)
     return columns
@@ -236,8 +233,8 @@ def title(name: str) -> str:
     """What a column is called on a page: `ttft_mean_ms` is `TTFT mean, ms`."""
     if name in TITLES:
         return TITLES[name]
-    unit = next((unit for unit in UNITS if name.endswith(unit)), "")
-    words = [WORDS.get(word, word) for word in name.removesuffix(unit).split("_") if word != "n"]
+    stem, unit = split_unit(name)
+    words = [WORDS.get(word, word) for word in stem.split("_") if word != "n"]
     text = " ".join(words) + (f", {UNITS[unit]}" if unit else "")
     return text[:1].upper() + text[1:]
 

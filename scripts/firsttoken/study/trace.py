@@ -118,11 +118,6 @@ def digest(path: Path, trust_manifest: bool = True) -> str:
         entries = [
             (str(file.relative_to(path)), sha256_file(file)) for file in sorted(path.rglob("*")) if _counts(file)
         ]
-    return folder_digest(entries)
-
-
-def folder_digest(entries: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over `name`, `digest` pairs in the order of the names."""
     total = hashlib.sha256()
     for name, value in sorted(entries):
         total.update(f"{name}\0{value}\n".encode())
@@ -150,7 +145,4 @@ def _manifest_entries(folder: Path) -> list[tuple[str, str]] | None:
 
 
 def _relative(path: Path) -> Path:
-    try:
-        return path.relative_to(Path.cwd())
-    except ValueError:
-        return path
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

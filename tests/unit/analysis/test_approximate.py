@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fakes.study_files import MANIFEST
 from firsttoken import files
-from firsttoken.analysis.answer import answer, summary_table_text
+from firsttoken.analysis.answer import summary_table_text, write_answer
 from firsttoken.analysis.claim_readings import Measured
 from firsttoken.analysis.figures import palette
 from firsttoken.analysis.gates import GateFailed, gate_equality, gate_floors, gate_status
-from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.ranking import LOWEST, ranked
 from firsttoken.analysis.schemas import read_table
+from firsttoken.report.documents import read_answer
 from firsttoken.report.result_cells import cells, ranked_rows
 from firsttoken.report.table_page import render_table
 from firsttoken.results import Ceilings, TokensRecord
@@ -57,7 +56,7 @@ def test_its_error_stands_beside_its_latency(study: Study, summary: Table, tmp_p
     assert row["ttft_mean_ms"] == pytest.approx(3.5, rel=0.05)
     assert 0 < row["kl_mean"] < 0.01 and 0.01 < row["rms_error"] < 0.2 and 0.5 < row["top1_agreement"] <= 1
     assert row["reason"].startswith(ERROR) and "top-1 agreement" in row["reason"]
-    terminal = summary_table_text(study.table("summary"))
+    terminal = summary_table_text(study.tables().summary)
     assert f"{INT8}: {ERROR}" in terminal and max(map(len, terminal.splitlines())) <= 120
     shown = {row["approach"]: cells(row)["Status"] for row in ranked_rows(study.table("summary"))}
     assert shown["baseline"] == "measured" and shown[INT8].startswith(f"approximate: {ERROR}")
@@ -67,19 +66,16 @@ def test_its_error_stands_beside_its_latency(study: Study, summary: Table, tmp_p
     assert "Mean KL divergence" in in_sight and '<span class="badge approximate">' in in_sight
 
 
-def test_it_wins_nothing(study: Study, summary: Table) -> None:
+def test_it_wins_nothing(study: Study, summary: Table, tmp_path: Path) -> None:
     roles = ranked(summary.reset_index()).set_index("approach")["role"]
     assert roles.index[0] == "compiled_graph" and roles.to_dict()["compiled_graph"] == LOWEST
-    manifest = study.root / "model.json"
-    files.write_json(manifest, MANIFEST)
-    lengths, processes = study.table("latency_by_length"), study.table("process_statistics")
-    environment = study.root / "environment.json"
-    said = answer(study.table("summary"), lengths, processes, study.records, environment, manifest)
+    write_answer(study.tables(), tmp_path / "answer.txt")
+    said = read_answer(tmp_path / "answer.txt")
     assert said[0].startswith("compiled_graph had the lowest mean TTFT of the ranked approaches")
     assert f"Lower, but not ranked: {INT8} (approximate, " in said[0] and INT8 not in said[1]
     assert f"not ranked: {INT8} is approximate" in said[2]
-    by_length = read_table(lengths, "latency_by_length")
-    measured = Measured(ProcessTable.read(processes), summary, by_length, MANIFEST, {})
+    tables = study.tables()
+    measured = Measured(tables.processes, summary, tables.by_length, tables.manifest, {})
     assert measured.missing(["compiled_graph", INT8])[0].startswith(f"{INT8} is approximate")
 
 

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pandas as pd
@@ -21,11 +20,7 @@ FIGURES = ("latency_ecdf", "run_order", "memory")
 
 def checked(study: Study, figures: tuple[str, ...] = FIGURES) -> Table:
     out = study.table("checklist")
-    tables: dict[str, Any] = {
-        name: study.table(name) for name in ("summary", "latency_by_length", "process_statistics", "instrument")
-    }
-    others = {name: study.root / f"{name}.json" for name in ("environment", "ceilings")}
-    write_checklist(**tables, **others, records=study.records, figures=figures, out_csv=out)
+    write_checklist(study.tables(), figures, out)
     return read_table(out, "checklist").set_index("rule")
 
 

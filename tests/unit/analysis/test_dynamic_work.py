@@ -31,7 +31,7 @@ def approaches() -> dict[str, Known]:
 
 def dynamic_work(study: Study) -> Table:
     out = study.table("dynamic_work")
-    write_dynamic_work(study.samples, study.table("summary"), study.records, out)
+    write_dynamic_work(study.tables(), out)
     return read_table(out, "dynamic_work")
 
 

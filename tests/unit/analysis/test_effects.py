@@ -34,7 +34,7 @@ def known(**ahead: int | None) -> dict[str, Known]:
 
 def effects(study: Study) -> pd.DataFrame:
     out = study.table("effects")
-    estimate_effects(study.table("summary"), study.table("process_statistics"), study.records, out)
+    estimate_effects(study.tables(), out)
     return read_table(out, "effects")
 
 

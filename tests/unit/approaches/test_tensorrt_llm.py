@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fakes import trtllm
+from fakes.sinks import Chunks
 from firsttoken.approaches.tensorrt_llm import TensorRTLLM
 from firsttoken.approaches.tensorrt_llm_nograph import TensorRTLLMNoGraph
 from firsttoken.approaches.tensorrt_llm_pytorch import TensorRTLLMPyTorch
@@ -24,17 +25,6 @@ from firsttoken.plan import Plan, Prompt, Prompts, Sampling, TensorRTOptions, Un
 from firsttoken.results import TokensRecord
 from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
-
-
-class Chunks:
-    def __init__(self) -> None:
-        self.chunks: list[list[int]] = []
-
-    def push(self, token: int) -> None:
-        self.chunks.append([token])
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        self.chunks.append(list(tokens))
 
 
 @pytest.fixture

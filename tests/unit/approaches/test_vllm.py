@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from fakes import vllm_engine
 from fakes.plans import gpu_plan
+from fakes.sinks import Chunks
 from firsttoken.approaches.vllm import Vllm
 from firsttoken.approaches.vllm_2p import Vllm2p
 from firsttoken.engine.compilation import use_compile_cache
@@ -25,18 +26,6 @@ from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
 BOTH = pytest.mark.parametrize("approach_class", [Vllm, Vllm2p])
-
-
-class Chunks:
-    def __init__(self) -> None:
-        self.chunks: list[list[int]] = []
-
-    def push(self, token: int) -> None:
-        self.push_chunk([token])
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        assert all(type(token) is int for token in tokens)
-        self.chunks.append(list(tokens))
 
 
 @pytest.fixture

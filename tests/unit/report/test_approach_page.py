@@ -12,14 +12,12 @@ import pandas as pd
 import pytest
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
-from firsttoken.pooled_runs import read_records
 from firsttoken.report import documents
 from firsttoken.report.approach_page import OVERVIEW, measured, render_page
 from firsttoken.report.documents import PageInputs
 from firsttoken.report.excerpts import SourceMissingError
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-TEMPLATES = REPOSITORY / "report/approaches"
+TEMPLATES = Path(__file__).resolve().parents[3] / "report/approaches"
 APPROACHES = [
     "baseline", "cuda_graph", "jit_only", "jit_cuda", "tensorrt_llm", "compiled_graph", "compiled_graph_int8", "vllm",
     "llama_cpp",
@@ -27,18 +25,7 @@ APPROACHES = [
 
 
 def inputs_for(folder: Path, statuses: dict[str, str]) -> PageInputs:
-    study = make_study(folder, statuses, requests=4)
-    return PageInputs(
-        templates=TEMPLATES,
-        assets=REPOSITORY / "report/assets",
-        package=REPOSITORY / "scripts/firsttoken",
-        summary_csv=study.summary,
-        latency_csv=study.latency,
-        claims_csv=study.claims,
-        answer_txt=study.answer,
-        study="a study",
-        records=tuple(read_records(study.records)),
-    )
+    return make_study(folder, statuses, requests=4).page_inputs()
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +86,7 @@ def test_measured_says_what_became_of_the_approach(inputs: PageInputs, tmp_path:
     assert "emulated" not in measured("baseline", inputs)
     unavailable = measured("tensorrt_llm", inputs)
     assert "the reason why tensorrt_llm is unavailable" in unavailable and "<table" not in unavailable
-    assert "was not in the study a study" in measured("compiled_graph", inputs)
+    assert "was not in the study toy" in measured("compiled_graph", inputs)
     failed = inputs_for(tmp_path / "failed", EMBEDDED | {"jit_only": "failed"})
     assert "latencies are not shown" in measured("jit_only", failed) and "<table" not in measured("jit_only", failed)
     on_gpu = inputs_for(tmp_path / "gpu", dict(ON_A_GPU))

@@ -12,7 +12,7 @@ from docutils.core import publish_parts
 
 from fakes.study_files import EMBEDDED, StudyFiles, make_study
 from firsttoken.report.approach_page import OVERVIEW, render_page
-from firsttoken.report.documents import PageInputs
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.figure_page import render_figure
 from firsttoken.report.landing import write_landing
 from firsttoken.report.record_page import render_record
@@ -56,12 +56,7 @@ def check(page: Path) -> None:
 
 @pytest.mark.parametrize("name", [OVERVIEW, "tensorrt_llm", "baseline"])
 def test_approach_pages(study: StudyFiles, tmp_path: Path, name: str) -> None:
-    inputs = PageInputs(
-        templates=ROOT / "report" / "approaches", assets=ASSETS, package=ROOT / "scripts" / "firsttoken",
-        summary_csv=study.summary, latency_csv=study.latency, claims_csv=study.claims, answer_txt=study.answer,
-        study="embedded",
-    )  # fmt: skip
-    render_page(name, inputs, tmp_path / "page.html")
+    render_page(name, study.page_inputs(), tmp_path / "page.html")
     check(tmp_path / "page.html")
 
 
@@ -88,9 +83,8 @@ def test_the_first_page(tmp_path: Path, text: str) -> None:
     answer, out = tmp_path / "marked.txt", tmp_path / "landing.rst"
     answer.write_text(f"table\n\n{' '.join(text.split())}\n", encoding="utf-8")
     workload = {"prompt_lengths": [10], "new_tokens": 4, "requests": 20, "repeats": 5}
-    write_landing(
-        answer, study.summary, study.claims, study.records, study.environment, study.manifest, workload, text, out
-    )
+    conditions = read_conditions(study.environment, study.manifest, workload, text)
+    write_landing(answer, study.summary, study.claims, study.records, conditions, out)
     settings = {"report_level": 1, "halt_level": 2}
     html = str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
     assert not (found := RUNS.search(html)), html[found.start() - 60 : found.end() + 60]

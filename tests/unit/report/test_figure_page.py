@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from fakes.study_files import make_study
-from firsttoken.analysis.figures.base import figure_plot
+from firsttoken.analysis.figures.base import plot
 from firsttoken.report.figure_page import MOST_ROWS, render_figure
 
 ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
@@ -19,7 +19,7 @@ ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
 def test_the_page_holds_the_drawing_and_all_data(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", requests=4)
     svg, csv, page = tmp_path / "e.svg", tmp_path / "e.csv", tmp_path / "e.html"
-    figure_plot("latency_ecdf")(study.figure_inputs("latency_ecdf"), svg, csv)
+    plot("latency_ecdf", study.figure_inputs("latency_ecdf"), svg, csv)
     render_figure(svg, csv, page, "Distribution", assets=ASSETS, caption="What <it> shows.")
     html = page.read_text()
     assert "<?xml" not in html and "<!DOCTYPE svg" not in html

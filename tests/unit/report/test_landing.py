@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, make_study
 from firsttoken.pooled_runs import read_records
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.formatting import number, with_interval
 from firsttoken.report.landing import write_landing
 from firsttoken.results import RunRecord
@@ -23,8 +24,8 @@ def landing(folder: Path, statuses: dict[str, str]) -> str:
     out = folder / "landing.rst"
     answer = folder / "answer.txt"
     answer.write_text("approach  status\n--------  ------\nbaseline  measured\n\n" + "\n".join(ANSWER) + "\n")
-    files = (answer, study.summary, study.claims, study.records, study.environment, study.manifest)
-    write_landing(*files, WORKLOAD, "float32", out)
+    conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float32")
+    write_landing(answer, study.summary, study.claims, study.records, conditions, out)
     settings = {"report_level": 1, "halt_level": 2}  # an unescaped star or underscore raises here
     return str(publish_parts(out.read_text(), writer="html5", settings_overrides=settings)["body"])
 
@@ -108,5 +109,5 @@ def test_numbers_keep_three_digits(value: float | None, shown: str) -> None:
 
 def test_an_interval_is_shown_only_where_there_is_one() -> None:
     row = {"a_ms": 2.0, "a_low_ms": 1.9, "a_high_ms": 2.1, "b_ms": 2.0, "b_low_ms": float("nan"), "b_high_ms": None}
-    assert with_interval(row, "a", "_ms") == "2.00 (1.90 to 2.10)"
-    assert with_interval(row, "b", "_ms") == "2.00"
+    assert with_interval(row, "a_ms") == "2.00 (1.90 to 2.10)"
+    assert with_interval(row, "b_ms") == "2.00"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from fakes.study_files import ANSWER, ON_A_GPU, make_study
+from firsttoken.report.conditions import read_conditions
 from firsttoken.report.summary_files import write_markdown, write_summary_json
 
 WORKLOAD = {"prompt_lengths": [10, 50], "new_tokens": 4, "requests": 20, "repeats": 5}
@@ -13,7 +14,8 @@ WORKLOAD = {"prompt_lengths": [10, 50], "new_tokens": 4, "requests": 20, "repeat
 
 def test_markdown_has_the_machine_one_table_by_speed_and_the_settings(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", ON_A_GPU | {"jit_only": "unavailable"}, requests=3)
-    write_markdown(study.summary, study.environment, study.manifest, WORKLOAD, "float16", tmp_path / "s.md")
+    conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float16")
+    write_markdown(study.summary, conditions, tmp_path / "s.md")
     machine, _, heading, _, *rows, _, settings = (tmp_path / "s.md").read_text().splitlines()
     assert machine.startswith("NVIDIA H200 (140 GiB, driver 575.1)") and "commit 00000000" in machine
     assert heading.startswith("| Approach | Status | Speedup | TTFT, ms | Next token, ms | TTFT, % of floor |")
@@ -25,8 +27,8 @@ def test_markdown_has_the_machine_one_table_by_speed_and_the_settings(tmp_path: 
 
 def test_json_has_the_answer_and_every_column(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", ON_A_GPU, requests=3)
-    files = (study.answer, study.summary, study.environment, study.manifest)
-    write_summary_json(*files, WORKLOAD, "float16", tmp_path / "s.json")
+    conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float16")
+    write_summary_json(study.answer, study.summary, conditions, tmp_path / "s.json")
     found = json.loads((tmp_path / "s.json").read_text(), parse_constant=lambda name: f"{name} is no JSON")
     assert found["answer"] == list(ANSWER)
     first = found["approaches"][0]

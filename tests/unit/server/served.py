@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -121,14 +120,6 @@ class _LoggedQueue(deque[Job]):
         super().append(job)
         self._served.queued.append(job)
         self._served.enqueued.release()
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Until it holds; fails after PATIENCE_S."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s, "still not so"
-        time.sleep(0.001)
 
 
 @contextlib.contextmanager

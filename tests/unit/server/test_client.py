@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from fakes.waiting import wait_for
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan, Unsupported
 from firsttoken.results import Facts, MemoryReport, SetupTimes
@@ -21,7 +22,6 @@ from firsttoken.server.client import GeneratorClient, GeneratorCrashed, Generato
 from firsttoken.server.server import SWITCH_INTERVAL_S
 from firsttoken.transient import Transient
 from unit.server.scripted_generator import FAILING_THREADS
-from unit.server.served import wait_for
 
 PLAN = Plan(prompt_lengths=(4,), new_tokens=4, max_context=64, dtype="float32", device="cpu")
 COMMAND = (sys.executable, "-P", str(Path(__file__).with_name("scripted_generator.py")))

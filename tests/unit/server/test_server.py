@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from fakes.waiting import wait_for
 from firsttoken.results import SetupTimes
 from firsttoken.server import connection as connection_module
 from firsttoken.server import protocol
 from firsttoken.server import server as server_module
 from firsttoken.server.connection import MAX_WAITING_REQUESTS
 from firsttoken.server.server import MAX_CLIENTS, Generator
-from unit.server.served import Peer, SteppedEngine, served, wait_for
+from unit.server.served import Peer, SteppedEngine, served
 
 AT_ONCE, ASLEEP = 0, -1  # how long a poll may wait
 SPIN_US = 1000

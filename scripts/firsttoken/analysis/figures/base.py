@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,18 +53,14 @@ class Drawing(NamedTuple):
     note: str = ""
 
 
-def figure_plot(name: str) -> Callable[[FigureInputs, Path, Path], None]:
-    """The function that draws figure `name`, e.g. `speedup`, and writes its SVG and its CSV."""
+def plot(name: str, inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
+    """Draw figure `name`, e.g. `speedup`, and write its SVG and its CSV."""
     module = importlib.import_module(f"{__package__}.{name}")
-
-    def plot(inputs: FigureInputs, out_svg: Path, out_csv: Path) -> None:
-        with mpl.rc_context(style.THEME):
-            drawing: Drawing = module.draw(inputs)
-            style.add_note(drawing.figure, drawing.note)
-            data = palette.with_status(drawing.data, inputs.entries)
-            style.save(drawing.figure, data, out_svg, out_csv, title=module.TITLE, description=drawing.description)
-
-    return plot
+    with mpl.rc_context(style.THEME):
+        drawing: Drawing = module.draw(inputs)
+        style.add_note(drawing.figure, drawing.note)
+        data = palette.with_status(drawing.data, inputs.entries)
+        style.save(drawing.figure, data, out_svg, out_csv, title=module.TITLE, description=drawing.description)
 
 
 def nothing_to_draw(message: str, data: pd.DataFrame, title: str) -> Drawing:

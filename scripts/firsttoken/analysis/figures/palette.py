@@ -41,6 +41,7 @@ class Entry:
     look: Look
     status: str
     reason: str
+    doubts: str  # signs in its data that its intervals may not hold
 
     @property
     def emulated(self) -> bool:
@@ -88,9 +89,10 @@ def looks(order: Sequence[str]) -> dict[str, Look]:
 
 def read_entries(summary_csv: Path, order: Sequence[str]) -> list[Entry]:
     """The approaches of `order` with their status; one that the summary lacks is `unavailable`: not in this study."""
-    rows = pd.read_csv(summary_csv, usecols=["approach", "status", "reason"], dtype=str).fillna("")
-    found = dict(zip(rows["approach"], zip(rows["status"], rows["reason"], strict=True), strict=True))
-    absent = "unavailable", "not in the summary of this study"
+    columns = ["status", "reason", "doubts"]
+    rows = pd.read_csv(summary_csv, usecols=["approach", *columns], dtype=str).fillna("")
+    found = dict(zip(rows["approach"], rows[columns].itertuples(index=False), strict=True))
+    absent = "unavailable", "not in the summary of this study", ""
     return [Entry(name, look, *found.get(name, absent)) for name, look in looks(order).items()]
 
 
@@ -108,6 +110,12 @@ def note(entries: Sequence[Entry], drawn: Sequence[Entry], *more: str) -> str:
         named = "; ".join(f"{entry.name} ({_why_absent(entry)})" for entry in absent)
         parts.append(f"Not shown: {named}.")
     return " ".join(parts)
+
+
+def doubt_note(drawn: Sequence[Entry]) -> str:
+    """Which approaches have signs that their intervals may not hold; the signs are in the summary table."""
+    names = [entry.label for entry in drawn if entry.doubts]
+    return f"In doubt, with the reasons in the summary table: {', '.join(names)}." if names else ""
 
 
 def _why_absent(entry: Entry) -> str:

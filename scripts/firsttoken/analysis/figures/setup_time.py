@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 
 from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
@@ -33,9 +34,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     figure = style.new_figure(8.2, 0.46 * len(drawn) + 1.7)
     axes = figure.subplots()
     rows = data.set_index("approach")
-    longest = float(np.nanmax(rows[["ready_s", "cold_ttft_s"]].to_numpy(float))) or 1.0
-    shades = palette.shades(len(PARTS))
-    style.stacked_bars(axes, rows, drawn, PARTS, shades, longest, LEAST_LABELLED_SHARE, lambda width: f"{width:.2g}")
+    _draw(axes, rows, drawn)
     axes.plot(
         rows["cold_ttft_s"], range(len(drawn)), "D", color=style.INK, markerfacecolor="white", markersize=6,
         label="cold first token", linestyle="none",
@@ -53,6 +52,27 @@ def draw(inputs: FigureInputs) -> Drawing:
     values = style.list_values(rows["ready_s"], inputs.shown, " s")
     note = palette.note(inputs.entries, drawn, medians, found)
     return Drawing(figure, data, f"Stacked bars. Ready after: {values}.", note)
+
+
+def _draw(axes: Axes, rows: pd.DataFrame, drawn: Sequence[palette.Entry]) -> None:
+    """A bar an approach. Wide parts carry their number, on a light ground, so that it reads on every shade."""
+    longest = float(np.nanmax(rows[["ready_s", "cold_ttft_s"]].to_numpy(float))) or 1.0
+    for place, entry in enumerate(drawn):
+        left, hatch = 0.0, palette.EMULATED_HATCH if entry.emulated else None
+        widths = rows.loc[entry.name, list(PARTS)].to_numpy(float)
+        for width, name, shade in zip(widths, PARTS.values(), palette.shades(len(PARTS)), strict=True):
+            axes.barh(
+                place, width, left=left, height=0.62, color=shade, edgecolor="white", hatch=hatch,
+                label=None if place else name,  # in the legend once
+            )  # fmt: skip
+            if width > LEAST_LABELLED_SHARE * longest:
+                axes.text(
+                    left + width / 2, place, f"{width:.2g}", ha="center", va="center", fontsize=8, color=style.INK,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
+                )  # fmt: skip
+            left += width
+    style.approach_rows(axes, drawn)
+    axes.set_xlim(0, longest * 1.06)
 
 
 def _medians(records: Sequence[RunRecord], names: Sequence[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import in_doubt, palette, style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
 from firsttoken.analysis.schemas import read_untyped
 
@@ -41,8 +41,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     intervals = "" if data["low"].notna().any() else "No intervals: too few processes."
     n_lengths = data["prompt_length"].nunique()
     some = f"{len(lengths)} of {n_lengths} prompt lengths; all are in the CSV." if len(lengths) < n_lengths else ""
-    compared = [entry for entry in inputs.entries if entry.shown]
-    doubt = in_doubt.note(inputs, compared)
+    doubt = palette.doubt_note([entry for entry in inputs.entries if entry.shown])
     others = [entry for entry in inputs.entries if entry.name != BASE]
     whole = data[data["prompt_length"].isna()].set_index("approach")["speedup"]
     values = style.list_values(whole, names, "x") or "not given"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from firsttoken.analysis.figures.palette import EMULATED_HATCH, Entry
+from firsttoken.analysis.figures.palette import Entry
 from firsttoken.files import atomic_path
 
 INK = "#1b1f24"
@@ -117,34 +117,6 @@ def approach_rows(axes: Axes, entries: Sequence[Entry]) -> None:
     axes.set_yticks(range(len(entries)), [entry.label for entry in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-
-
-def stacked_bars(
-    axes: Axes, data: pd.DataFrame, entries: Sequence[Entry], parts: Mapping[str, str], shades: Sequence[str],
-    longest: float, least_labelled: float, number: Callable[[float], str],
-) -> None:  # fmt: skip
-    """A bar an approach of `parts`, columns of `data` with their names; `data` is indexed by approach.
-
-    Parts wider than the share `least_labelled` of `longest` carry their number, on a light ground, so that it reads on
-    every shade. The names are on the first bar, for a legend.
-    """
-    places = {entry: place for place, entry in enumerate(entries) if entry.name in data.index}
-    for entry, place in places.items():
-        left, hatch = 0.0, EMULATED_HATCH if entry.emulated else None
-        widths = data.loc[entry.name, list(parts)].fillna(0.0).to_numpy(float)
-        for width, name, shade in zip(widths, parts.values(), shades, strict=True):
-            axes.barh(
-                place, width, left=left, height=0.62, color=shade, edgecolor="white", hatch=hatch,
-                label=name if place == min(places.values()) else None,
-            )  # fmt: skip
-            if width > least_labelled * longest:
-                axes.text(
-                    left + width / 2, place, number(width), ha="center", va="center", fontsize=8, color=INK,
-                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1.2},
-                )  # fmt: skip
-            left += width
-    approach_rows(axes, entries)
-    axes.set_xlim(0, longest * 1.06)
 
 
 def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:

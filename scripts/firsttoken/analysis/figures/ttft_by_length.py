@@ -7,12 +7,11 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.axes import Axes
 
-from firsttoken.analysis.figures import in_doubt, palette, style
+from firsttoken.analysis.figures import palette, style
 from firsttoken.analysis.figures.base import Drawing, FigureInputs, nothing_to_draw
-from firsttoken.analysis.schemas import read_untyped
+from firsttoken.analysis.schemas import FLOORS, read_untyped
 
 TITLE = "Time to first token by prompt length"
-FLOORS = ("floor_ttft_ms", "floor_itl_ms", "ttft_share_of_floor", "itl_share_of_floor")
 COLUMNS = ("ttft_mean_ms", "ttft_mean_low_ms", "ttft_mean_high_ms", "floor_ttft_ms", "ttft_share_of_floor")
 
 
@@ -43,7 +42,7 @@ def draw(inputs: FigureInputs) -> Drawing:
         data,
         f"Line chart of mean TTFT over prompt length. At {longest} prompt tokens: {values}.",
         palette.note(
-            inputs.entries, drawn, _interval_note(data), in_doubt.note(inputs, drawn), _floor_note(inputs, drawn)
+            inputs.entries, drawn, _interval_note(data), palette.doubt_note(drawn), _floor_note(inputs, drawn)
         ),
     )
 

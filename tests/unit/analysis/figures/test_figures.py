@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from fakes.study_files import EMBEDDED, ON_A_GPU, ORDER, StudyFiles, make_study
 from firsttoken.analysis.figures import latency_ecdf, token_time
-from firsttoken.analysis.figures.base import FigureInputs, figure_plot
+from firsttoken.analysis.figures.base import FigureInputs, plot
 from firsttoken.analysis.figures.palette import looks as looks_of
 from firsttoken.analysis.figures.style import spread
 
@@ -40,7 +40,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StudyFiles]:
 def drawn(name: str, study: StudyFiles, folder: Path) -> tuple[str, pd.DataFrame]:
     """All text of the figure, its alternative text included, and the data beside it."""
     svg, csv = folder / "figure.svg", folder / "figure.csv"
-    figure_plot(name)(study.figure_inputs(name), svg, csv)
+    plot(name, study.figure_inputs(name), svg, csv)
     words = " ".join(ET.parse(svg).getroot().itertext()).split()
     return " ".join(words), pd.read_csv(csv)
 
@@ -223,6 +223,7 @@ def test_break_even_counts_the_requests_that_pay_for_the_start(tmp_path: Path) -
             "approach": ["baseline", "jit_only", "cuda_graph"],
             "status": "measured",
             "reason": "",
+            "doubts": "",
             "ready_s": [2.0, 7.0, 3.0],
             "ttft_mean_ms": [10.0, 5.0, 11.0],
             "itl_request_mean_ms": [5.0, 5.0, 5.0],
@@ -230,13 +231,13 @@ def test_break_even_counts_the_requests_that_pay_for_the_start(tmp_path: Path) -
     ).to_csv(summary, index=False)
     order = ["baseline", "jit_only", "cuda_graph"]
     inputs = FigureInputs(files=[], summary=summary, order=order, new_tokens=4)
-    figure_plot("break_even")(inputs, tmp_path / "f.svg", tmp_path / "f.csv")
+    plot("break_even", inputs, tmp_path / "f.svg", tmp_path / "f.csv")
     data = pd.read_csv(tmp_path / "f.csv").set_index("approach")
     assert data.loc["jit_only", "break_even_requests"] == pytest.approx(1000)  # 5 s owed, 5 ms saved a request
     assert data.loc["cuda_graph", "break_even_requests"] == float("inf")
     drawing = (tmp_path / "f.svg").read_text()
     assert ">cuda_graph: never, not faster<" in drawing and ">jit_only: after 1,000<" in drawing
-    figure_plot("break_even")(replace(inputs, order=order[::2]), tmp_path / "f.svg", tmp_path / "f.csv")
+    plot("break_even", replace(inputs, order=order[::2]), tmp_path / "f.svg", tmp_path / "f.csv")
     assert "By the means, the baseline is never overtaken" in (tmp_path / "f.svg").read_text()
 
 
