@@ -17,8 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from firsttoken.approaches.base import approach_class
 from firsttoken.files import read_json
 from firsttoken.measure.harness import run_benchmark
-from firsttoken.measure.run_record import RunOutputs
-from firsttoken.measure.run_request import RunRequest
+from firsttoken.measure.run_request import RunOutputs, RunRequest
 from firsttoken.plan import Plan, Prompt, Prompts
 from firsttoken.results import RunRecord
 
@@ -45,7 +44,10 @@ def measure(folder: Path) -> tuple[dict[str, np.ndarray], RunRecord]:
         prompts=Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=prompts),
         requests_per_length=REQUESTS,
     )
-    outputs = RunOutputs(folder / "1.parquet", folder / "1.json", folder / "1.tokens.json", folder / "1.logits")
+    run = f"{folder}/1"
+    outputs = RunOutputs(
+        samples=f"{run}.parquet", record=f"{run}.json", tokens=f"{run}.tokens.json", logits=f"{run}.logits"
+    )
     run_benchmark(request, approach_class("null"), outputs)
     record = read_json(outputs.record, RunRecord)
     if record.status != "measured":

@@ -9,7 +9,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.child_job import Crashed, find_python, run_module
 from firsttoken.device_job import device_job
 from firsttoken.files import read_json
-from firsttoken.measure.run_request import RunJob, RunRequest
+from firsttoken.measure.run_request import RunJob, RunOutputs, RunRequest
 from firsttoken.plan import Plan, Prompts
 from firsttoken.study.job import snakemake
 from firsttoken.study.sources import code_digest
@@ -34,12 +34,10 @@ if __name__ == "__main__":
             gpu_uuid=device.gpu.uuid if device.gpu else None,
             process_started_ns=perf_counter_ns(),
         )
-        job = RunJob(request=request, outputs=dict(snakemake.output.items()), log=snakemake.log[0])
+        job = RunJob(request=request, outputs=RunOutputs(**dict(snakemake.output.items())), log=snakemake.log[0])
         try:
             run_module(find_python(approach.environment, snakemake.params.python), "firsttoken.measure.run", job)
         except Crashed as error:
-            # Here: they import what the run's own process has imported.
-            from firsttoken.measure.harness import write_failed_run
-            from firsttoken.measure.run import run_outputs
+            from firsttoken.measure.harness import write_failed_run  # here: it imports what the run's process has
 
-            write_failed_run(request, approach, run_outputs(job), str(error))
+            write_failed_run(request, approach, job.outputs, str(error))

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -25,7 +26,7 @@ from firsttoken.files import read_json
 from firsttoken.measure.probe import probe
 from firsttoken.measure.run_request import RunJob
 from firsttoken.results import RunRecord
-from unit.measure.fakes import make_request
+from unit.measure.fakes import make_outputs, make_request
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
@@ -150,16 +151,14 @@ def test_it_is_imported_as_an_engines_own_process_imports_it(python_312: Path, s
 @pytest.mark.slow
 def test_a_run_in_it_writes_all_its_files(python_312: Path, tmp_path: Path) -> None:
     """What is imported late, in the middle of a run, is there too."""
-    names = {"samples": "1.parquet", "record": "1.json", "tokens": "1.tokens.json", "logits": "logits"}
-    request = make_request(tmp_path, approach="null", requests_per_length=4)
-    outputs = {key: str(tmp_path / name) for key, name in names.items()}
+    request, outputs = make_request(tmp_path, approach="null", requests_per_length=4), make_outputs(tmp_path)
     run_module(
         str(python_312), "firsttoken.measure.run", RunJob(request=request, outputs=outputs, log=str(tmp_path / "log"))
     )
-    record = read_json(tmp_path / "1.json", RunRecord)
+    record = read_json(outputs.record, RunRecord)
     assert (record.status, record.requests) == ("measured", 8), record.reason
     assert "torch" not in record.versions and record.versions["numpy"].startswith("1.")
-    assert all((tmp_path / name).exists() for name in names.values())
+    assert all(Path(path).exists() for path in msgspec.structs.astuple(outputs))
 
 
 @pytest.mark.slow

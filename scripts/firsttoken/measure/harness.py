@@ -22,8 +22,8 @@ from firsttoken.approaches.base import Approach
 from firsttoken.collector import garbage_collector_off
 from firsttoken.files import write_json
 from firsttoken.measure.clocks import StampingSink, run_request
-from firsttoken.measure.run_record import Run, RunOutputs
-from firsttoken.measure.run_request import RunRequest
+from firsttoken.measure.run_record import Run
+from firsttoken.measure.run_request import RunOutputs, RunRequest
 from firsttoken.measure.sample_buffer import SampleBuffer
 from firsttoken.measure.telemetry import Telemetry
 from firsttoken.measure.tokens import save_logits
@@ -49,15 +49,15 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     availability = approach_class.availability(plan.device)
     samples = SampleBuffer(request.requests_per_length * len(plan.prompt_lengths), plan.new_tokens)
     run = Run(request, approach_class, samples, availability.status, availability.reason)
-    outputs.logits.mkdir(parents=True, exist_ok=True)
+    Path(outputs.logits).mkdir(parents=True, exist_ok=True)
     if run.status != "unavailable":
-        _attempt(run, outputs.logits)
+        _attempt(run, Path(outputs.logits))
     return _write(run, outputs)
 
 
 def write_failed_run(request: RunRequest, approach_class: type[Approach], outputs: RunOutputs, reason: str) -> None:
     """The files of a run whose process died before it could write them."""
-    outputs.logits.mkdir(parents=True, exist_ok=True)
+    Path(outputs.logits).mkdir(parents=True, exist_ok=True)
     _write(Run(request, approach_class, SampleBuffer(0, request.plan.new_tokens), "failed", reason), outputs)
 
 

@@ -4,7 +4,6 @@ JOB.json`."""
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import msgspec
 
@@ -13,13 +12,7 @@ from firsttoken.child_job import child_job
 from firsttoken.files import read_json
 from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions
 from firsttoken.measure.harness import run_benchmark
-from firsttoken.measure.run_record import RunOutputs
 from firsttoken.measure.run_request import RunJob
-
-
-def run_outputs(job: RunJob) -> RunOutputs:
-    """Where the run writes."""
-    return RunOutputs(**{name: Path(path) for name, path in job.outputs.items()})
 
 
 def main(path: str) -> None:
@@ -29,7 +22,7 @@ def main(path: str) -> None:
         approach = approach_class(job.request.approach)
         versions = package_versions((*MEASURED_PACKAGES, *approach.packages))
         request = msgspec.structs.replace(job.request, versions=versions)
-        run_benchmark(request, approach, run_outputs(job))
+        run_benchmark(request, approach, job.outputs)
 
 
 if __name__ == "__main__":  # engines that start processes of their own import this module there

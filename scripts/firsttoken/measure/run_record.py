@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from time import perf_counter_ns
 
 import msgspec
@@ -21,16 +20,6 @@ from firsttoken.measure.tokens import TokenLog
 from firsttoken.measure.workload import order_seed
 from firsttoken.plan import Prompt
 from firsttoken.results import Facts, MemoryRecord, MemoryReport, RunRecord, SetupTimes, Status, TelemetrySummary
-
-
-@dataclass(frozen=True)
-class RunOutputs:
-    """The four files of a run; all exist and are valid when `run_benchmark` returns."""
-
-    samples: Path
-    record: Path
-    tokens: Path
-    logits: Path
 
 
 @dataclass

@@ -32,9 +32,18 @@ class RunRequest(Record, frozen=True, kw_only=True):
     gpu_uuid: str | None = None
 
 
+class RunOutputs(Record, frozen=True, kw_only=True):
+    """Paths of what a run leaves; all exist and are valid when `run_benchmark` returns."""
+
+    samples: str
+    record: str
+    tokens: str
+    logits: str  # a folder
+
+
 class RunJob(Record, frozen=True, kw_only=True):
-    """JOB.json. `outputs` has the fields of `RunOutputs`."""
+    """JOB.json."""
 
     request: RunRequest
-    outputs: dict[str, str]
+    outputs: RunOutputs
     log: str

@@ -50,7 +50,7 @@ class SampleBuffer:
                     self._split[column, row, token] = value
         self.requests = row + 1
 
-    def write(self, path: Path, approach: str, repeat: int, tainted: NDArray[np.bool_]) -> None:
+    def write(self, path: Path | str, approach: str, repeat: int, tainted: NDArray[np.bool_]) -> None:
         """Write the rows of all complete requests atomically; `tainted` is `[requests]`."""
         n, tokens = self.requests, self.new_tokens
         rows = n * tokens

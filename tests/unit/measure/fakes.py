@@ -10,8 +10,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from firsttoken.approaches.base import Approach, TokenSink
-from firsttoken.measure.run_record import RunOutputs
-from firsttoken.measure.run_request import RunRequest
+from firsttoken.measure.run_request import RunOutputs, RunRequest
 from firsttoken.measure.sampler import GpuProcess, GpuReading, Readings, Sample, SamplerStart
 from firsttoken.plan import Device, Plan, Prompt, Prompts
 from firsttoken.results import Facts, SetupTimes, TokenTiming
@@ -98,9 +97,9 @@ def make_request(tmp_path: Path, requests_per_length: int = 6, **changes: object
 
 def make_outputs(tmp_path: Path) -> RunOutputs:
     """Where a run of a test writes."""
-    raw = tmp_path / "raw"
+    run = f"{tmp_path}/raw/1"
     return RunOutputs(
-        samples=raw / "1.parquet", record=raw / "1.json", tokens=raw / "1.tokens.json", logits=raw / "1.logits"
+        samples=f"{run}.parquet", record=f"{run}.json", tokens=f"{run}.tokens.json", logits=f"{run}.logits"
     )
 
 

@@ -18,7 +18,7 @@ from firsttoken.approaches.base import Approach, TokenSink
 from firsttoken.files import read_json
 from firsttoken.measure import harness, run_record
 from firsttoken.measure.harness import add_time_before_load, grown_counters, run_benchmark, write_failed_run
-from firsttoken.measure.run_record import RunOutputs
+from firsttoken.measure.run_request import RunOutputs
 from firsttoken.measure.sampler import Readings
 from firsttoken.plan import Device, Plan, Unsupported
 from firsttoken.results import Availability, RunRecord, SetupTimes, TelemetrySummary, TokensRecord
@@ -49,7 +49,7 @@ def run(tmp_path: Path, approach: type[Approach], **changes: Any) -> tuple[RunRe
     assert read_json(outputs.record, RunRecord) == record
     assert pq.read_schema(outputs.samples).equals(SAMPLES_SCHEMA)
     assert read_json(outputs.tokens, TokensRecord).approach == "constant"
-    assert outputs.logits.is_dir()
+    assert Path(outputs.logits).is_dir()
     return record, outputs
 
 
@@ -185,7 +185,7 @@ def test_an_interrupt_closes_the_approach_and_passes_through(tmp_path: Path, sto
         run_benchmark(make_request(tmp_path), failing, outputs)
     assert failing.made[0].closed == 1  # type: ignore[attr-defined]
     assert gc.isenabled()
-    assert not outputs.record.exists(), "an interrupted run leaves no record"
+    assert not Path(outputs.record).exists(), "an interrupted run leaves no record"
 
 
 class Refusing(Constant):
@@ -271,7 +271,7 @@ def test_logits_predict_the_tokens_of_the_reference(tmp_path: Path) -> None:
     files = {(prompt.prompt_length, prompt.prompt_index): prompt.logits_file for prompt in record.prompts}
     assert files == {(3, 0): "3-0.safetensors", (3, 1): None, (5, 0): "5-0.safetensors", (5, 1): None}
     assert record.logits_reason == ""
-    saved = load_file(outputs.logits / "5-0.safetensors")["logits"]
+    saved = load_file(Path(outputs.logits, "5-0.safetensors"))["logits"]
     assert saved[:, 0].tolist() == [5.0, 6.0, 7.0, 8.0]
 
 
@@ -307,7 +307,7 @@ def test_what_may_be_over_the_next_time_fails_the_job_and_leaves_no_record(
     with pytest.raises(Transient, match=re.escape(f"constant, process 1: {said}")):
         run(tmp_path, full)
     assert full.made[0].closed == 1  # type: ignore[attr-defined]
-    assert not make_outputs(tmp_path).record.exists()
+    assert not Path(make_outputs(tmp_path).record).exists()
 
 
 def test_why_there_are_no_logits_is_said(tmp_path: Path) -> None:
@@ -363,4 +363,4 @@ def test_a_run_whose_process_died_leaves_its_four_files(tmp_path: Path) -> None:
     record = read_json(outputs.record, RunRecord)
     assert (record.status, record.reason, record.requests) == ("failed", "killed by SIGSEGV", 0)
     assert pq.read_table(outputs.samples).num_rows == 0
-    assert read_json(outputs.tokens, TokensRecord).prompts == () and outputs.logits.is_dir()
+    assert read_json(outputs.tokens, TokensRecord).prompts == () and Path(outputs.logits).is_dir()

@@ -11,19 +11,16 @@ from firsttoken.child_job import run_module
 from firsttoken.files import read_json
 from firsttoken.measure.run_request import RunJob
 from firsttoken.results import RunRecord
-from unit.measure.fakes import make_request
+from unit.measure.fakes import make_outputs, make_request
 
 
 def test_the_process_measures_with_its_own_packages_from_the_time_of_its_start(tmp_path: Path) -> None:
-    names = {"samples": "1.parquet", "record": "1.json", "tokens": "1.tokens.json", "logits": "logits"}
     begun_ns = perf_counter_ns()
     time.sleep(0.5)
     request = make_request(tmp_path, approach="null", process_started_ns=perf_counter_ns(), fingerprint="a-b")
-    job = RunJob(
-        request=request, outputs={key: str(tmp_path / name) for key, name in names.items()}, log=str(tmp_path / "log")
-    )
+    job = RunJob(request=request, outputs=make_outputs(tmp_path), log=str(tmp_path / "log"))
     run_module("", "firsttoken.measure.run", job)
-    record = read_json(tmp_path / "1.json", RunRecord)
+    record = read_json(job.outputs.record, RunRecord)
     assert (record.status, record.reason, record.requests) == ("measured", "", 12)
     assert record.versions["numpy"] == metadata.version("numpy")
     assert record.machine == "a"
