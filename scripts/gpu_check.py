@@ -49,7 +49,7 @@ TOGETHER = (
     ("test_compiled_graph.py", "test_decode.py", "test_prefill.py"),
     ("test_approaches.py", "test_equality.py", "test_hardware.py", "test_sampling.py"),
 )
-ALONE = ("test_graph_memory.py", "test_ceilings.py", "test_several_gpus.py")
+ALONE = ("test_graph_memory.py", "test_ceilings.py", "test_launches.py", "test_several_gpus.py")
 COLUMNS = (
     "approach",
     "status",
