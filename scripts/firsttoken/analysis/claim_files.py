@@ -200,6 +200,8 @@ def _check(claim: Claim, approaches: Collection[str]) -> None:
             raise ValueError(f"{where}: found no limit, needs at_least, at_most or margin")
         if isinstance(reading, Figure) and reading.margin and len(reading.operands) != 2:
             raise ValueError(f"{where}: found margin with one operand, needs two to compare")
+        if isinstance(reading, Ordering) and reading.limits != (-inf, inf):
+            raise ValueError(f"{where}: found at_least or at_most, which an ordering has not; leave them out")
         if isinstance(reading, Ordering) and len(set(compared(reading))) < len(compared(reading)):
             raise ValueError(f"{where}: found an approach twice in operands; name each once")
         if reading.at_least > reading.at_most:

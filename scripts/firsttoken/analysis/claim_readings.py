@@ -83,7 +83,7 @@ class Measured:
             return exact(values.iloc[0] / (values.iloc[1] if len(names) == 2 else 1), "")
         if len(names) == 2:
             return self.processes.ratio(names[0], names[1], *METRICS[metric], lengths, level)
-        return self.processes.estimate(names[0], *METRICS[metric], lengths)
+        return self.processes.estimate(names[0], *METRICS[metric], lengths, level)
 
 
 def exact(value: float, note: str = ONE_RUN) -> Estimate:

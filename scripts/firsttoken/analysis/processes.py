@@ -59,12 +59,15 @@ class ProcessTable:
         values = self.values(approach, metric, statistic, lengths).values
         return mean_over_lengths(values) if len(values) else np.empty(0)
 
-    def estimate(self, approach: str, metric: str, statistic: str, lengths: Sequence[int]) -> Estimate:
+    def estimate(
+        self, approach: str, metric: str, statistic: str, lengths: Sequence[int], confidence: float = CONFIDENCE
+    ) -> Estimate:
         """The mean over `lengths` with its t interval over processes, for a quantile with the margins of its spread."""
         logs = self.logs(approach, metric, statistic, lengths)
         if not len(logs):
             return NOTHING._replace(note=N_TOO_SMALL)
-        return widened(t_interval(logs), *self._margins(approach, metric, statistic, lengths, CONFIDENCE))
+        margins = self._margins(approach, metric, statistic, lengths, confidence)
+        return widened(t_interval(logs, confidence), *margins)
 
     def ratio(
         self,

@@ -274,3 +274,12 @@ def test_the_largest_of_all_lengths_needs_one_that_is_large(tmp_path: Path) -> N
     assert found["verdict"].tolist() == ["reproduced", "refuted"]
     assert found["sentence"].str.contains("largest at 10 prompt tokens").all()
     assert np.isclose(found["measured_value"], 4.0, rtol=0.05).all()
+
+
+def test_the_largest_of_one_approach_is_corrected_for_the_looks_too(as_claimed: Study, tmp_path: Path) -> None:
+    """Seen failing: the interval of a length that was named beforehand."""
+    gap = {"kind": "figure", "metric": "ttft_mean", "operands": ["baseline"], "at_least": 1}
+    path = invented(tmp_path, gap | {"id": "named", "lengths": [500]}, gap | {"id": "picked", "lengths": "largest"})
+    found = readings(as_claimed, path)
+    assert found.loc["named", "measured_value"] == found.loc["picked", "measured_value"]
+    assert found.loc["picked", "measured_value_low"] < found.loc["named", "measured_value_low"]
