@@ -2,8 +2,9 @@
 
 The process is the unit: a number with an interval here always comes from one statistic per process. Latencies are
 positive and skewed, so that intervals are taken on the logarithm. The value shown is the geometric mean over processes
-(what the interval is about); ratios of shown values are therefore exactly the ratios with the intervals. For quantiles
-the statistics of the processes are pseudo-values, whose geometric mean is the pooled quantile (`quantiles.py`).
+(what the interval is about); where no process was lost, ratios of shown values are exactly the ratios with the
+intervals. For quantiles the statistics of the processes are pseudo-values, whose geometric mean is the pooled quantile
+(`quantiles.py`).
 
 scipy is imported where it is used: that takes a second, and most jobs need the names here alone.
 """
