@@ -132,8 +132,9 @@ class Conditions(_Data, frozen=True, kw_only=True):
             found.append(f"{dtype} (source: {' or '.join(self.dtypes)})")
         if manifest.weights != self.weights:
             found.append(f"{manifest.weights} weights (source: {self.weights})")
-        if self.prompt_lengths and sorted(lengths) != sorted(self.prompt_lengths):
-            ours, theirs = (", ".join(map(str, sorted(several))) for several in (lengths, self.prompt_lengths))
+        measured, published = sorted(lengths), sorted(self.prompt_lengths)
+        if measured and published and measured != published:
+            ours, theirs = (", ".join(map(str, several)) for several in (measured, published))
             found.append(f"prompts of {ours} tokens (source: {theirs})")
         return found
 

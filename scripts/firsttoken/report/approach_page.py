@@ -57,7 +57,7 @@ def render_page(name: str, inputs: PageInputs, out_html: Path) -> None:
     documents.write_document(
         out_html,
         assets=inputs.assets,
-        title=f"{title} · firsttoken",
+        title=title,
         description=summary,
         body=f'<h1>{escape(title)}</h1><p class="lead">{escape(summary)}</p>{body}',
         navigation=_navigation(name, inputs.templates),

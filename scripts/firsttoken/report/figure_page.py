@@ -35,6 +35,4 @@ def render_figure(svg: Path, csv: Path, out_html: Path, title: str, *, assets: P
     else:
         shown = f"The first {MOST_ROWS} of {len(data):,} rows" if len(data) > MOST_ROWS else "All rows"
         body.append(html_table(data.head(MOST_ROWS), csv.stem, raw=raw, fold=f"Data: {shown.lower()}"))
-    documents.write_document(
-        out_html, assets=assets, title=f"{title} · firsttoken", description=caption, body="\n".join(body)
-    )
+    documents.write_document(out_html, assets=assets, title=title, description=caption, body="\n".join(body))

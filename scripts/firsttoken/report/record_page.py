@@ -47,9 +47,7 @@ def render_record(source: Path, out_html: Path, title: str, *, assets: Path) -> 
             data = pd.DataFrame(rows, columns=["field", "value"])
         if not data.empty:
             body.append(html_table(data, heading or source.stem))
-    documents.write_document(
-        out_html, assets=assets, title=f"{title} · firsttoken", description=title, body="\n".join(body)
-    )
+    documents.write_document(out_html, assets=assets, title=title, description=title, body="\n".join(body))
 
 
 def _is_section(value: Any) -> bool:
