@@ -1,6 +1,6 @@
 """Signals at random moments to a run, its jobs, and their processes: the same command goes on, and nothing stays.
 
-As many signals as FAULTS_KILLS says (2), until FAULTS_SECONDS (20) have passed; FAULTS_SEED (1). From
+As many signals as FAULTS_KILLS says (3), until FAULTS_SECONDS (45) have passed; FAULTS_SEED (1). From
 FAULTS_WHOLE_STUDY on, the command makes the whole study, which takes minutes; with fewer signals, a single benchmark.
 """
 
@@ -27,8 +27,8 @@ from workflow.project import fresh_clone
 
 pytestmark = pytest.mark.slow
 
-KILLS = int(os.environ.get("FAULTS_KILLS", "2"))
-SECONDS = float(os.environ.get("FAULTS_SECONDS", "20"))
+KILLS = int(os.environ.get("FAULTS_KILLS", "3"))
+SECONDS = float(os.environ.get("FAULTS_SECONDS", "45"))
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 FAULTS_WHOLE_STUDY = 20
 STUDY = """\
@@ -179,6 +179,7 @@ def test_kills(tmp_path: Path) -> None:
             run.process.wait()
             assert run.process.returncode == 0, f"not finished by the same command:\n{before}\n--- again:\n{run.tail()}"
         check_finished(folder, temporary)
+        assert sent, "no signal was sent"
     finally:
         for member in run.members("all"):
             with suppress(psutil.NoSuchProcess):

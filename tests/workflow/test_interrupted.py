@@ -53,7 +53,7 @@ def wait_for_generator(top: psutil.Process, seconds: float = 180) -> psutil.Proc
         for child in top.children(recursive=True):
             try:
                 if "firsttoken.server.server" in child.cmdline():
-                    time.sleep(4)  # past loading, into the requests
+                    time.sleep(8)  # past loading, into the requests
                     return child
             except psutil.NoSuchProcess:
                 continue

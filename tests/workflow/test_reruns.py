@@ -52,7 +52,7 @@ def test_what_changes_no_result_reruns_nothing(project: Project) -> None:
         ["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x"],
     ):
         subprocess.run(command, cwd=project.folder, check=True)
-    result = project.snakemake("--dry-run")
+    result = project.snakemake()
     output = result.stdout + result.stderr
     assert "Nothing to be done" in output, output
 
