@@ -53,7 +53,10 @@ for name in EXPERIMENT_MODULES:
         TABLES.pop(name, None)
 PAGES = ["overview", *page_names(ROOT / "report" / "approaches")]
 TEMPLATES = [str(ROOT / "report" / "approaches" / f"{page}.md.j2") for page in PAGES]
-ASSETS = sorted(map(str, (ROOT / "report" / "assets").glob("*.*")))
+ASSETS = [
+    str(ROOT / "report" / "assets" / name)
+    for name in ("layout.html.j2", "page.css", "page.js")
+]
 # Everything that a study makes, its provenance left out.
 EVIDENCE = [
     f"{RESULTS}/samples.parquet",

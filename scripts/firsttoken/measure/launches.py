@@ -1,6 +1,6 @@
 """One next token, launch by launch: what the host launches and what the device runs, without a graph and with one.
 
-Torch's profiler sees every launch and makes each some microseconds slower, so that this is a picture and no latency.
+Torch's profiler sees every launch and takes time for each, so that this is a picture and no latency.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from firsttoken.plan import Plan, Record
 TOKENS = 8  # of the request; its last is the one that is shown
 MARK = "firsttoken: token"
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")  # beginnings of names
-
 
 Track = Literal["host", "device"]
 

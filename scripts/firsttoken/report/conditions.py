@@ -44,7 +44,7 @@ def machine_line(environment: Environment) -> str:
 
 def model_line(manifest: ModelManifest, dtype: str) -> str:
     """Name, size, weights, dtype and origin."""
-    random = "random weights (latency does not depend on their values)"
+    random = "random weights (shapes and bytes of trained ones)"
     weights = random if manifest.weights == "random" else "trained weights"
     size = f"{formatting.number(manifest.parameters / 1e6)} million parameters"
     return f"{manifest.name}: {manifest.architecture}, {size}, {weights}, {dtype}; {manifest.origin}."

@@ -34,10 +34,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="Time from the token's first launch, ms", title=TITLE)
     axes.set_xlim(left=0)
-    note = (
-        "One token of each, under torch's profiler, which makes each launch some microseconds slower: without it the "
-        "gaps are shorter."
-    )
+    note = "One token of each, under torch's profiler, which takes time for each launch; latencies are in the tables."
     return Drawing(figure, data, f"Timelines of a next token. {'; '.join(told)}.", note)
 
 
@@ -51,4 +48,4 @@ def _words(track: str, rows: pd.DataFrame) -> str:
         return f"{len(rows)} launch{'' if len(rows) == 1 else 'es'} in {span_ms:.3g} ms"
     idle_us = np.maximum(starts[1:] - np.maximum.accumulate(ends)[:-1], 0).sum()
     share = 1 - idle_us / 1e3 / span_ms if span_ms else 1.0
-    return f"{len(rows)} kernels and copies in {span_ms:.3g} ms, of which it worked {100 * share:.0f} %"
+    return f"{len(rows)} kernels and copies in {span_ms:.3g} ms, at work for {100 * share:.0f} % of it"

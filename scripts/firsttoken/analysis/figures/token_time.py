@@ -118,6 +118,7 @@ def _graph_note(data: pd.DataFrame) -> str:
             return (
                 f"Without a graph the host launches operations for {rows[eager]['launch_ms']:.3g} of "
                 f"{rows[eager]['latency_ms']:.3g} ms a token ({eager}); one replay takes it "
-                f"{rows[graph]['launch_ms']:.2g} ms ({graph}). The experiment `launches` shows the gaps between them."
+                f"{rows[graph]['launch_ms']:.2g} ms ({graph}). Gaps between the operations are not in it; "
+                "the experiment `launches` draws them."
             )
     return ""

@@ -275,8 +275,8 @@ def test_launches_are_counted_with_the_share_in_which_the_device_works(
 ) -> None:
     words, data = drawn("launches", studies["gpu"], tmp_path)
     assert "eager_loop, host: 20 launches in 0.232 ms" in words
-    assert "eager_loop, device: 20 kernels and copies in 0.233 ms, of which it worked 43 %" in words
-    assert "cuda_graph_1p, host: 1 launch in 0.007 ms" in words and "of which it worked 100 %" in words
+    assert "eager_loop, device: 20 kernels and copies in 0.233 ms, at work for 43 % of it" in words
+    assert "cuda_graph_1p, host: 1 launch in 0.007 ms" in words and "at work for 100 % of it" in words
     assert len(data) == 61
     words, data = drawn("launches", studies["embedded"], tmp_path)
     assert "No launches: on a CPU" in words and data.empty
