@@ -44,10 +44,8 @@ def machine_line(environment: Environment) -> str:
 
 def model_line(manifest: ModelManifest, dtype: str) -> str:
     """Name, size, weights, dtype and origin."""
-    random = "random weights (shapes and bytes of trained ones)"
-    weights = random if manifest.weights == "random" else "trained weights"
     size = f"{formatting.number(manifest.parameters / 1e6)} million parameters"
-    return f"{manifest.name}: {manifest.architecture}, {size}, {weights}, {dtype}; {manifest.origin}."
+    return f"{manifest.name}: {manifest.architecture}, {size}, {manifest.weights} weights, {dtype}; {manifest.origin}."
 
 
 def method_line(workload: Mapping[str, Any]) -> str:
