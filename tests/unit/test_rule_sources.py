@@ -53,12 +53,13 @@ class Job:
 
 
 @pytest.fixture(scope="module")
-def jobs() -> list[Job]:
-    """Those of the default study, with all approaches and experiments."""
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
+    """Those of the default study, with all approaches and experiments, in a folder without results: Snakemake asks conda
+    about what is there already. Seen failing: `make run`, then `make test`, without conda."""
     names = [name for name in approach_names() if not name.startswith("null")]
     config = {"approaches": names, "experiments": list(EXPERIMENTS)}
     with pytest.MonkeyPatch.context() as patch, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
-        patch.chdir(ROOT)
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         patch.setenv("CUDA_VISIBLE_DEVICES", "")
         loaded = api.workflow(
             resource_settings=ResourceSettings(cores=1),
