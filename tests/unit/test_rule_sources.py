@@ -54,8 +54,8 @@ class Job:
 
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> list[Job]:
-    """Those of the default study, with all approaches and experiments, in a folder without results: Snakemake asks conda
-    about what is there already. Seen failing: `make run`, then `make test`, without conda."""
+    """Those of the default study, with all approaches and experiments, in a folder without results: of what is there
+    already Snakemake asks conda. Seen failing: `make run`, then `make test`, without conda."""
     names = [name for name in approach_names() if not name.startswith("null")]
     config = {"approaches": names, "experiments": list(EXPERIMENTS)}
     with pytest.MonkeyPatch.context() as patch, SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
