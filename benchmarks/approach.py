@@ -45,11 +45,13 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["float16", "bfloat16", "float32"], default="float16")
     parser.add_argument("--lengths", type=lambda text: [int(part) for part in text.split(",")], default=[10, 250, 500])
     parser.add_argument("--requests", type=int, default=40, help="of each length")
+    parser.add_argument("--spin-us", type=int, default=0, help="how long both processes poll before they block")
     parser.add_argument("--cache", default="", help="folder of compiled code, kept from run to run")
     options = parser.parse_args()
     plan = Plan(
         prompt_lengths=tuple(options.lengths), new_tokens=NEW_TOKENS, max_context=max(options.lengths) + NEW_TOKENS,
         dtype=options.dtype, device=options.device, threads=8, compile_cache_dir=options.cache,
+        spin_us=options.spin_us,
     )  # fmt: skip
     ttft_ms: dict[int, list[float]] = {length: [] for length in options.lengths}
     itl_ms: dict[int, list[float]] = {length: [] for length in options.lengths}

@@ -55,9 +55,8 @@ BUGS = (
     ),
     Bug(
         "trap 5: logits left in the graphs' pool", PACKAGE + "compiled/steps.py",
-        "            self.decoder.decode(state.token, state.position, cache, bucket, state.logits)\n",
-        "            state.logits = torch.empty_like(state.logits)\n"
-        "            self.decoder.decode(state.token, state.position, cache, bucket, state.logits)\n",
+        "            forward()\n",
+        "            state.logits = torch.empty_like(state.logits)\n            forward()\n",
         "tests/gpu/test_compiled_graph.py", "reference_logits",
     ),
     Bug(
@@ -129,8 +128,8 @@ BUGS = (
         INTERPRETED, "attention", interpreted=True,
     ),
     Bug(
-        "prefill: a share of rows one too wide", PROMPT,
-        "row = tl.program_id(0) * share + local", "row = tl.program_id(0) * (share + 1) + local",
+        "prefill: programs one row too far apart", PROMPT,
+        "row = tl.program_id(0) * BLOCK_N + tl", "row = tl.program_id(0) * (BLOCK_N + 1) + tl",
         INTERPRETED, "product", interpreted=True,
     ),
     Bug(

@@ -3,6 +3,9 @@
 A decode step reads every weight once and does little else, so the memory must never wait. Hence few programs that stay
 resident (a couple on each SM) and hold the whole input row in registers; each loads its next weight rows before it sums
 those that it has. Sums are float32 and in a fixed order (no atomics).
+
+Where the device can (DEPENDENT), a kernel is launched while the one before it still runs: it loads what no kernel of
+the step writes, its first weights or the cache, and then waits for that kernel's results.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -14,9 +17,32 @@ import torch
 import triton
 import triton.language as tl
 
-from firsttoken.compiled.tiles import CACHE_BLOCK, Attention, Linear, TileConfig, next_power, num_sms, split_counts
+from firsttoken.compiled.tiles import (
+    CACHE_BLOCK,
+    Attention,
+    Linear,
+    TileConfig,
+    dependent_launch,
+    next_power,
+    num_sms,
+    split_counts,
+)
 
 MASKED = tl.constexpr(-1.0e30)  # the score of a position that is not seen; finite, so that differences are no NaN
+
+
+@triton.jit
+def wait_for_previous(DEPENDENT: tl.constexpr, EARLY: tl.constexpr):
+    """Wait until the kernel before this one is done, and let the next one be launched: then, or EARLY, before it.
+
+    Small kernels do so early, so that the next product loads its first weights meanwhile.
+    """
+    if DEPENDENT:
+        if EARLY:
+            tl.extra.cuda.gdc_launch_dependents()
+        tl.extra.cuda.gdc_wait()
+        if not EARLY:
+            tl.extra.cuda.gdc_launch_dependents()
 
 
 # ---------------------------------------------------------------- matrix times one row
@@ -46,7 +72,7 @@ def float_weights(weight):
 def linear_row_kernel(
     x, weight, scale, bias, gain, residual, out, rows, epsilon,
     K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr,
-    GAIN: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
+    GAIN: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """out `[rows]` = weight `[rows, K]` @ x `[K]`; see `Linear`. BLOCK_K: the power of two that holds K.
     scale: None, or that of each row of a weight of 8 bits."""
@@ -56,6 +82,7 @@ def linear_row_kernel(
     now = _weight_rows(weight, group, 0, rows, K, BLOCK_N, BLOCK_K)
     if GATED:
         up_now = _weight_rows(weight, group, rows, rows, K, BLOCK_N, BLOCK_K)
+    wait_for_previous(DEPENDENT, EARLY=False)
     if BLOCK_K != K:
         row_x = tl.load(x + column, mask=column < K, other=0.0).to(tl.float32)
     else:
@@ -100,14 +127,14 @@ def linear_row(
         out = torch.empty(1, linear.out_features, dtype=x.dtype, device=x.device)
     groups = -(-linear.out_features // config.rows)
     programs = min(groups, config.programs * num_sms(x.device)) if config.programs else groups
-    weight = linear.weight
+    weight, dependent = linear.weight, dependent_launch(x.device)
     linear_row_kernel[(programs,)](
         x, weight, linear.scale, weight if linear.bias is None else linear.bias,
         weight if linear.gain is None else linear.gain, x if residual is None else residual, out, linear.out_features,
         linear.epsilon or 0.0,
         K=linear.in_features, BLOCK_N=config.rows, BLOCK_K=next_power(linear.in_features), GATED=linear.gated,
         NORM=linear.epsilon is not None, GAIN=linear.gain is not None, BIAS=linear.bias is not None,
-        RESIDUAL=residual is not None, num_warps=config.warps,
+        RESIDUAL=residual is not None, DEPENDENT=dependent, num_warps=config.warps, launch_pdl=dependent,
     )  # fmt: skip
     return out
 
@@ -144,7 +171,7 @@ def attention_row_kernel(
     qkv, cosine, sine, q_gain, k_gain, keys, values, position, partial, m_out, l_out, out, scaling, epsilon,
     cache_stride,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr, BLOCK: tl.constexpr, TILES: tl.constexpr,
-    SPLITS: tl.constexpr, WINDOW: tl.constexpr, QK_NORM: tl.constexpr,
+    SPLITS: tl.constexpr, WINDOW: tl.constexpr, QK_NORM: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One query head over one of SPLITS parts of the cache; the first part also has the new token, and stores it.
 
@@ -165,6 +192,7 @@ def attention_row_kernel(
     value = _cached(values, kv_head, now, start, first, cache_stride, D, BLOCK)
     cosine += now * D
     sine += now * D
+    wait_for_previous(DEPENDENT, EARLY=False)
     query = apply_rope(qkv + head * D, q_gain, cosine, sine, epsilon, D, QK_NORM) * scaling
     m_i = MASKED
     l_i = 0.0
@@ -205,9 +233,10 @@ def attention_row_kernel(
 @triton.jit
 def combine_splits_kernel(
     partial, m_in, l_in, out,
-    HEADS: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, BLOCK_S: tl.constexpr,
+    HEADS: tl.constexpr, D: tl.constexpr, SPLITS: tl.constexpr, BLOCK_S: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """out `[HEADS, D]` from what `attention_row_kernel` left; always in the same order."""
+    wait_for_previous(DEPENDENT, EARLY=True)
     head = tl.program_id(0)
     split = tl.arange(0, BLOCK_S)
     index = tl.arange(0, D)
@@ -232,6 +261,7 @@ def attention_row(
     """
     heads, head_dim = attention.heads, keys.shape[3]
     splits, tiles = split_counts(bucket)
+    dependent = dependent_launch(qkv.device)
     out = torch.empty(1, heads * head_dim, dtype=qkv.dtype, device=qkv.device)
     count = splits * heads
     parts = torch.empty(count * (head_dim + 2), dtype=torch.float32, device=qkv.device)
@@ -241,10 +271,11 @@ def attention_row(
         qkv, attention.rope_cos, attention.rope_sin, q_gain, k_gain, keys, values, position, partial, m_i, l_i, out,
         attention.scaling, attention.epsilon, keys.stride(1), HEADS=heads, KV_HEADS=attention.kv_heads, D=head_dim,
         BLOCK=CACHE_BLOCK, TILES=tiles, SPLITS=splits, WINDOW=attention.window or 0,
-        QK_NORM=attention.q_gain is not None, num_warps=4,
+        QK_NORM=attention.q_gain is not None, DEPENDENT=dependent, num_warps=4, launch_pdl=dependent,
     )  # fmt: skip
     if splits > 1:
         combine_splits_kernel[(heads,)](
-            partial, m_i, l_i, out, HEADS=heads, D=head_dim, SPLITS=splits, BLOCK_S=next_power(splits), num_warps=2
-        )
+            partial, m_i, l_i, out, HEADS=heads, D=head_dim, SPLITS=splits, BLOCK_S=next_power(splits),
+            DEPENDENT=dependent, num_warps=2, launch_pdl=dependent,
+        )  # fmt: skip
     return out

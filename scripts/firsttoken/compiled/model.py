@@ -7,6 +7,7 @@ folded into the weights: W (g * x / rms(x)) = ((W g) x) / rms(x). Imports triton
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch.nn import functional
 
 from firsttoken.compiled.coverage import head_size
 from firsttoken.compiled.decode import attention_row, linear_row
-from firsttoken.compiled.int8 import quantised
+from firsttoken.compiled.int8 import dequantised, quantised
 from firsttoken.compiled.prefill import attention_rows, linear_rows
-from firsttoken.compiled.tiles import Attention, Linear, TileConfig
+from firsttoken.compiled.tiles import Attention, Linear, TileConfig, candidates
 from firsttoken.compiled.tuning import Tuner
 
 KVCache = list[tuple[torch.Tensor, torch.Tensor]]  # keys, values of each layer, [1, kv_heads, positions, head_dim]
@@ -80,20 +81,27 @@ class Decoder:
 
         return [one()] * len(self.layers) if shared else [one() for _ in self.layers]
 
-    def tune(self, folder: str) -> Tuner:
-        """Find the tiles of each product of a decode step; `folder` keeps them for later processes."""
-        by_key: dict[str, list[Linear]] = {}
-        for linear in [*(part for layer in self.layers for part in _products(layer)), self.head]:
-            by_key.setdefault(linear.key(), []).append(linear)
-        tuner = Tuner(folder, self.embedding.dtype)
-        self._tiles = {key: tuner.choose(products) for key, products in by_key.items()}
+    def tune(self, folder: str, step: Callable[[], None]) -> Tuner:
+        """Find the tiles of each product of a decode step, with which `step` calls `decode`; `folder` keeps them."""
+        products = {linear.key(): linear for layer in self.layers for linear in _products(layer)}
+        products[self.head.key()] = self.head
+        self._tiles = {key: candidates(linear)[0] for key, linear in products.items()}
+        tuner = Tuner(folder)
+        for key, linear in products.items():
+
+            def step_with(config: TileConfig, key: str = key) -> Callable[[], None]:
+                self._tiles[key] = config
+                return step
+
+            self._tiles[key] = tuner.choose(linear, step_with)
         return tuner
 
     def fold_norms(self, gains: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
-        """Multiply the gains of each layer's two norms into the products behind them, in place."""
+        """Move the gains of each layer's two norms into the products behind them, in place: they become ones."""
         for layer, layer_gains in zip(self.layers, gains, strict=True):
             for linear, gain in zip((layer.qkv, layer.gate_up), layer_gains, strict=True):
                 linear.weight.mul_(gain)
+                gain.fill_(1)
 
     def quantise(self) -> None:
         """Make all weights 8-bit but the embedding, layer by layer; nothing else may hold the float weights.
@@ -107,6 +115,18 @@ class Decoder:
                 down=quantised(layer.down),
             )  # fmt: skip
         self.head = quantised(self.head)
+
+
+def round_weights(decoder: Decoder, model: Any) -> None:
+    """Round the weights of `decoder` and `model`, which are the same, as `Decoder.quantise` will, in their own dtype.
+
+    The model's head gets a weight of its own, since it may share the embedding's, which stays as it is.
+    """
+    for layer in decoder.layers:
+        for linear in _products(layer):
+            linear.weight.copy_(dequantised(quantised(linear), linear.weight.dtype))
+    weight = dequantised(quantised(decoder.head), decoder.embedding.dtype)
+    model.get_output_embeddings().weight = nn.Parameter(weight, requires_grad=False)
 
 
 def _products(layer: Layer) -> tuple[Linear, ...]:

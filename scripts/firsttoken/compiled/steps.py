@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from firsttoken.compiled.coverage import triton_problem, uncovered
-from firsttoken.compiled.tiles import FEW_ROWS, FILLED_INSIDE
+from firsttoken.compiled.tiles import FILLED_INSIDE, TOKEN_TILES
 from firsttoken.engine.base import EngineSpec
 from firsttoken.engine.buckets import bucket_for_position, kv_buckets
 from firsttoken.engine.compilation import compile_fixed, use_compile_cache
@@ -27,7 +27,6 @@ from firsttoken.results import Facts
 
 # How far our logits may be from the stock ones, as |difference| / |logits|; a wrong mask or scale is off by far more.
 LARGEST_ERROR = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 0.1}
-INT8_ERROR = 0.2  # the same with 8-bit weights: of SmolLM2 135M 0.04, with a norm's gain lost 0.14 to 0.40 by prompt
 CHECK_STEPS = 3  # decode steps behind each checked prompt
 
 
@@ -75,7 +74,7 @@ class DecoderSteps:
 
     def compile(self) -> None:
         """Tune the kernels, compile the choice of a token, and compare with transformers' own forward."""
-        from firsttoken.compiled.model import norm_gains
+        from firsttoken.compiled.model import norm_gains, round_weights
 
         sampling = self.plan.sampling
 
@@ -86,14 +85,17 @@ class DecoderSteps:
 
         self._finish = compile_fixed(finish, _finish_arguments(self._scratch_state))
         model, self._hf_model = self._hf_model, None
-        kind, largest = type(model).__name__, INT8_ERROR if self._int8 else LARGEST_ERROR[model.dtype]
+        kind, largest = type(model).__name__, LARGEST_ERROR[model.dtype]
+        if self._int8:  # transformers computes with the rounded weights, too: it is the kernels that are checked
+            self.decoder.fold_norms(norm_gains(model))
+            round_weights(self.decoder, model)
         checks = [(ids, rest, teacher_forced_logits(model, ids, rest)) for ids, rest in self._check_texts(model)]
-        self.decoder.fold_norms(norm_gains(model))
+        self.decoder.fold_norms(norm_gains(model))  # which are ones where they are folded already
         del model  # whose weights are the decoder's
         if self._int8:
             self.decoder.quantise()
             torch.cuda.empty_cache()
-        self.tuner = self.decoder.tune(self.plan.compile_cache_dir)
+        self.tuner = self.decoder.tune(self.plan.compile_cache_dir, self._forward(self._buckets()[0], scratch=True))
         for ids, rest, wanted in checks:
             found = self._teacher_forced(ids, rest)
             error = float(((found - wanted).norm(dim=-1) / wanted.norm(dim=-1)).nan_to_num(nan=float("inf")).max())
@@ -123,13 +125,19 @@ class DecoderSteps:
 
     def decode(self, bucket: int, scratch: bool = False) -> Callable[[], None]:
         """From a token to the choice of the next one."""
-        state, cache = self._buffers(scratch)
+        state, _ = self._buffers(scratch)
+        forward = self._forward(bucket, scratch)
 
         def step() -> None:
-            self.decoder.decode(state.token, state.position, cache, bucket, state.logits)
+            forward()
             self._finish(*_finish_arguments(state))
 
         return step
+
+    def _forward(self, bucket: int, scratch: bool) -> Callable[[], None]:
+        """From a token to the logits behind it."""
+        state, cache = self._buffers(scratch)
+        return lambda: self.decoder.decode(state.token, state.position, cache, bucket, state.logits)
 
     def _buffers(self, scratch: bool) -> Any:
         return (self._scratch_state, self._scratch_cache) if scratch else (self.state, self.cache)
@@ -177,7 +185,7 @@ class DecoderSteps:
 def check_lengths(prompt_lengths: Sequence[int], max_context: int, buckets: Sequence[int]) -> list[int]:
     """Prompt lengths with which every tile that a plan can meet is checked at its fewest and its most rows."""
     longest, room = max(prompt_lengths), max(1, max_context - CHECK_STEPS)
-    prefills = {1, FEW_ROWS, FEW_ROWS + 1, FILLED_INSIDE, FILLED_INSIDE + 1, longest}
+    prefills = {1, longest} | {edge + more for edge in (*TOKEN_TILES, FILLED_INSIDE) for more in (0, 1)}
     # The first and the last decode step of each bucket, whose positions are those behind the prompt.
     decodes = {edge for bucket in buckets for edge in (bucket, bucket - CHECK_STEPS + 1)}
     lengths = {length for length in prefills if length <= longest} | decodes

@@ -64,13 +64,19 @@ def num_sms(device: torch.device) -> int:
 
 
 @functools.cache
-def shared_memory_bytes(device: torch.device, programs: int = 1) -> int:
-    """Shared memory that a program may have where so many share an SM."""
+def shared_memory_bytes(device: torch.device) -> int:
+    """Shared memory that a program may have that has an SM to itself."""
     if device.type != "cuda":
         return 1 << 16
     properties: Any = torch.cuda.get_device_properties(device)
     # Less what a program takes beside its own, and the KiB that the largest program leaves to the device.
-    return int(properties.shared_memory_per_multiprocessor) // programs - 4096
+    return int(properties.shared_memory_per_multiprocessor) - 4096
+
+
+@functools.cache
+def dependent_launch(device: torch.device) -> bool:
+    """Whether a kernel can be launched while the one before it runs, and waits for it by itself (Hopper and newer)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
 
 
 def next_power(count: int) -> int:
@@ -100,7 +106,8 @@ def candidates(linear: Linear) -> list[TileConfig]:
     width = next_power(linear.in_features)
     found = []
     for warps, loads, programs in (
-        (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 3), (8, 64, 0),
+        (4, 64, 4), (8, 64, 2), (16, 64, 1), (8, 32, 4), (4, 32, 6), (16, 32, 2), (8, 64, 3), (8, 64, 0), (4, 64, 0),
+        (8, 32, 0),
     ):  # fmt: skip
         warps *= max(1, min(width // 4096, 2))  # a longer row needs more threads to hold it
         rows = 32 * warps * loads * 2 // linear.weight.element_size() // width // (2 if linear.gated else 1)
@@ -119,17 +126,15 @@ def split_counts(bucket: int) -> tuple[int, int]:
 
 # ---------------------------------------------------------------- prefill
 
-FEW_ROWS = 16  # up to so many tokens, which is what tensor cores take at once, a product is our kernel's
+TOKEN_TILES = (16, 32, 64)  # tokens that a product of ours takes at once
+FEW_ROWS = TOKEN_TILES[-1]  # up to so many tokens a product is our kernel's; above, cuBLAS was as fast on an H100
 # Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
 # every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
 # and 21.2 us with the cache filled before.
 FILLED_INSIDE = 32
 PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
 PRODUCT_WARPS = 4
-LARGEST_BLOCK = 128  # rows of a weight
-# Of 125 tile configurations for the products of Llama-2 7B with 10 tokens that were timed on an H100, none was over 1 %
-# faster than two programs on each SM, each with half of its shared memory full of loads in flight.
-PROGRAMS_PER_SM = 2
+LARGEST_STAGES = 8
 KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
 
 
@@ -137,26 +142,30 @@ KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
 class ProductTiles:
     """Tiles of a product of a few rows; see `linear_rows_kernel`."""
 
-    share: int  # rows of the weight a program
-    block: int  # the power of two that holds them
+    tokens: int
+    rows: int  # of the weight
     stages: int  # blocks of columns in flight or in use
 
     @property
     def weight_first(self) -> bool:
-        return self.block >= 64
+        """Hopper's tensor cores take a left factor of 64 rows or more from shared memory."""
+        return self.tokens < 64
 
 
-def product_tiles(linear: Linear) -> ProductTiles:
-    """Equal shares for all programs, and as many loads in flight as the shared memory holds."""
-    device = linear.weight.device
-    programs = PROGRAMS_PER_SM * num_sms(device)
-    share = min(8 * -(-linear.out_features // (8 * programs)), LARGEST_BLOCK)
-    block = max(16, next_power(share))
-    weights = block * (2 if linear.gated else 1)
+def product_tiles(linear: Linear, count: int) -> ProductTiles:
+    """As many loads in flight as the shared memory of an SM holds.
+
+    Of about 100 tile configurations for each product of Llama-2 7B that were timed on an H100 with 10, 32 and 64
+    tokens, the fastest was no more than 3 % faster; but with the sum over the columns split over programs, by 7 % for
+    the longest sum, which a second kernel or a counter would have to add up.
+    """
+    tokens = next(tile for tile in TOKEN_TILES if count <= tile)
+    rows = 64 if tokens < 64 else 32
     element_bytes = linear.weight.element_size()
-    stage_bytes = (weights * element_bytes + FEW_ROWS * max(element_bytes, 2)) * PRODUCT_DEPTH  # rows: 16 bits or more
-    stages = max(2, min(7, shared_memory_bytes(device, PROGRAMS_PER_SM) // stage_bytes))
-    return ProductTiles(share, block, stages)
+    weight_bytes = rows * (2 if linear.gated else 1) * element_bytes
+    stage_bytes = (weight_bytes + tokens * max(element_bytes, 2)) * PRODUCT_DEPTH  # tokens: 16 bits or more
+    stages = max(2, min(LARGEST_STAGES, shared_memory_bytes(linear.weight.device) // stage_bytes))
+    return ProductTiles(tokens, rows, stages)
 
 
 @dataclass(frozen=True)

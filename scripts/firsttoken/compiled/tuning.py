@@ -1,4 +1,8 @@
-"""Which tiles are fastest for each product of a decode step here: timed once, kept for later processes."""
+"""Which tiles make a decode step fastest here, product by product: timed once, kept for later processes.
+
+Each candidate is timed in the whole step: what a kernel leaves of the device to the one before it and the one behind
+it, which run beside it at their ends, is a part of what it costs.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +15,20 @@ from pathlib import Path
 import torch
 import triton
 
-from firsttoken.compiled.decode import linear_row
 from firsttoken.compiled.tiles import Linear, TileConfig, candidates
 
 FILE = "triton_tuning.json"
-LAUNCHES = 16  # at least so many products in one timed graph
 REPLAYS = 5
 INTERPRETED = TileConfig(rows=16, warps=4, programs=1)
 
 
 class Tuner:
-    """Times candidates in CUDA graphs, as they will run; in Triton's interpreter there is nothing to time.
+    """Times candidates in the step that they are for, captured; in Triton's interpreter there is nothing to time.
 
-    `folder`: where results are kept ("" for nowhere); `dtype`: of the activations. Raises ValueError for a file there
-    that does not hold them.
+    `folder`: where results are kept ("" for nowhere). Raises ValueError for a file there that does not hold them.
     """
 
-    def __init__(self, folder: str, dtype: torch.dtype) -> None:
-        self._dtype = dtype
+    def __init__(self, folder: str) -> None:
         self._file = Path(folder) / FILE if folder else None
         self._known: dict[str, TileConfig] = {}
         self.timed: list[str] = []  # keys of the products that this process has timed
@@ -39,16 +39,15 @@ class Tuner:
             except (ValueError, TypeError, AttributeError) as error:
                 raise ValueError(f"{self._file}: not a table of tuned kernels ({error}); delete the file") from error
 
-    def choose(self, products: list[Linear]) -> TileConfig:
-        """The fastest configuration for products of one key, usually one of each layer."""
-        first = products[0]
-        device = first.weight.device
+    def choose(self, linear: Linear, step_with: Callable[[TileConfig], Callable[[], None]]) -> TileConfig:
+        """The configuration of `linear` with which the step that `step_with` returns is fastest."""
+        device = linear.weight.device
         if device.type != "cuda":
             return INTERPRETED
         versions = f"torch {torch.__version__} | triton {triton.__version__}"
-        key = f"{first.key()} | {torch.cuda.get_device_name(device)} | {versions}"
+        key = f"{linear.key()} | {torch.cuda.get_device_name(device)} | {versions}"
         if key not in self._known:
-            self._known[key] = min(candidates(first), key=lambda config: product_seconds(products, self._dtype, config))
+            self._known[key] = min(candidates(linear), key=lambda config: graph_seconds(step_with(config)))
             self.timed.append(key)
             self._keep()
         return self._known[key]
@@ -62,22 +61,7 @@ class Tuner:
         part.replace(self._file)
 
 
-def product_seconds(products: list[Linear], dtype: torch.dtype, config: TileConfig) -> float:
-    """Median device time of one product, in a row of such products over different weights, captured and replayed."""
-    first = products[0]
-    device = first.weight.device
-    x, out = (torch.randn(1, width, device=device).to(dtype) for width in (first.in_features, first.out_features))
-    residual = torch.randn(1, first.out_features, device=device).to(dtype) if first.residual else None
-    rounds = -(-LAUNCHES // len(products))
-
-    def launch() -> None:
-        for product in products * rounds:
-            linear_row(product, x, config, residual, out)
-
-    return _graph_seconds(launch) / (rounds * len(products))
-
-
-def _graph_seconds(launch: Callable[[], None]) -> float:
+def graph_seconds(launch: Callable[[], None], replays: int = REPLAYS) -> float:
     """Median device time of `launch`, captured and replayed; one call before that, which compiles."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -92,7 +76,7 @@ def _graph_seconds(launch: Callable[[], None]) -> float:
             graph.capture_end()
         graph.replay()
         times: list[float] = []
-        for _ in range(REPLAYS):
+        for _ in range(replays):
             start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             start.record()
             graph.replay()

@@ -51,4 +51,4 @@ def test_tuned_tiles_tell_8_bits_from_float() -> None:
     small = quantised(linear)
     assert small.key() != linear.key()
     assert max(tile.rows for tile in candidates(small)) == 2 * max(tile.rows for tile in candidates(linear))
-    assert product_tiles(small).stages >= product_tiles(linear).stages
+    assert product_tiles(small, 10).stages >= product_tiles(linear, 10).stages

@@ -25,18 +25,21 @@ pytestmark = pytest.mark.usefixtures("interpreted")
         ProductCase(count=10, rows=64, columns=64),
         ProductCase(count=16, rows=50, columns=176, residual=True),  # neither divides its block
         ProductCase(count=2, rows=33, columns=144, norm=True, bias=True),
-        ProductCase(count=7, rows=300, columns=96, norm=True, gated=True),  # the weight first
+        ProductCase(count=7, rows=300, columns=96, norm=True, gated=True),  # several programs
+        ProductCase(count=30, rows=100, columns=96, residual=True),
+        ProductCase(count=50, rows=70, columns=160, norm=True, gated=True, bias=True),  # the weight second
         ProductCase(count=5, rows=16, columns=32, gated=True, bias=True),
-        ProductCase(count=20, rows=48, columns=64, norm=True, gated=True, bias=True),  # by the library
-        ProductCase(count=20, rows=48, columns=64, residual=True, bias=True),
+        ProductCase(count=70, rows=48, columns=64, norm=True, gated=True, bias=True),  # by the library
+        ProductCase(count=70, rows=48, columns=64, residual=True, bias=True),
         ProductCase(count=3, rows=50, columns=176, bias=True, residual=True, int8=True),
-        ProductCase(count=7, rows=300, columns=96, norm=True, gated=True, int8=True),  # the weight first
-        ProductCase(count=20, rows=48, columns=64, norm=True, gated=True, bias=True, int8=True),  # by the library
+        ProductCase(count=7, rows=300, columns=96, norm=True, gated=True, int8=True),
+        ProductCase(count=40, rows=70, columns=96, norm=True, gated=True, int8=True),
+        ProductCase(count=70, rows=48, columns=64, norm=True, gated=True, bias=True, int8=True),  # by the library
     ],
     ids=lambda case: f"{case.count}-{case.rows}x{case.columns}",
 )
 def test_product_of_rows(case: ProductCase) -> None:
-    """Seen failing: a share one row too wide; up without its offset; no residual (`tests/planted_bugs.py`)."""
+    """Seen failing: programs one row too far apart; up without its offset; no residual (`tests/planted_bugs.py`)."""
     check_linear_rows(case, torch.device("cpu"), torch.float32)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -25,15 +27,17 @@ def test_attention_fits_and_its_blocks_divide(program_bytes: int, element_bytes:
         assert tiles.keys >= 16, "a tensor core's product is at least so deep"
 
 
+@pytest.mark.parametrize("program_bytes", PROGRAM_BYTES)
 @pytest.mark.parametrize("gated", [False, True])
-@pytest.mark.parametrize("rows", [8, 77, 4096, 12288, 152064])
-def test_shares_of_a_product_cover_its_rows(rows: int, gated: bool) -> None:
-    from firsttoken.compiled.tiles import FEW_ROWS, PRODUCT_DEPTH, Linear, product_tiles, shared_memory_bytes
+@pytest.mark.parametrize("dtype", [torch.float16, torch.int8])
+def test_products_of_few_rows_fit(program_bytes: int, gated: bool, dtype: Any, monkeypatch: Any) -> None:
+    from firsttoken.compiled import tiles
 
-    linear = Linear(torch.empty(rows * (2 if gated else 1), 16, dtype=torch.float16), gated=gated)
-    tiles = product_tiles(linear)
-    assert tiles.share <= tiles.block <= 128
-    assert tiles.block & (tiles.block - 1) == 0
-    assert tiles.stages >= 2
-    stage_bytes = (tiles.block * (2 if gated else 1) + FEW_ROWS) * PRODUCT_DEPTH * 2
-    assert tiles.stages == 2 or tiles.stages * stage_bytes <= shared_memory_bytes(torch.device("cpu"), 2)
+    monkeypatch.setattr(tiles, "shared_memory_bytes", lambda device: program_bytes)
+    linear = tiles.Linear(torch.empty(64, 16, dtype=dtype), gated=gated)
+    for count in range(1, tiles.FEW_ROWS + 1):
+        found = tiles.product_tiles(linear, count)
+        assert found.tokens >= count
+        assert found.stages >= 2
+        weight_bytes = found.rows * (2 if gated else 1) * linear.weight.element_size()
+        assert found.stages * (weight_bytes + found.tokens * 2) * tiles.PRODUCT_DEPTH <= program_bytes
