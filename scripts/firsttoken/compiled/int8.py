@@ -19,8 +19,6 @@ def quantised(linear: Linear) -> Linear:
 
 
 def dequantised(linear: Linear, dtype: torch.dtype) -> torch.Tensor:
-    """The weight `[rows, in_features]` in `dtype`: itself where it is not quantised, else a new tensor."""
-    if linear.scale is None:
-        return linear.weight
-    out = torch.empty_like(linear.weight, dtype=dtype)
-    return torch.mul(linear.weight, linear.scale[:, None], out=out)
+    """The weight `[rows, in_features]` of a quantised `linear` in `dtype`."""
+    assert linear.scale is not None
+    return (linear.weight * linear.scale[:, None]).to(dtype)

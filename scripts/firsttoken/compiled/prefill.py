@@ -16,7 +16,6 @@ import triton.language as tl
 from torch.nn import functional
 
 from firsttoken.compiled.decode import MASKED, float_weights, wait_for_previous
-from firsttoken.compiled.int8 import dequantised
 from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
@@ -43,6 +42,7 @@ def _dependent(rows: torch.Tensor) -> bool:
 # ---------------------------------------------------------------- products
 
 GATE_BLOCK = 1024
+FLOAT_BLOCK = 4096
 PREFETCHED_LINES = tl.constexpr(4)  # of 128 bytes, of each weight row of a program
 
 
@@ -141,7 +141,7 @@ def linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | None =
         x = norm_rows(x, linear.epsilon)
     if x.shape[0] <= FEW_ROWS:
         return linear_few_rows(linear, x, residual)
-    weight = dequantised(linear, x.dtype)
+    weight = linear.weight if linear.scale is None else float_weight(linear.weight, linear.scale, x.dtype)
     if residual is not None:
         if linear.bias is not None:
             residual = residual.add_(linear.bias)
@@ -162,6 +162,25 @@ def linear_few_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | No
         WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None,
         RESIDUAL=residual is not None, DEPENDENT=dependent, num_warps=PRODUCT_WARPS, launch_pdl=dependent,
     )  # fmt: skip
+    return out
+
+
+@triton.jit
+def float_weight_kernel(weight, scale, out, K: tl.constexpr, BLOCK: tl.constexpr):
+    """A part of a row of a weight of 8 bits, times the row's scale."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < K
+    part = float_weights(tl.load(weight + row * K + column, mask=inside, other=0.0)) * tl.load(scale + row)
+    tl.store(out + row * K + column, part.to(out.dtype.element_ty), mask=inside)
+
+
+def float_weight(weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A weight of 8 bits `[rows, columns]` in `dtype`."""
+    rows, columns = weight.shape
+    out = torch.empty_like(weight, dtype=dtype)
+    block = min(FLOAT_BLOCK, next_power(columns))
+    float_weight_kernel[(rows, -(-columns // block))](weight, scale, out, K=columns, BLOCK=block, num_warps=4)
     return out
 
 

@@ -34,14 +34,6 @@ def test_the_error_is_half_a_step_at_most(rows: int, columns: int, exponent: int
     assert (found.weight.abs().amax(1)[weight.abs().amax(1) > 0] == 127).all(), "the whole range is used"
 
 
-def test_float_weights_are_taken_as_they_are() -> None:
-    from firsttoken.compiled.int8 import dequantised
-    from firsttoken.compiled.tiles import Linear
-
-    weight = torch.randn(3, 4)
-    assert dequantised(Linear(weight), torch.float16) is weight
-
-
 def test_tuned_tiles_tell_8_bits_from_float() -> None:
     """Half the bytes a weight: twice as many at once."""
     from firsttoken.compiled.int8 import quantised
