@@ -61,8 +61,8 @@ STUDY_FILE = $(if $(and $(CONFIG),$(MODEL)),$(error firsttoken: give CONFIG or M
 	config=$$($(PY) scripts/own_model.py --model "$$MODEL" --revision "$${REVISION:-}" --dtype "$${DTYPE:-}" \
 	--lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
 
-run: $(VENV)/.installed $(if $(CONFIG)$(wildcard $(VENV)/.offline),,cpu-engines)  ## a study and its report: make run [CONFIG=NAME_OR_FILE, or MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm]] [VERBOSE=1] [ARGS=-n]
-	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(ARGS)
+run: $(VENV)/.installed $(if $(CONFIG)$(wildcard $(VENV)/.offline),,cpu-engines)  ## a study and its report: make run [CONFIG=NAME_OR_FILE, or MODEL=FOLDER_OR_HUB_ID [REVISION=COMMIT DTYPE=bfloat16 LENGTHS=32,256 APPROACHES=baseline,vllm]] [GPUS=4] [VERBOSE=1] [ARGS=-n]
+	@$(STUDY_FILE) && $(PY) scripts/run.py $${config:+--config "$$config"} $(if $(GPUS),--gpus '$(GPUS)') $(ARGS)
 
 check: $(VENV)/.installed  ## can it run here, before it runs: make check [CONFIG=NAME_OR_FILE, or MODEL= REVISION= DTYPE= LENGTHS= APPROACHES= as for run]
 	@$(STUDY_FILE) && $(PY) scripts/check.py $${config:+"$$config"}

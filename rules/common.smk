@@ -23,6 +23,7 @@ if not Path(CONFIG).exists():
 sys.path.insert(0, str(ROOT.resolve() / "scripts"))
 
 from firsttoken.approaches.base import approach_class
+from firsttoken.device_job import GPUS
 from firsttoken.inputs.checks import local_inputs
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.environment import fingerprint, machine_facts
@@ -108,6 +109,8 @@ if workflow.is_main_process and not workflow.output_settings.dryrun:
         RUN = begin_run(workflow.snakemake_tmp_dir, Path(RESULTS))
     except ValueError as error:
         sys.exit(f"firsttoken: {error}")
+if workflow.is_main_process:  # each job takes a free one of so many GPUs
+    os.environ[GPUS] = str(workflow.global_resources.get("gpu").value or 1)
 WORKLOAD = STUDY.config["workload"]
 APPROACHES = STUDY.config["approaches"]
 EXPERIMENTS = STUDY.config["experiments"]

@@ -115,7 +115,7 @@ def measure(study: str, config: Path | None, rest: list[str]) -> int:
     """The study and its report, as `make run` makes them; first it is said which approaches cannot run here."""
     environment = f"results/{study}/environment.json"
     configfile = ["--configfile", str(config)] if config else []
-    status, outcome = run.pipeline([environment, *rest, *run.ONE_JOB, *configfile])
+    status, outcome = run.pipeline([environment, *rest, *run.slots(), *configfile])
     run.tell_failures(status, outcome)
     if status:
         return status

@@ -26,6 +26,7 @@ try:  # they take seconds
     import yaml
 
     from firsttoken.files import read_json, sha256_file, storage_problem, write_text
+    from firsttoken.hardware import visible_gpus
     from firsttoken.private_folder import PrivateFolder
     from firsttoken.process import signal_on_parent_death
     from firsttoken.study.config import find_study
@@ -42,7 +43,6 @@ ROOT = Path(__file__).resolve().parent.parent
 MEASURING = ("common", "model", "measure")
 MADE_BEFORE_SHIPPING = ("pool_runs", "compare_with_reference", "record_config", "write_provenance")
 SNAKEMAKE = [sys.executable, str(ROOT / "scripts" / "run_snakemake.py")]
-ONE_JOB = ["--cores", "1", "--resources", "gpu=1"]
 
 
 def main() -> int:
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument("--report-only", metavar="STUDY", help="a finished study: only make its report")
     parser.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two finished studies: judge B against A")
     parser.add_argument("--combine", nargs="+", metavar="STUDY", help="finished studies of one config, one a host")
+    parser.add_argument("--gpus", default="1", help="measure on so many GPUs at once, each process on one")
     options, rest = parser.parse_known_args()
     try:
         if options.summary is not None:
@@ -68,13 +69,24 @@ def main() -> int:
         if options.combine:
             return combine(options.combine, rest)
         config = find_config(options.config, ROOT) if options.config else None
-        return run_study(config, options.report, rest)
+        return run_study(config, options.report, [*rest, *slots(options.gpus)])
     except ValueError as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("firsttoken: interrupted; the same command goes on from here", file=sys.stderr)
         return 128 + signal.SIGINT
+
+
+def slots(gpus: str = "1") -> list[str]:
+    """Snakemake's options for so many jobs at once, each with a GPU. Raises ValueError where there are fewer."""
+    if gpus != "1":
+        names = [gpu.name for gpu in visible_gpus()]
+        if not (gpus.isdecimal() and 1 <= int(gpus) <= len(names)):
+            raise ValueError(f"GPUS={gpus}: CUDA sees {len(names)} GPUs here; give no more, or leave GPUS out")
+        if len(used := set(names[: int(gpus)])) > 1:
+            raise ValueError(f"GPUS={gpus}: these are of several models ({', '.join(sorted(used))}); use those of one")
+    return ["--cores", gpus, "--resources", f"gpu={gpus}"]
 
 
 def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
@@ -85,7 +97,7 @@ def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
     written = [results, ROOT / "results" / "models", ROOT / ".snakemake", Path(tempfile.gettempdir())]
     if problem := storage_problem(written):
         raise ValueError(problem)
-    status, outcome = pipeline([*rest, *ONE_JOB, *configfile])  # targets may be among the rest
+    status, outcome = pipeline([*rest, *configfile])  # targets may be among the rest
     if status and (problem := storage_problem(written)):
         raise ValueError(problem)
     if outcome.complete or outcome.gates_failed:
@@ -166,7 +178,7 @@ def compare(a: str, b: str, rest: list[str]) -> int:
     a, b = study_named(a, "compare: A"), study_named(b, "compare: B")
     folder = f"results/compare/{a}_vs_{b}"
     rules = ["--allowed-rules", "compare_studies", "render_comparison"]
-    status, outcome = pipeline([f"{folder}/comparison.html", *ONE_JOB, *rules, *rest])
+    status, outcome = pipeline([f"{folder}/comparison.html", *slots(), *rules, *rest])
     tell_failures(status, outcome)
     if status:
         return status
@@ -184,7 +196,7 @@ def combine(studies: list[str], rest: list[str]) -> int:
         name = f"{name[:80]}+{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     folder = f"results/combine/{name}"
     write_text(ROOT / folder / "studies.txt", "\n".join(studies) + "\n")
-    combining = [*ONE_JOB, "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"]
+    combining = [*slots(), "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"]
     status, outcome = pipeline(combining)
     tell_failures(status, outcome)
     if status == 0:

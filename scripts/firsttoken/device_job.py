@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firsttoken.hardware import check_gpu, device_lock, require_gpu
+from firsttoken.hardware import check_gpu, device_lock, require_gpus, see_only
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.plan import Device
 from firsttoken.results import Gpu
 from firsttoken.study.job import job, require_gpu_slot
+
+GPUS = "FIRSTTOKEN_GPUS"  # how many of the visible GPUs a study may use at once; the workflow sets it
 
 
 @dataclass(frozen=True)
@@ -27,19 +29,21 @@ class HeldDevice:
 
 @contextmanager
 def device_job(snakemake: Any, device: Device) -> Iterator[HeldDevice]:
-    """Run a rule's work while holding `device`; see `study.job.job`.
+    """Run a rule's work while holding `device`: of the GPUs that the study may use, the first that is free. See
+    `study.job.job`.
 
     Raises RuntimeError without the resource gpu=1, without a GPU for `cuda`, or with another one than the rule's param
     `expected_gpu`; ValueError where a file of the rule's `model` input has changed since `model_check` was written.
     """
     with job(snakemake) as log:
         require_gpu_slot(snakemake)
-        gpu = require_gpu() if device == "cuda" else None
-        check_gpu(snakemake.params.expected_gpu, gpu.name if gpu else "")
-        if gpu:  # the first that CUDA sees, and from here on the only one: no library may spread over others
-            first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-            os.environ["CUDA_VISIBLE_DEVICES"] = first if first.isdecimal() else gpu.uuid  # it may be given in short
-        with device_lock(gpu.uuid if gpu else "cpu"):
+        gpus = require_gpus()[: int(os.environ.get(GPUS, "1"))] if device == "cuda" else []
+        for gpu in gpus:
+            check_gpu(snakemake.params.expected_gpu, gpu.name)
+        with device_lock(*([gpu.uuid for gpu in gpus] or ["cpu"])) as held:
+            place = next((place for place, gpu in enumerate(gpus) if gpu.uuid == held), None)
+            if place is not None:
+                see_only(place, gpus[place])
             if check := snakemake.input.get("model_check"):
                 require_checked(Path(snakemake.input.model), Path(check))
-            yield HeldDevice(gpu=gpu, log=log)
+            yield HeldDevice(gpu=None if place is None else gpus[place], log=log)

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from firsttoken.hardware import driver_versions, first_visible, nvml, visible_gpu
+from firsttoken.hardware import driver_versions, nvml, visible_gpu, visible_handles
 from firsttoken.measure.environment import cpu_name, git_state, package_versions
 from firsttoken.measure.sampler import GpuReader
 from firsttoken.measure.taint import reason_names
@@ -63,7 +63,7 @@ def _gpu(_root: Path) -> Iterator[Finding]:
     driver, cuda = driver_versions()
     yield Finding("driver", "ok", f"{driver or 'unknown'}, for CUDA up to {cuda or 'unknown'}")
     with nvml() as found:
-        yield from _gpu_state(found, GpuReader(found, first_visible(found)))
+        yield from _gpu_state(found, GpuReader(found, visible_handles(found)[0]))
 
 
 def _gpu_state(driver: Any, reader: GpuReader) -> Iterator[Finding]:

@@ -35,12 +35,13 @@ experiments: []
 LEAST_BYTES = 100 << 20  # less than a CUDA context takes
 
 
-def start(folder: Path, visible: str, *runs: str) -> subprocess.Popen[str]:
-    """Snakemake in a fresh clone, up to these runs and the machine's record."""
+def start(folder: Path, visible: str, *runs: str, at_once: int = 1) -> subprocess.Popen[str]:
+    """Snakemake in a fresh clone, up to these runs and the machine's record, with so many jobs and GPUs at once."""
     fresh_clone(folder)
     (folder / "config" / "studies" / "tiny.yaml").write_text(CONFIG, encoding="utf-8")
     targets = ["results/tiny/environment.json", *(f"results/tiny/raw/{run}.json" for run in runs)]
-    command = [sys.executable, "-m", "snakemake", *targets, "--cores", "1", "--configfile", "config/studies/tiny.yaml"]
+    slots = ["--cores", str(at_once), "--resources", f"gpu={at_once}"]
+    command = [sys.executable, "-m", "snakemake", *targets, *slots, "--configfile", "config/studies/tiny.yaml"]
     return subprocess.Popen(
         command,
         cwd=folder,
@@ -121,3 +122,12 @@ def test_two_studies_run_at_once_on_two_gpus_and_in_turns_on_one(
     overlap = any(start_s + duration_s > next_s + 1.0 for (start_s, duration_s), (next_s, _) in pairwise(spans))
     assert waited is not at_once
     assert at_once or not overlap, "the time of day of a record is cut to seconds"
+
+
+@pytest.mark.timeout(900)
+def test_one_study_measures_on_two_gpus_at_once(tmp_path: Path) -> None:
+    runs = [f"{approach}/{repeat}" for approach in ("baseline", "cuda_graph") for repeat in (1, 2)]
+    finish(start(tmp_path, ",".join(uuids()[:2]), *runs, at_once=2))
+    found = records(tmp_path)
+    assert {record.gpu_uuid for record in found} == set(uuids())
+    assert len(found) == len(runs)

@@ -10,18 +10,22 @@ from types import SimpleNamespace
 import pytest
 
 from firsttoken import device_job as module
+from firsttoken import hardware
 from firsttoken.device_job import device_job
 from firsttoken.results import Gpu
 
 H200 = Gpu(name="NVIDIA H200", uuid="GPU-1", memory_bytes=1 << 37, compute_capability="9.0")
+OTHER = Gpu(name="NVIDIA H200", uuid="GPU-0", memory_bytes=1 << 37, compute_capability="9.0")
 
 
 @pytest.fixture(autouse=True)
-def one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first of two that CUDA sees."""
+def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That CUDA sees."""
+    monkeypatch.setattr(hardware, "LOCK_FOLDER", tmp_path)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", "scripts/measure_ceilings.py", raising=False)
-    monkeypatch.setattr(module, "require_gpu", lambda: H200)
+    monkeypatch.setattr(module, "require_gpus", lambda: [H200, OTHER])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,0")
+    monkeypatch.delenv(module.GPUS, raising=False)
 
 
 def snakemake(folder: Path, expected_gpu: str) -> SimpleNamespace:
@@ -43,6 +47,17 @@ def test_no_other_gpu_than_the_first_is_seen(
     """No library may spread over the others. Seen failing: a UUID in short, which not all of them take."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     with device_job(snakemake(tmp_path, ""), "cuda"):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
+@pytest.mark.parametrize(("visible", "left"), [("GPU-1,GPU-", "GPU-0"), ("GPU-1, 3", "3"), (None, "1")])
+def test_of_several_gpus_that_a_study_may_use_it_is_one_that_is_free(
+    visible: str | None, left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(module.GPUS, "2")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible) if visible else monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    with hardware.device_lock("GPU-1"), device_job(snakemake(tmp_path, ""), "cuda") as held:
+        assert held.gpu == OTHER
         assert os.environ["CUDA_VISIBLE_DEVICES"] == left
 
 

@@ -79,6 +79,14 @@ def test_other_devices_do_not_wait_for_each_other(tmp_path: Path, monkeypatch: p
         pass
 
 
+def test_of_several_devices_the_first_free_one_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("waited"))
+    with device_lock("GPU-1", "GPU-2") as first, device_lock("GPU-1", "GPU-2") as second:
+        assert (first, second) == ("GPU-1", "GPU-2")
+    with device_lock("GPU-1", "GPU-2") as first:
+        assert first == "GPU-1"
+
+
 def test_the_lock_is_everybodys_whatever_the_umask(tmp_path: Path) -> None:
     previous = os.umask(0o077)
     try:

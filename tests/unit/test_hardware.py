@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.hardware import device_memory, driver_versions, require_gpu, visible_gpu
+from firsttoken.hardware import device_memory, driver_versions, require_gpu, visible_gpu, visible_gpus
 from firsttoken.results import Gpu
 
 FAKES = Path(__file__).parents[1] / "fakes" / "nvml"
@@ -53,6 +53,24 @@ def test_the_gpu_is_the_first_that_cuda_will_see(
     else:
         with pytest.raises(RuntimeError, match=f"no CUDA device is visible here with CUDA_VISIBLE_DEVICES='{visible}'"):
             require_gpu()
+
+
+@pytest.mark.parametrize(
+    ("visible", "uuids"),
+    [
+        (None, [FIRST, SECOND]),
+        ("1,0", [SECOND, FIRST]),
+        (f"GPU-2,{FIRST}", [SECOND, FIRST]),
+        ("0", [FIRST]),
+        ("1,-1,0", [SECOND]),
+        ("0,7,1", [FIRST]),  # what follows an entry that names no device is hidden
+        ("", []),
+    ],
+)
+def test_all_that_cuda_will_see(visible: str | None, uuids: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [gpu.uuid for gpu in visible_gpus()] == uuids
 
 
 @pytest.mark.parametrize(

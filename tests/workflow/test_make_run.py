@@ -40,6 +40,8 @@ def test_a_dry_run_lists_the_jobs_and_no_results(project: Project) -> None:
     [
         (["--report-onl", "x"], "Snakemake's options: "),
         (["--no-such-option"], "Snakemake's options: unrecognized arguments: --no-such-option"),
+        (["--gpus", "2"], "GPUS=2: CUDA sees 0 GPUs here; give no more, or leave GPUS out"),
+        (["--gpus", "many"], "GPUS=many: CUDA sees 0 GPUs here"),
         (["--summary", "gone"], "STUDY='gone' is no finished study; found in results/: tiny"),
         (["--report-only", "gone"], "STUDY='gone' is no finished study; found in results/: tiny"),
     ],

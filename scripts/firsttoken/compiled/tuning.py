@@ -16,6 +16,7 @@ import torch
 import triton
 
 from firsttoken.compiled.tiles import Linear, TileConfig, candidates
+from firsttoken.files import write_text
 
 FILE = "triton_tuning.json"
 REPLAYS = 5
@@ -56,9 +57,7 @@ class Tuner:
         if self._file is None:
             return
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        part = self._file.with_suffix(".part")
-        part.write_text(json.dumps({key: asdict(config) for key, config in self._known.items()}, indent=1))
-        part.replace(self._file)
+        write_text(self._file, json.dumps({key: asdict(config) for key, config in self._known.items()}, indent=1))
 
 
 def graph_seconds(launch: Callable[[], None], replays: int = REPLAYS) -> float:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import msgspec
 import psutil
 
-from firsttoken.hardware import ask, device_text, first_visible, nvml
+from firsttoken.hardware import ask, device_text, nvml, visible_handles
 from firsttoken.plan import Record
 
 TREE_INTERVAL_S = 1.0  # finding the tree's processes reads all of /proc: 2 ms
@@ -246,7 +246,8 @@ def main(device: str, uuid: str, interval_s: float) -> None:
         reader = None
         if device == "cuda" and driver is not None:
             handle = ask(driver, "nvmlDeviceGetHandleByUUID", uuid) if uuid else None
-            handle = first_visible(driver) if handle is None else handle  # a driver may know no UUIDs
+            if handle is None:  # a driver may know no UUIDs
+                handle = next(iter(visible_handles(driver)), None)
             reader = None if handle is None else GpuReader(driver, handle)
         sample_until_told(parent, reader, interval_s)
 
