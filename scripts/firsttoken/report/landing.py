@@ -70,8 +70,8 @@ def _hosts(environment: Environment, gpus: Set[str]) -> str:
         return f"This machine, these minutes: one host {measured}."
     return (
         f"These minutes: {len(gpus)} GPUs {measured}. The processes were spread over them and are pooled: "
-        "intervals and P99 hold differences between these GPUs and do not tell how others differ. Processes that ran at "
-        "the same time shared the host's processor and memory."
+        "intervals and P99 hold differences between these GPUs and do not tell how others differ. "
+        "Processes that ran at the same time shared the host's processor and memory."
     )
 
 
