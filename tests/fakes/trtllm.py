@@ -31,7 +31,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The base of the stand-in's two LLM classes; all that a test made of them is shut down at the end."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setattr(trtllm_settings, "installed_versions", lambda: dict(VERSIONS))
-    monkeypatch.setattr(hardware, "visible_gpu", lambda: GPU)
+    monkeypatch.setattr(hardware, "visible_gpus", lambda: [GPU])
     for name in ("NVIDIA_TF32_OVERRIDE", *trtllm_settings.process_environment(plan())):
         monkeypatch.setenv(name, "before")  # recorded, so that monkeypatch restores what the code under test sets
     from tensorrt_llm.llmapi.llm import BaseLLM

@@ -20,5 +20,5 @@ VERSIONS = {
 GPU = Gpu(name="NVIDIA Test", uuid="GPU-1", memory_bytes=1 << 30, compute_capability="9.0")
 
 trtllm_settings.installed_versions = lambda: dict(VERSIONS)
-hardware.visible_gpu = lambda: GPU
+hardware.visible_gpus = lambda: [GPU]
 hardware.driver_versions = lambda: ("580.0", "13.0")

@@ -138,7 +138,7 @@ def test_an_engine_of_another_gpu_is_refused(
     engine_dir: Path, monkeypatch: pytest.MonkeyPatch, gpu: dict[str, str], message: str
 ) -> None:
     other: Gpu = msgspec.structs.replace(trtllm.GPU, **gpu)
-    monkeypatch.setattr(hardware, "visible_gpu", lambda: other)
+    monkeypatch.setattr(hardware, "visible_gpus", lambda: [other])
     with pytest.raises(RuntimeError, match=message):
         check_engine(engine_dir, trtllm.plan())
 
