@@ -61,6 +61,25 @@ def _weight_rows(weight, group, offset, rows, K: tl.constexpr, BLOCK_N: tl.const
 
 
 @triton.jit
+def _row_sums(weight, x, PACKED: tl.constexpr):
+    """Weight rows `[BLOCK_N, BLOCK_K]` times x `[PACKED, BLOCK_K]`, summed. PACKED = 4: weights of 8 bits in words.
+
+    A byte becomes a float through the bits of 2**23. Words, because bytes that are loaded one by one are packed and
+    unpacked again: twice as many integer instructions, which the memory would wait for.
+    """
+    if PACKED == 1:
+        total = weight.to(tl.float32) * x
+    else:
+        total = tl.zeros_like(weight).to(tl.float32)
+        part = tl.arange(0, PACKED)[:, None]
+        word = weight ^ -2139062144  # 0x80808080: bytes from -128 on become those from 0 on
+        for place in tl.static_range(PACKED):
+            byte = (((word >> (8 * place)) & 0xFF) | 0x4B000000).to(tl.float32, bitcast=True) - 8388736.0
+            total += byte * tl.sum(tl.where(part == place, x, 0.0), 0)[None, :]
+    return tl.sum(total, 1)
+
+
+@triton.jit
 def float_weights(weight):
     """Weights as float32. Of 8 bits by adding to the bits of 1.5 * 2**23: conversions are slow instructions."""
     if weight.dtype == tl.int8:
@@ -71,41 +90,43 @@ def float_weights(weight):
 @triton.jit
 def linear_row_kernel(
     x, weight, scale, bias, gain, residual, out, rows, epsilon,
-    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GATED: tl.constexpr, NORM: tl.constexpr,
-    GAIN: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, DEPENDENT: tl.constexpr,
+    K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PACKED: tl.constexpr, GATED: tl.constexpr,
+    NORM: tl.constexpr, GAIN: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """out `[rows]` = weight `[rows, K]` @ x `[K]`; see `Linear`. BLOCK_K: the power of two that holds K.
-    scale: None, or that of each row of a weight of 8 bits."""
+    PACKED: weights in an element of `weight`, 4 of 8 bits or 1; scale: None, or that of each row of 8-bit weights."""
     group = tl.program_id(0)
     step = tl.num_programs(0)
-    column = tl.arange(0, BLOCK_K)
-    now = _weight_rows(weight, group, 0, rows, K, BLOCK_N, BLOCK_K)
+    wide: tl.constexpr = K // PACKED
+    block: tl.constexpr = BLOCK_K // PACKED
+    now = _weight_rows(weight, group, 0, rows, wide, BLOCK_N, block)
     if GATED:
-        up_now = _weight_rows(weight, group, rows, rows, K, BLOCK_N, BLOCK_K)
+        up_now = _weight_rows(weight, group, rows, rows, wide, BLOCK_N, block)
     wait_for_previous(DEPENDENT, EARLY=False)
+    column = PACKED * tl.arange(0, block)[None, :] + tl.arange(0, PACKED)[:, None]
     if BLOCK_K != K:
         row_x = tl.load(x + column, mask=column < K, other=0.0).to(tl.float32)
     else:
         row_x = tl.load(x + column).to(tl.float32)
     if NORM:
-        row_x = row_x * tl.rsqrt(tl.sum(row_x * row_x, 0) / K + epsilon)
+        row_x = row_x * tl.rsqrt(tl.sum(row_x * row_x) / K + epsilon)
     if GAIN:
         row_x = row_x * tl.load(gain + column, mask=column < K, other=0.0).to(tl.float32)
     while group * BLOCK_N < rows:
         row = group * BLOCK_N + tl.arange(0, BLOCK_N)
         group += step
-        following = _weight_rows(weight, group, 0, rows, K, BLOCK_N, BLOCK_K)
+        following = _weight_rows(weight, group, 0, rows, wide, BLOCK_N, block)
         if GATED:
-            up_following = _weight_rows(weight, group, rows, rows, K, BLOCK_N, BLOCK_K)
+            up_following = _weight_rows(weight, group, rows, rows, wide, BLOCK_N, block)
         if RESIDUAL:
             before = tl.load(residual + row, mask=row < rows, other=0.0).to(tl.float32)
-        total = tl.sum(float_weights(now) * row_x[None, :], 1)
+        total = _row_sums(now, row_x, PACKED)
         if scale is not None:
             total *= tl.load(scale + row, mask=row < rows, other=0.0)
         if BIAS:
             total += tl.load(bias + row, mask=row < rows, other=0.0).to(tl.float32)
         if GATED:
-            up = tl.sum(float_weights(up_now) * row_x[None, :], 1)
+            up = _row_sums(up_now, row_x, PACKED)
             if scale is not None:
                 up *= tl.load(scale + rows + row, mask=row < rows, other=0.0)
             if BIAS:
@@ -127,14 +148,16 @@ def linear_row(
         out = torch.empty(1, linear.out_features, dtype=x.dtype, device=x.device)
     groups = -(-linear.out_features // config.rows)
     programs = min(groups, config.programs * num_sms(x.device)) if config.programs else groups
-    weight, dependent = linear.weight, dependent_launch(x.device)
+    dependent = dependent_launch(x.device)
+    weight = linear.weight if linear.scale is None else linear.weight.view(torch.int32)
     linear_row_kernel[(programs,)](
         x, weight, linear.scale, weight if linear.bias is None else linear.bias,
         weight if linear.gain is None else linear.gain, x if residual is None else residual, out, linear.out_features,
         linear.epsilon or 0.0,
-        K=linear.in_features, BLOCK_N=config.rows, BLOCK_K=next_power(linear.in_features), GATED=linear.gated,
-        NORM=linear.epsilon is not None, GAIN=linear.gain is not None, BIAS=linear.bias is not None,
-        RESIDUAL=residual is not None, DEPENDENT=dependent, num_warps=config.warps, launch_pdl=dependent,
+        K=linear.in_features, BLOCK_N=config.rows, BLOCK_K=next_power(linear.in_features),
+        PACKED=1 if linear.scale is None else 4, GATED=linear.gated, NORM=linear.epsilon is not None,
+        GAIN=linear.gain is not None, BIAS=linear.bias is not None, RESIDUAL=residual is not None, DEPENDENT=dependent,
+        num_warps=config.warps, launch_pdl=dependent,
     )  # fmt: skip
     return out
 
