@@ -69,7 +69,7 @@ def main() -> int:
         if options.combine:
             return combine(options.combine, rest)
         config = find_config(options.config, ROOT) if options.config else None
-        return run_study(config, options.report, [*rest, *slots(options.gpus)])
+        return run_study(config, options.report, rest, options.gpus)
     except ValueError as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
@@ -89,15 +89,15 @@ def slots(gpus: str = "1") -> list[str]:
     return ["--cores", gpus, "--resources", f"gpu={gpus}"]
 
 
-def run_study(config: Path | None, report: Path | None, rest: list[str]) -> int:
-    """The pipeline, its report, its summary."""
+def run_study(config: Path | None, report: Path | None, rest: list[str], gpus: str = "1") -> int:
+    """The pipeline on so many GPUs at once, its report, its summary."""
     results = ROOT / "results" / study_name(config)
     report = report or results / "report.html"
     configfile = ["--configfile", str(config)] if config else []
     written = [results, ROOT / "results" / "models", ROOT / ".snakemake", Path(tempfile.gettempdir())]
     if problem := storage_problem(written):
         raise ValueError(problem)
-    status, outcome = pipeline([*rest, *configfile])  # targets may be among the rest
+    status, outcome = pipeline([*rest, *slots(gpus), *configfile])  # targets may be among the rest
     if status and (problem := storage_problem(written)):
         raise ValueError(problem)
     if outcome.complete or outcome.gates_failed:
