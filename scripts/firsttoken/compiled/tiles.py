@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from firsttoken.hardware import driver_versions
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -75,8 +77,12 @@ def shared_memory_bytes(device: torch.device) -> int:
 
 @functools.cache
 def dependent_launch(device: torch.device) -> bool:
-    """Whether a kernel can be launched while the one before it runs, and waits for it by itself (Hopper and newer)."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
+    """Whether a kernel can be launched while the one before it runs, and wait for it by itself: Hopper and newer, and
+    in graphs that are captured, drivers for CUDA 12.3 and newer."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (9, 0):
+        return False
+    _, cuda = driver_versions()
+    return cuda != "" and tuple(map(int, cuda.split("."))) >= (12, 3)
 
 
 def next_power(count: int) -> int:

@@ -41,3 +41,18 @@ def test_products_of_few_rows_fit(program_bytes: int, gated: bool, dtype: Any, m
         assert found.stages >= 2
         weight_bytes = found.rows * (2 if gated else 1) * linear.weight.element_size()
         assert found.stages * (weight_bytes + found.tokens * 2) * tiles.PRODUCT_DEPTH <= program_bytes
+
+
+@pytest.mark.parametrize(
+    ("capability", "cuda", "early"),
+    [((9, 0), "13.0", True), ((9, 0), "12.2", False), ((9, 0), "", False), ((8, 0), "13.0", False)],
+)
+def test_kernels_are_launched_early_where_graphs_can_hold_that(
+    capability: tuple[int, int], cuda: str, early: bool, monkeypatch: Any
+) -> None:
+    from firsttoken.compiled import tiles
+
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(tiles, "driver_versions", lambda: ("580.1", cuda))
+    assert tiles.dependent_launch.__wrapped__(torch.device("cuda")) is early
+    assert not tiles.dependent_launch.__wrapped__(torch.device("cpu"))
