@@ -64,7 +64,8 @@ def test_weights_of_8_bits_are_near_and_freed(make_engine: Callable[..., Any], d
     errors = logit_errors(
         whole_sequence_logits(build_tiny_model("decoder_llama"), prompt, tokens).numpy(), logits.numpy()
     )
-    assert 1e-3 < errors.distances["rms"].max() < (0.1 if dtype == "float16" else 0.2)
+    # With weights rounded alike, transformers is 0.07 (float16) and 0.10 (bfloat16) from its float32 logits.
+    assert 1e-3 < errors.distances["rms"].max() < (0.1 if dtype == "float16" else 0.15)
     counters = engine.counters()
     assert counters["decode_replays"] == counters["decode_steps"]
 
