@@ -71,7 +71,7 @@ def _hosts(environment: Environment, gpus: Set[str]) -> str:
     return (
         f"These minutes: {len(gpus)} GPUs {measured}. The processes were spread over them and are pooled: "
         "intervals and P99 hold differences between these GPUs and do not tell how others differ. "
-        "Processes that ran at the same time shared the host's processor and memory."
+        "Those that ran at the same time on one machine shared its processor and memory."
     )
 
 
