@@ -80,14 +80,6 @@ def _row_sums(weight, x, PACKED: tl.constexpr):
 
 
 @triton.jit
-def float_weights(weight):
-    """Weights as float32. Of 8 bits by adding to the bits of 1.5 * 2**23: conversions are slow instructions."""
-    if weight.dtype == tl.int8:
-        return (weight.to(tl.int32) + 0x4B400000).to(tl.float32, bitcast=True) - 12582912.0
-    return weight.to(tl.float32)
-
-
-@triton.jit
 def linear_row_kernel(
     x, weight, scale, bias, gain, residual, out, rows, epsilon,
     K: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, PACKED: tl.constexpr, GATED: tl.constexpr,
