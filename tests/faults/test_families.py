@@ -15,7 +15,7 @@ from fakes.sinks import OneByOne
 from firsttoken.approaches.base import approach_class
 from firsttoken.hf.reference import make_reference
 from firsttoken.inputs.manifest import describe_model
-from firsttoken.plan import Plan, Prompt, Prompts, Unsupported
+from firsttoken.plan import Device, Plan, Prompt, Prompts, Unsupported
 from unit.tiny_models import prompt_ids
 from unit.toy_families import save_toy, toy_config
 
@@ -90,7 +90,7 @@ def test_rotary_positions(kind: str, original: int, tmp_path: Path) -> None:
     assert ("type longrope): with a prompt of 20 tokens" in refusal) == (kind == "longrope" and original == 23)
 
 
-def right_or_refused(folder: Path, *more: str) -> str:
+def right_or_refused(folder: Path, *more: str, device: Device = "cpu") -> str:
     """Asserts that every approach agrees with the reference or is unavailable; returns why there is no reference."""
     prompts = [Prompt(index=0, length=length, offset=0, token_ids=tuple(prompt_ids(length))) for length in LENGTHS]
     try:
@@ -98,16 +98,16 @@ def right_or_refused(folder: Path, *more: str) -> str:
         context = describe_model(section, folder).max_context
         given = Prompts(seed=1, corpus_sha256="", tokenizer_sha256="", prompts=tuple(prompts))
         reference = folder / "reference"
-        make_reference(folder, given, NEW_TOKENS, context, 1, "cpu", 1, reference)
+        make_reference(folder, given, NEW_TOKENS, context, 1, device, 1, reference)
     except ValueError as error:
         one_line(error)
         return str(error)
     for name in ("baseline", "eager_loop", *more):
-        compare(name, folder, reference)
+        compare(name, folder, reference, device)
     return ""
 
 
-def compare(name: str, folder: Path, reference: Path) -> None:
+def compare(name: str, folder: Path, reference: Path, device: Device) -> None:
     """Tokens and logits of an approach against the reference, where it serves the model."""
     import torch
     from safetensors.torch import load_file
@@ -115,7 +115,7 @@ def compare(name: str, folder: Path, reference: Path) -> None:
     wanted: dict[str, Any] = load_file(reference)
     plan = Plan(
         prompt_lengths=LENGTHS, new_tokens=NEW_TOKENS, max_context=max(LENGTHS) + NEW_TOKENS, dtype="float32",
-        device="cpu",
+        device=device,
     )  # fmt: skip
     with approach_class(name)() as approach:
         try:
