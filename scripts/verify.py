@@ -23,13 +23,11 @@ def main(study: str) -> int:
         return 2
     for line in (*verdict.changed, *verdict.missing, *verdict.not_checked, *verdict.earlier, *verdict.notes):
         print(line)
-    for line in verdict.not_shipped:
-        print(f"{line} (weights and logits do not ship with a study)")
     print(
         f"{provenance}: {verdict.checked} files checked, {len(verdict.changed)} changed, "
         f"{len(verdict.missing)} missing, {len(verdict.not_checked)} that cannot be checked, "
         f"{len(verdict.earlier)} of earlier commits, {verdict.pooled} raw files in records.parquet by their hash, "
-        f"{len(verdict.not_shipped)} not shipped"
+        f"{len(verdict.not_shipped)} not shipped (weights, logits)"
     )
     print(f"SHA-256 of provenance.json: {verdict.sha256}")
     return 0 if verdict.sound else 1

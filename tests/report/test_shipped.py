@@ -20,7 +20,7 @@ from workflow.project import fresh_clone
 REPOSITORY = Path(__file__).resolve().parents[2]
 SHIPPED = sorted(path.parent.relative_to(REPOSITORY) for path in REPOSITORY.glob("results/reference/*/provenance.json"))
 # A report takes a minute and a half: one greedy study with all experiments, one sampled.
-RENDERED = [study for study in SHIPPED if study.name in ("llama2-7b-shape-short", "llama2-7b-shape-sampling-1")]
+RENDERED = [study for study in SHIPPED if study.name in ("llama2-7b-shape-reference", "llama2-7b-shape-sampling-1")]
 
 # Pairs of texts in a drawing that cover one another.
 OVERLAPS = """() => {

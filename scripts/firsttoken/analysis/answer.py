@@ -9,7 +9,7 @@ control.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,7 +222,7 @@ def summary_table_text(summary: pd.DataFrame) -> str:
         memory = f"{device:.2f}" if not np.isnan(device) else f"{host:.2f} host" if not np.isnan(host) else "-"
         rows.append(
             [
-                f"{row['approach']}{MARKS[row['role']]}{' ?' if row['doubts'] else ''}",
+                f"{row['approach']}{MARKS[row['role']]}{' ?' if _doubted(row) else ''}",
                 str(row["status"]),
                 _cell(row["speedup_ttft"], row["speedup_ttft_low"], row["speedup_ttft_high"]),
                 _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
@@ -239,9 +239,15 @@ def summary_table_text(summary: pd.DataFrame) -> str:
     reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     reasons += [f"{row['approach']}: {NO_FIGURE}" for row in table.to_dict("records") if _lost(row)]
     for row in table.to_dict("records"):
-        if row["doubts"]:
-            reasons += textwrap.wrap(f"? {row['approach']} in doubt: {row['doubts']}", 120, subsequent_indent="  ")
+        if doubted := _doubted(row):
+            reasons += textwrap.wrap(f"? {row['approach']} in doubt: {doubted}", 120, subsequent_indent="  ")
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"
+
+
+def _doubted(row: Mapping[Hashable, Any]) -> str:
+    """The signs that put a figure of the table in doubt; the P99 there is that of TTFT."""
+    of_p99 = [f"P99: {sign}" for sign in row["p99_doubts"].split("; ") if "TTFT" in sign]
+    return "; ".join(filter(None, [row["doubts"], *of_p99]))
 
 
 def _shares(ttft: float, itl: float) -> str:

@@ -14,7 +14,6 @@ import pandas as pd
 from scipy import special, stats
 
 from firsttoken.analysis.quantiles import CLOCK_MS
-from firsttoken.analysis.schemas import METRICS
 from firsttoken.analysis.statistics import MIN_PROCESSES, Floats
 
 ALARM = 0.002  # false alarms of each test over processes
@@ -30,6 +29,7 @@ SIGNS = {  # in the text of a cell -> in a summary
     CORRELATED: "correlated requests",
 }
 NAMES = {"ttft": "TTFT", "itl_token_gap": "token gap", "itl_request_mean": "ITL"}
+MEANS, P99S = ("ttft", "itl_request_mean"), ("ttft", "itl_token_gap")  # what a summary has of each
 
 
 def doubts(
@@ -48,15 +48,23 @@ def doubts(
     return found
 
 
-def summary_doubts(latency_by_length: pd.DataFrame, approach: str) -> str:
-    """The signs in all cells of an approach with their metrics, in one line; latency_by_length.csv has the figures."""
+def summary_doubts(latency_by_length: pd.DataFrame, approach: str) -> dict[str, str]:
+    """The signs in all cells of an approach with their metrics: `doubts` about the means of a summary, and further
+    `p99_doubts` about its P99s, where there are any. latency_by_length.csv has the figures."""
     rows = latency_by_length[latency_by_length["approach"] == approach]
-    found = []
-    for sign, words in SIGNS.items():
-        metrics = [NAMES[metric] for metric in METRICS if rows[f"{metric}_doubts"].str.contains(sign).any()]
-        if metrics:
-            found.append(f"{words} ({', '.join(metrics)})")
-    return "; ".join(found)
+    of_means = [(sign, metric) for metric in MEANS for sign in _signs(rows, metric) if sign != CORRELATED]
+    of_p99s = [(sign, metric) for metric in P99S for sign in _signs(rows[rows[f"{metric}_p99_ms"].notna()], metric)]
+    return {"doubts": _told(of_means), "p99_doubts": _told([found for found in of_p99s if found not in of_means])}
+
+
+def _signs(rows: pd.DataFrame, metric: str) -> list[str]:
+    return [sign for sign in SIGNS if rows[f"{metric}_doubts"].str.contains(sign).any()]
+
+
+def _told(found: Sequence[tuple[str, str]]) -> str:
+    """Pairs of a sign and a metric in words, e.g. "rare stalls (TTFT); correlated requests (TTFT, token gap)"."""
+    by_sign = {sign: [NAMES[metric] for other, metric in found if other == sign] for sign in SIGNS}
+    return "; ".join(f"{SIGNS[sign]} ({', '.join(names)})" for sign, names in by_sign.items() if names)
 
 
 def cell_doubts(processes: Sequence[Floats], repeats: Sequence[int]) -> str:

@@ -153,7 +153,7 @@ def summary(
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)
         row |= {"source_lines": lines.get(result.name, pd.NA), "equivalence": result.equivalence}
-        row["doubts"] = summary_doubts(by_length, result.name)
+        row |= summary_doubts(by_length, result.name)
         rows.append(row)
     return pd.DataFrame(rows)
 

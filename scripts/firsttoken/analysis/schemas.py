@@ -67,7 +67,12 @@ def _summary() -> Columns:
     columns |= _with_interval(*memory) | {"source_lines": maybe_count()}
     columns |= _with_interval("ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
     columns |= {"taint_reasons": text()} | _with_interval("energy_j_per_token")
-    return columns | {"equivalence": text(*VERDICTS_EQUIVALENCE)} | each(number(0), *ERRORS) | {"doubts": text()}
+    return (
+        columns
+        | {"equivalence": text(*VERDICTS_EQUIVALENCE)}
+        | each(number(0), *ERRORS)
+        | each(text(), "doubts", "p99_doubts")
+    )
 
 
 def _combined() -> Columns:

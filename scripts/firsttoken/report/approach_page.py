@@ -113,6 +113,7 @@ def _facts(row: Row, records: Sequence[RunRecord]) -> str:
         "Host memory, peak": f"{formatting.with_interval(row, 'host_peak_gib')} GiB",
         "Device memory over idle": f"{formatting.with_interval(row, 'device_over_idle_gib')} GiB",
         "In doubt": formatting.text(row["doubts"]),
+        "P99 in doubt": formatting.text(row["p99_doubts"]),
         "Source lines": formatting.count(row["source_lines"]),
         "Equality with the reference": str(row["equivalence"]),
         **{title(name): formatting.number(row[name]) for name in ERRORS},

@@ -25,7 +25,8 @@ def write_landing(
     machine = conditions.environment
     rows = ranked_rows(summary)
     gpus = {record.gpu_uuid for record in read_records(records) if record.status in RAN}
-    said = [_hosts(machine, gpus), *documents.read_answer(answer)]
+    winner, *rest = documents.read_answer(answer)
+    said = [winner, _hosts(machine, gpus), *rest]
     parts = [
         _warning(rows, machine),
         ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, said)),

@@ -31,6 +31,7 @@ RESULTS = (
     "processes",
     "ready_s",
     "doubts",
+    "p99_doubts",
     *ERRORS,
 )
 

@@ -24,7 +24,7 @@ from firsttoken.results import Environment
 Row = Mapping[str, Any]
 BADGES = ("verdict", "reading_verdict", "verdict_from_source", "equivalence", "met")
 FRONT = ("verdict",)  # right after the first column
-LAST = ("sentence", "doubts", "other_conditions", "publication", "source", "url", "id", "reason", "host")
+LAST = ("sentence", "doubts", "p99_doubts", "other_conditions", "publication", "source", "url", "id", "reason", "host")
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
 METRICS = {"ttft": "TTFT", "itl_token_gap": "token gap", "itl_request_mean": "request mean ITL"}
 CODES = ("metric", "form", "arrangement", "kind", "mode")  # their values are names of the data, not words
@@ -85,6 +85,7 @@ TITLES = {
     "itl_token_gap_doubts": "Token gap in doubt",
     "itl_request_mean_doubts": "ITL in doubt",
     "doubts": "In doubt",
+    "p99_doubts": "P99 in doubt",
     "static": "Forward pass (static work)",
     "dynamic": "Padding, positions, sampling (dynamic work)",
     "process_layout": "Processes",

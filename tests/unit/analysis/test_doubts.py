@@ -87,6 +87,8 @@ def test_a_number_is_told_the_doubts_about_its_cells() -> None:
             "ttft_doubts": ["drift over the repeats", "", ""],
             "itl_token_gap_doubts": ["successive ones correlate at 0.8, so that 750 count as 83"] * 2 + [""],
             "itl_request_mean_doubts": ["", "process 2 is apart (+50 %)", ""],
+            "ttft_p99_ms": [9.0] * 3,
+            "itl_token_gap_p99_ms": [9.0] * 3,
         }
     )
     assert doubts(table, "a", "ttft", [10, 500]) == ["a at 10 tokens: drift over the repeats"]
@@ -95,5 +97,8 @@ def test_a_number_is_told_the_doubts_about_its_cells() -> None:
     assert doubts(table, "a", "itl_token_gap", [10, 500]) == [], "the interval of a mean holds with correlation"
     correlated = doubts(table, "a", "itl_token_gap", [10, 500], "p99")
     assert correlated == ["a at 10, 500 tokens: correlated requests"]
-    expected = "a process apart (ITL); drift over the repeats (TTFT); correlated requests (token gap)"
-    assert summary_doubts(table, "a") == expected and summary_doubts(table, "b") == ""
+    of_means = "a process apart (ITL); drift over the repeats (TTFT)"
+    assert summary_doubts(table, "a") == {"doubts": of_means, "p99_doubts": "correlated requests (token gap)"}
+    assert summary_doubts(table, "b") == {"doubts": "", "p99_doubts": ""}
+    without = table.assign(itl_token_gap_p99_ms=np.nan)
+    assert summary_doubts(without, "a") == {"doubts": of_means, "p99_doubts": ""}, "no P99, no doubt about it"

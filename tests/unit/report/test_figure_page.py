@@ -11,7 +11,7 @@ import pytest
 
 from fakes.study_files import make_study
 from firsttoken.analysis.figures.base import plot
-from firsttoken.report.figure_page import MOST_ROWS, render_figure
+from firsttoken.report.figure_page import MOST_BYTES, MOST_ROWS, render_figure
 
 ASSETS = Path(__file__).resolve().parents[3] / "report/assets"
 
@@ -29,6 +29,17 @@ def test_the_page_holds_the_drawing_and_all_data(tmp_path: Path) -> None:
     found = re.search(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
     assert found is not None
     assert json.loads(found[1]) == csv.read_text()
+
+
+def test_a_page_stays_small_enough_to_be_opened_in_the_report(tmp_path: Path) -> None:
+    """Seen failing: the launches of a model of 32 layers gave a page that Chromium left blank."""
+    svg, csv, page = tmp_path / "figures" / "e.svg", tmp_path / "figures" / "e.csv", tmp_path / "e.html"
+    svg.parent.mkdir()
+    svg.write_text('<svg width="10pt" height="10pt"></svg>')
+    pd.DataFrame({"name": ['a "kernel"' * 20] * (MOST_BYTES // 200)}).to_csv(csv, index=False)
+    render_figure(svg, csv, page, "T", assets=ASSETS, caption="")
+    assert page.stat().st_size < 200_000
+    assert "the first 60 of 7,500 rows; the whole is figures/e.csv" in page.read_text()
 
 
 def test_a_file_that_is_no_svg_is_named(tmp_path: Path) -> None:

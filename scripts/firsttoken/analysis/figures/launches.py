@@ -11,6 +11,7 @@ from firsttoken.analysis.schemas import read_untyped
 
 TITLE = "A next token, launch by launch"
 COLOURS = {"host": "#0072b2", "device": "#d55e00"}
+NAME = 60  # characters of a kernel's name, which may have hundreds of template arguments
 
 
 def draw(inputs: FigureInputs) -> Drawing:
@@ -18,6 +19,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     data = read_untyped(inputs.files[0])
     if data.empty:
         return nothing_to_draw("No launches: on a CPU the host runs every operation itself.", data, TITLE)
+    data["name"] = data["name"].str.slice(0, NAME)
     tracks = [(name, track) for name in data["approach"].unique() for track in COLOURS]
     figure = style.new_figure(9.2, 0.62 * len(tracks) + 1.1)
     axes = figure.subplots()
@@ -25,7 +27,8 @@ def draw(inputs: FigureInputs) -> Drawing:
     for place, (name, track) in enumerate(tracks):
         rows = data[(data["approach"] == name) & (data["track"] == track)].sort_values("start_us")
         bars = rows[["start_us", "duration_us"]].to_numpy(float) / 1e3
-        axes.broken_barh(list(map(tuple, bars)), (place - 0.2, 0.55), color=COLOURS[track], linewidth=0.2)
+        # As pixels: a model has thousands of kernels, and each would be a path.
+        axes.broken_barh(list(map(tuple, bars)), (place - 0.2, 0.55), color=COLOURS[track], lw=0.2, rasterized=True)
         words = _words(track, rows)
         axes.annotate(words, (0, place - 0.25), va="bottom", fontsize=8.5)
         told.append(f"{name}, {track}: {words}")

@@ -78,7 +78,7 @@ def save(figure: Figure, data: pd.DataFrame, out_svg: Path, out_csv: Path, *, ti
         data.to_csv(temporary, index=False, float_format="%.6g")
     words = f"<title>{html.escape(title)}</title><desc>{html.escape(description)}</desc>"
     with atomic_path(out_svg) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+        figure.savefig(temporary, format="svg", dpi=200, metadata={"Date": None, "Creator": None, "Title": title})
         head, tag, rest = temporary.read_text(encoding="utf-8").partition("<svg ")
         attributes, end, rest = rest.partition(">")
         temporary.write_text(f'{head}{tag}role="img" {attributes}{end}{words}{rest}', encoding="utf-8")
