@@ -12,7 +12,7 @@ import sys
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from time import perf_counter
 from typing import Any
 
@@ -50,7 +50,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
 
 @dataclass
 class Job:
-    """A job that has started."""
+    """A job that runs."""
 
     rule: str
     begun_s: float
@@ -67,7 +67,9 @@ class LogHandler(LogHandlerBase):
         self.colour = terminal and not os.environ.get("NO_COLOR")
         self.planned: Counter[str] = Counter()
         self.finished: Counter[str] = Counter()
-        self.jobs: dict[int, Job] = {}
+        self.seen: set[str] = set()  # rules of which a job has started
+        self.running: dict[int, Job] = {}
+        self.begun_s = 0.0
         self.durations_s: defaultdict[str, list[float]] = defaultdict(list)
         self.failures: dict[int, tuple[str, str]] = {}  # job -> its rule, the line
         self.errors: list[str] = []  # of Snakemake
@@ -113,14 +115,15 @@ class LogHandler(LogHandlerBase):
         if event == LogEvent.RUN_INFO and not self.planned:
             self._begin(message, fields["stats"])
         elif event == LogEvent.JOB_INFO:
-            self.jobs[fields["jobid"]] = Job(fields["rule_name"], perf_counter())
+            self.running[fields["jobid"]] = Job(fields["rule_name"], perf_counter())
             self._show_job(fields["rule_name"], fields["rule_msg"] or fields["rule_name"])
         elif event == LogEvent.JOB_FINISHED:
-            job = self.jobs[fields["job_id"]]
+            job = self.running.pop(fields["job_id"])
             self.finished[job.rule] += 1
             self.durations_s[job.rule].append(perf_counter() - job.begun_s)
             self.failures.pop(fields["job_id"], None)  # it ran again
         elif event == LogEvent.JOB_ERROR:
+            self.running.pop(fields["jobid"], None)
             self.failures[fields["jobid"]] = (fields["rule_name"], failure(fields["rule_name"], fields["log"]))
         elif message.startswith(NOTHING_TO_DO):
             self.nothing_to_do = True
@@ -133,7 +136,7 @@ class LogHandler(LogHandlerBase):
             self._print(message, YELLOW)
 
     def _begin(self, table: str, counts: dict[str, int]) -> None:
-        self.planned = Counter(counts)
+        self.planned, self.begun_s = Counter(counts), perf_counter()
         for handler in logging.getLogger("snakemake.logging").handlers:
             if isinstance(handler, logging.FileHandler):
                 self.log = os.path.relpath(handler.baseFilename)
@@ -143,8 +146,8 @@ class LogHandler(LogHandlerBase):
             self._print(f"{counts['total']} jobs; Snakemake's own output is in {self.log}")
 
     def _show_job(self, rule: str, message: str) -> None:
-        first = sum(job.rule == rule for job in self.jobs.values()) == 1
-        now_s = perf_counter()
+        first, now_s = rule not in self.seen, perf_counter()
+        self.seen.add(rule)
         if self.dryrun or first or (rule == MEASURING and now_s - self.title_s >= TITLE_INTERVAL_S):
             self.title_s = now_s
             self._print(message if self.live or self.dryrun else f"{self._status()} {message}", BOLD)
@@ -160,12 +163,18 @@ class LogHandler(LogHandlerBase):
         return f"[{self.finished.total()}/{self.planned['total']}{left}]"
 
     def _left_s(self) -> float | None:
-        """A rule's jobs take as long as those before; of a rule not seen yet, as long as the mean of all."""
-        if self.planned[MEASURING] and not self.durations_s[MEASURING]:
+        """A rule's jobs take as long as those before, of a rule not seen yet as long as those of the median rule; and
+        as many run at the same time."""
+        now_s = perf_counter()
+        ages_s = [now_s - job.begun_s for job in self.running.values()]
+        done_s = sum(map(sum, self.durations_s.values())) + sum(ages_s)
+        if not done_s or (self.planned[MEASURING] and not self.durations_s[MEASURING]):
             return None
-        mean_s = fmean([seconds for times in self.durations_s.values() for seconds in times] or [0.0])
+        means_s = {rule: fmean(times) for rule, times in self.durations_s.items() if times}
+        typical_s = median(means_s.values() or [0.0])
         left = self.planned - self.finished - Counter(total=self.planned["total"])
-        return sum(count * fmean(self.durations_s[rule] or [mean_s]) for rule, count in left.items())
+        left_s = sum(count * means_s.get(rule, typical_s) for rule, count in left.items())
+        return max(left_s - sum(ages_s), 0.0) * (now_s - self.begun_s) / done_s
 
     def _print(self, text: str, code: int = 0) -> None:
         if text and self.writes_to_stream:

@@ -81,9 +81,28 @@ def test_in_a_pipe_a_line_a_rule_and_one_after_a_while_no_control_codes(
     assert lines[1:] == [
         "[0/5] Hashing the model's files",
         "[1/5] Measuring baseline, process 1",
-        "[3/5, 17 s left] Measuring baseline, process 3",  # 10 s, and for `all`, not seen yet, the mean of 1, 10 and 10
-        "[4/5, 8 s left] All results are there",
+        "[3/5, 16 s left] Measuring baseline, process 3",  # 10 s, and for `all`, not seen yet, the median of 1 and 10
+        "[4/5, 6 s left] All results are there",
     ]
+
+
+def test_the_time_left_counts_what_runs_at_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: with four GPUs, and for what comes after the measurements, it was four times as long as it took."""
+    run = Run(tmp_path, monkeypatch, io.StringIO(), dryrun=False)
+    run.plan(check_model=1, benchmark_approach=8, pool_runs=1, draw=9, all=1)
+    run.job("check_model", "Hashing the model's files")
+    for begun in range(0, 8, 4):
+        for job in range(begun, begun + 4):
+            run.send(LogEvent.JOB_INFO, jobid=100 + job, rule_name="benchmark_approach", rule_msg=f"Process {job}")
+        run.now_s += 40.0
+        for job in range(begun, begun + 4):
+            run.send(LogEvent.JOB_FINISHED, job_id=100 + job)
+    run.job("pool_runs", "Pooling")
+    run.job("draw", "Drawing")
+    run.handler.close()
+    lines = run.stream.getvalue().splitlines()
+    assert "[5/20, 98 s left] Process 4" in lines, "4 jobs of 40 s and 11, not seen yet, of 20.5; four at the same time"
+    assert "[10/20, 3 s left] Drawing" in lines, "ten of 1 s, the median rule; four at the same time until now"
 
 
 def test_on_a_terminal_one_line_is_rewritten_and_titles_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
