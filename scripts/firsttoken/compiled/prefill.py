@@ -57,10 +57,45 @@ def _prefetch(weight, row, K: tl.constexpr):
     )
 
 
+# Conversions are slow instructions. A byte from -128 on, made one from 0 on, becomes the last bits of a number whose
+# spacing is 1: of 1024 in float16, of 2**23 in float32, from which bfloat16 is the upper half. Exact.
+WORD_TO_FLOAT16 = tl.constexpr("""{
+    .reg .b32 word, bias;
+    xor.b32 word, $2, 0x80808080;
+    mov.b32 bias, 0x64806480;
+    prmt.b32 $0, word, 0x64646464, 0x4140;
+    prmt.b32 $1, word, 0x64646464, 0x4342;
+    sub.f16x2 $0, $0, bias;
+    sub.f16x2 $1, $1, bias;
+}""")
+WORD_TO_BFLOAT16 = tl.constexpr("""{
+    .reg .b32 word, a, b, c, d;
+    xor.b32 word, $2, 0x80808080;
+    prmt.b32 a, word, 0x4B000000, 0x7540;
+    prmt.b32 b, word, 0x4B000000, 0x7541;
+    prmt.b32 c, word, 0x4B000000, 0x7542;
+    prmt.b32 d, word, 0x4B000000, 0x7543;
+    sub.f32 a, a, 0f4B000080;
+    sub.f32 b, b, 0f4B000080;
+    sub.f32 c, c, 0f4B000080;
+    sub.f32 d, d, 0f4B000080;
+    prmt.b32 $0, a, b, 0x7632;
+    prmt.b32 $1, c, d, 0x7632;
+}""")
+REGISTERS = tl.constexpr("=r,=r,r")  # two of two floats each, from one of four bytes
+INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
+
+
 @triton.jit
-def _float_weights(weight):
-    """Weights of 8 bits as float32, by adding to the bits of 1.5 * 2**23: conversions are slow instructions."""
-    return (weight.to(tl.int32) + 0x4B400000).to(tl.float32, bitcast=True) - 12582912.0
+def _float_weights(weight, dtype: tl.constexpr):
+    """Weights of 8 bits in a float type, four at a time."""
+    if INTERPRETED or dtype == tl.float32:
+        floats = weight.to(dtype)
+    elif dtype == tl.float16:
+        floats = tl.inline_asm_elementwise(WORD_TO_FLOAT16, REGISTERS, [weight], tl.float16, is_pure=True, pack=4)
+    else:
+        floats = tl.inline_asm_elementwise(WORD_TO_BFLOAT16, REGISTERS, [weight], tl.bfloat16, is_pure=True, pack=4)
+    return floats
 
 
 @triton.jit
@@ -75,7 +110,7 @@ def _weight_block(weight, row, inside, column, K: tl.constexpr, BLOCK_K: tl.cons
 @triton.jit
 def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
     if block.dtype == tl.int8:
-        block = _float_weights(block).to(part.dtype)  # exact
+        block = _float_weights(block, part.dtype)
     if WEIGHT_FIRST:
         total = tl.dot(block, tl.trans(part), total, input_precision="ieee")
     else:
@@ -177,7 +212,8 @@ def float_weight_kernel(weight, scale, out, K: tl.constexpr, BLOCK: tl.constexpr
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < K
-    part = _float_weights(tl.load(weight + row * K + column, mask=inside, other=0.0)) * tl.load(scale + row)
+    part = _float_weights(tl.load(weight + row * K + column, mask=inside, other=0), out.dtype.element_ty)
+    part = part.to(tl.float32) * tl.load(scale + row)
     tl.store(out + row * K + column, part.to(out.dtype.element_ty), mask=inside)
 
 

@@ -151,11 +151,7 @@ class ProductTiles:
     tokens: int
     rows: int  # of the weight
     stages: int  # blocks of columns in flight or in use
-
-    @property
-    def weight_first(self) -> bool:
-        """Hopper's tensor cores take a left factor of 64 rows or more from shared memory."""
-        return self.tokens < 64
+    weight_first: bool  # Hopper's tensor cores take a left factor of 64 rows or more from shared memory
 
 
 def product_tiles(linear: Linear, count: int) -> ProductTiles:
@@ -164,14 +160,19 @@ def product_tiles(linear: Linear, count: int) -> ProductTiles:
     Of about 100 tile configurations for each product of Llama-2 7B that were timed on an H100 with 10, 32 and 64
     tokens (64: loaded through tensor descriptors), the fastest was no more than 4 % faster; but with the sum over the
     columns split over programs, by 8 % for the longest sum, which a second kernel or a counter would have to add up.
+
+    Weights of 8 bits go to the tensor cores through registers, as the right factor: as the left one, the layout of
+    their bytes takes three more instructions for each. Two programs share an SM, since those instructions wait, too.
     """
     tokens = next(tile for tile in TOKEN_TILES if count <= tile)
-    rows = 64 if tokens < 64 else 32
+    rows, programs = (64 if tokens < 64 else 32), 1
+    if linear.scale is not None:
+        tokens, rows, programs = (16 if count <= 16 else 64), 64, 2
     element_bytes = linear.weight.element_size()
     weight_bytes = rows * (2 if linear.gated else 1) * element_bytes
     stage_bytes = (weight_bytes + tokens * max(element_bytes, 2)) * PRODUCT_DEPTH  # tokens: 16 bits or more
-    stages = max(2, min(LARGEST_STAGES, shared_memory_bytes(linear.weight.device) // stage_bytes))
-    return ProductTiles(tokens, rows, stages)
+    stages = max(2, min(LARGEST_STAGES, shared_memory_bytes(linear.weight.device) // programs // stage_bytes))
+    return ProductTiles(tokens, rows, stages, weight_first=tokens < 64 and linear.scale is None)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,8 @@ def test_products_of_few_rows_fit(program_bytes: int, gated: bool, dtype: Any, m
     from firsttoken.compiled import tiles
 
     monkeypatch.setattr(tiles, "shared_memory_bytes", lambda device: program_bytes)
-    linear = tiles.Linear(torch.empty(64, 16, dtype=dtype), gated=gated)
+    scale = torch.ones(64) if dtype == torch.int8 else None
+    linear = tiles.Linear(torch.empty(64, 16, dtype=dtype), gated=gated, scale=scale)
     for count in range(1, tiles.FEW_ROWS + 1):
         found = tiles.product_tiles(linear, count)
         assert found.tokens >= count
