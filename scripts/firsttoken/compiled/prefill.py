@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
-from firsttoken.compiled.decode import MASKED, wait_for_previous
+from firsttoken.compiled.decode import INTERPRETED, MASKED, wait_for_previous
 from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
@@ -57,8 +57,7 @@ def _prefetch(weight, row, K: tl.constexpr):
     )
 
 
-# Conversions are slow instructions. A byte from -128 on, made one from 0 on, becomes the last bits of a number whose
-# spacing is 1: of 1024 in float16, of 2**23 in float32, from which bfloat16 is the upper half. Exact.
+# As in `decode`, with 1024 for float16. Of the float32 result bfloat16 is the upper half. Exact.
 WORD_TO_FLOAT16 = tl.constexpr("""{
     .reg .b32 word, bias;
     xor.b32 word, $2, 0x80808080;
@@ -83,7 +82,6 @@ WORD_TO_BFLOAT16 = tl.constexpr("""{
     prmt.b32 $1, c, d, 0x7632;
 }""")
 REGISTERS = tl.constexpr("=r,=r,r")  # two of two floats each, from one of four bytes
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 
 
 @triton.jit
