@@ -103,7 +103,7 @@ class Claim(_Data, frozen=True, kw_only=True):
     readings: Annotated[list[AnyReading], Meta(min_length=1)]
 
 
-class Conditions(_Data, frozen=True, kw_only=True):
+class PublishedConditions(_Data, frozen=True, kw_only=True):
     """Under what a publication measured; what it does not say is left out."""
 
     gpu: str  # in words
@@ -147,7 +147,7 @@ class PublishedTable(_Data, frozen=True, kw_only=True):
 class Publication(_Data, frozen=True, kw_only=True):
     name: Words
     url: Annotated[str, Meta(pattern=r"^https?://[^\s<>\"]{1,500}\Z")]
-    conditions: Conditions
+    conditions: PublishedConditions
     claims: Annotated[list[Claim], Meta(min_length=1)]
     levels: list[str] = []  # words of the tables, from the lowest
     tables: list[PublishedTable] = []
