@@ -45,6 +45,8 @@ DECIDING = {
     "combined": ("approach", "prompt_length", "speedup_ttft", "ttft_mean_ms", "itl_request_mean_ms"),
     "hosts": ("approach", "prompt_length", "study", "speedup_ttft", "ttft_mean_ms", "itl_request_mean_ms"),
 }  # fmt: skip
+# Table -> the column without which a row has only a reason, which is told once for all such rows below the table.
+FIGURE = {"effects": "ratio", "dynamic_work": "mean_us"}
 LONG, VERY_LONG = 39, 150  # characters; a longer cell, the UUID of a GPU for one, gets a minimum width
 WORDS = {"gib": "GiB", "ttft": "TTFT", "itl": "ITL", "kl": "KL", "rms": "RMS", "ipc": "IPC"} | {
     name: name.upper() for name in ("p90", "p95", "p99")
@@ -142,11 +144,27 @@ def _section(csv: Path) -> list[str]:
         data = ranked(data)
     if data.empty:
         return ["<p>This table has no rows in this study.</p>"]
+    data, without = _without_figures(data, csv.stem)
+    if data.empty:
+        return without
     empty = [column for column in _columns(data) if data[column.name].isna().all()]
     shown = data.drop(columns=[name for column in empty for name in column.names])
     named = [title(column.name) for column in empty if column.name not in LAST]
     missing = [f"<p>Without a value in this study: {escape('; '.join(named))}.</p>"] if named else []
-    return [html_table(shown, csv.stem, raw=csv.read_text(encoding="utf-8"), first=deciding(data, csv.stem)), *missing]
+    raw = csv.read_text(encoding="utf-8")
+    return [html_table(shown, csv.stem, raw=raw, first=deciding(data, csv.stem)), *without, *missing]
+
+
+def _without_figures(data: pd.DataFrame, name: str) -> tuple[pd.DataFrame, list[str]]:
+    """The rows that have figures, and for the others a paragraph for each reason."""
+    if name not in FIGURE:
+        return data, []
+    there = data[FIGURE[name]].notna() | data["reason"].isna()
+    told = []
+    for reason, rows in data[~there].groupby("reason", sort=False):
+        names = ", ".join(dict.fromkeys(map(str, rows.iloc[:, 0])))
+        told.append(f"<p>No figure for {escape(names)}: {escape(str(reason))}.</p>")
+    return data[there], told
 
 
 def emulation_note(environment: Path) -> str:

@@ -80,6 +80,22 @@ def test_an_empty_table_says_so(tmp_path: Path) -> None:
     assert "no rows in this study" in (tmp_path / "e.html").read_text()
 
 
+def test_rows_that_have_only_a_reason_are_told_once_below(tmp_path: Path) -> None:
+    """Seen failing: in a study without controls the page of effects was 72 rows of "not identifiable"."""
+    rows = [{"effect": "graphs", "metric": "ttft", "prompt_length": n, "ratio": 0.5, "reason": ""} for n in (0, 10)]
+    rows += [
+        {**row, "effect": name, "ratio": None, "reason": "x is not there"} for name in ("jit", "both") for row in rows
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "effects.csv", index=False)
+    render_table(tmp_path / "effects.csv", tmp_path / "a.html", "Effects", assets=ASSETS)
+    html = (tmp_path / "a.html").read_text()
+    assert html.count("<tr>") == 3
+    assert html.count("<p>No figure for jit, both: x is not there.</p>") == 1
+    pd.DataFrame(rows[2:]).to_csv(tmp_path / "effects.csv", index=False)
+    render_table(tmp_path / "effects.csv", tmp_path / "a.html", "Effects", assets=ASSETS)
+    assert "<table" not in (tmp_path / "a.html").read_text()
+
+
 def test_columns_without_a_value_are_named_below_and_not_shown(tmp_path: Path) -> None:
     study = make_study(tmp_path / "study", requests=3)
     render_table(study.summary, tmp_path / "t.html", "Summary", assets=ASSETS)
