@@ -70,7 +70,7 @@ def _hosts(environment: Environment, gpus: Set[str]) -> str:
     if len(gpus) < 2:
         return f"This machine, these minutes: one host {measured}."
     return (
-        f"These minutes: {len(gpus)} GPUs {measured}. The processes were spread over them and are pooled: "
+        f"These GPUs, these minutes: {len(gpus)} {measured}. The processes were spread over them and are pooled: "
         "intervals and P99 hold differences between these GPUs and do not tell how others differ. "
         "Those that ran at the same time on one machine shared its processor and memory."
     )

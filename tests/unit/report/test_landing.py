@@ -58,7 +58,7 @@ def test_processes_on_several_gpus_are_said_to_be_pooled(tmp_path: Path, monkeyp
 
     monkeypatch.setattr("firsttoken.report.landing.read_records", on_two_gpus)
     html = landing(tmp_path, dict(ON_A_GPU))
-    assert "These minutes: 2 GPUs (NVIDIA H200), measured on 2026-" in html
+    assert "These GPUs, these minutes: 2 (NVIDIA H200), measured on 2026-" in html
     assert "are pooled" in html and "one host" not in html
 
 
