@@ -82,7 +82,9 @@ def test_an_empty_table_says_so(tmp_path: Path) -> None:
 
 def test_rows_that_have_only_a_reason_are_told_once_below(tmp_path: Path) -> None:
     """Seen failing: in a study without controls the page of effects was 72 rows of "not identifiable"."""
-    rows = [{"effect": "graphs", "metric": "ttft", "prompt_length": n, "ratio": 0.5, "reason": ""} for n in (0, 10)]
+    rows: list[dict[str, object]] = [
+        {"effect": "graphs", "metric": "ttft", "prompt_length": n, "ratio": 0.5, "reason": ""} for n in (0, 10)
+    ]
     rows += [
         {**row, "effect": name, "ratio": None, "reason": "x is not there"} for name in ("jit", "both") for row in rows
     ]
