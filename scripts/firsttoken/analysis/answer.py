@@ -222,13 +222,13 @@ def summary_table_text(summary: pd.DataFrame) -> str:
         memory = f"{device:.2f}" if not np.isnan(device) else f"{host:.2f} host" if not np.isnan(host) else "-"
         rows.append(
             [
-                f"{row['approach']}{MARKS[row['role']]}{' ?' if _doubted(row) else ''}",
+                f"{row['approach']}{MARKS[row['role']]}{' ?' if row['doubts'] else ''}",
                 str(row["status"]),
                 _cell(row["speedup_ttft"], row["speedup_ttft_low"], row["speedup_ttft_high"]),
                 _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
                 _cell(row["itl_request_mean_ms"]),
                 _shares(row["ttft_share_of_floor"], row["itl_share_of_floor"]),
-                _cell(row["ttft_p99_ms"]),
+                f"{_cell(row['ttft_p99_ms'])}{' ?' if _p99_signs(row) else ''}",
                 memory,
                 _cell(row["ready_s"]),
             ]
@@ -238,16 +238,20 @@ def summary_table_text(summary: pd.DataFrame) -> str:
     reasons = ["*: lowest TTFT; of floor: floor / median, of TTFT and of a next token; floors are from one run"]
     reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     reasons += [f"{row['approach']}: {NO_FIGURE}" for row in table.to_dict("records") if _lost(row)]
+    doubted = [f"? {row['approach']} in doubt: {row['doubts']}" for row in table.to_dict("records") if row["doubts"]]
+    signs: dict[str, list[str]] = {}
     for row in table.to_dict("records"):
-        if doubted := _doubted(row):
-            reasons += textwrap.wrap(f"? {row['approach']} in doubt: {doubted}", 120, subsequent_indent="  ")
+        for sign in _p99_signs(row):
+            signs.setdefault(sign, []).append(str(row["approach"]))
+    doubted += [f"? P99 in doubt: {sign} ({', '.join(names)})" for sign, names in signs.items()]
+    for line in doubted:
+        reasons += textwrap.wrap(line, 120, subsequent_indent="  ")
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"
 
 
-def _doubted(row: Mapping[Hashable, Any]) -> str:
-    """The signs that put a figure of the table in doubt; the P99 there is that of TTFT."""
-    of_p99 = [f"P99: {sign}" for sign in row["p99_doubts"].split("; ") if "TTFT" in sign]
-    return "; ".join(filter(None, [row["doubts"], *of_p99]))
+def _p99_signs(row: Mapping[Hashable, Any]) -> list[str]:
+    """The signs about the P99 of TTFT, without the names of metrics."""
+    return [sign.partition(" (")[0] for sign in row["p99_doubts"].split("; ") if "TTFT" in sign]
 
 
 def _shares(ttft: float, itl: float) -> str:
