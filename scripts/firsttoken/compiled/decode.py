@@ -27,6 +27,7 @@ from firsttoken.compiled.tiles import (
     num_sms,
     split_counts,
 )
+from firsttoken.compiled.unpack import float_bytes
 
 MASKED = tl.constexpr(-1.0e30)  # the score of a position that is not seen; finite, so that differences are no NaN
 
@@ -60,34 +61,6 @@ def _weight_rows(weight, group, offset, rows, K: tl.constexpr, BLOCK_N: tl.const
     return tl.load(place, mask=inside, other=0.0, eviction_policy="evict_first")
 
 
-# Conversions are slow instructions. A byte from -128 on, made one from 0 on, becomes the last bits of a number whose
-# spacing is 1, 2**23 and more. Exact.
-WORD_TO_FLOATS = tl.constexpr("""{
-    .reg .b32 word;
-    xor.b32 word, $4, 0x80808080;
-    prmt.b32 $0, word, 0x4B000000, 0x7540;
-    prmt.b32 $1, word, 0x4B000000, 0x7541;
-    prmt.b32 $2, word, 0x4B000000, 0x7542;
-    prmt.b32 $3, word, 0x4B000000, 0x7543;
-    sub.f32 $0, $0, 0f4B000080;
-    sub.f32 $1, $1, 0f4B000080;
-    sub.f32 $2, $2, 0f4B000080;
-    sub.f32 $3, $3, 0f4B000080;
-}""")
-FLOATS = tl.constexpr((tl.float32, tl.float32, tl.float32, tl.float32))
-INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
-
-
-@triton.jit
-def _float_bytes(word):
-    """The four bytes of each word, lowest first, as float32."""
-    if INTERPRETED:
-        floats = tuple([((word << (24 - 8 * place)) >> 24).to(tl.float32) for place in range(4)])
-    else:
-        floats = tl.inline_asm_elementwise(WORD_TO_FLOATS, "=r,=r,=r,=r,r", [word], FLOATS, is_pure=True, pack=1)
-    return floats
-
-
 @triton.jit
 def _row_sums(weight, x, PACKED: tl.constexpr):
     """Weight rows `[BLOCK_N, BLOCK_K]` times x `[PACKED, BLOCK_K]`, summed. PACKED = 4: weights of 8 bits in words,
@@ -96,7 +69,7 @@ def _row_sums(weight, x, PACKED: tl.constexpr):
         total = weight.to(tl.float32) * x
     else:
         part = tl.arange(0, PACKED)[:, None]
-        a, b, c, d = _float_bytes(weight)
+        a, b, c, d = float_bytes(weight)
         total = a * tl.sum(tl.where(part == 0, x, 0.0), 0)[None, :]
         total += b * tl.sum(tl.where(part == 1, x, 0.0), 0)[None, :]
         total += c * tl.sum(tl.where(part == 2, x, 0.0), 0)[None, :]

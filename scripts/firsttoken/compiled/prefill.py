@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
-from firsttoken.compiled.decode import INTERPRETED, MASKED, wait_for_previous
+from firsttoken.compiled.decode import MASKED, wait_for_previous
 from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
@@ -29,6 +29,7 @@ from firsttoken.compiled.tiles import (
     product_tiles,
     shared_memory_bytes,
 )
+from firsttoken.compiled.unpack import float_weight, float_weights
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -42,7 +43,6 @@ def _dependent(rows: torch.Tensor) -> bool:
 # ---------------------------------------------------------------- products
 
 GATE_BLOCK = 1024
-FLOAT_BLOCK = 4096
 PREFETCHED_LINES = tl.constexpr(4)  # of 128 bytes, of each weight row of a program
 
 
@@ -57,45 +57,6 @@ def _prefetch(weight, row, K: tl.constexpr):
     )
 
 
-# As in `decode`, with 1024 for float16. Of the float32 result bfloat16 is the upper half. Exact.
-WORD_TO_FLOAT16 = tl.constexpr("""{
-    .reg .b32 word, bias;
-    xor.b32 word, $2, 0x80808080;
-    mov.b32 bias, 0x64806480;
-    prmt.b32 $0, word, 0x64646464, 0x4140;
-    prmt.b32 $1, word, 0x64646464, 0x4342;
-    sub.f16x2 $0, $0, bias;
-    sub.f16x2 $1, $1, bias;
-}""")
-WORD_TO_BFLOAT16 = tl.constexpr("""{
-    .reg .b32 word, a, b, c, d;
-    xor.b32 word, $2, 0x80808080;
-    prmt.b32 a, word, 0x4B000000, 0x7540;
-    prmt.b32 b, word, 0x4B000000, 0x7541;
-    prmt.b32 c, word, 0x4B000000, 0x7542;
-    prmt.b32 d, word, 0x4B000000, 0x7543;
-    sub.f32 a, a, 0f4B000080;
-    sub.f32 b, b, 0f4B000080;
-    sub.f32 c, c, 0f4B000080;
-    sub.f32 d, d, 0f4B000080;
-    prmt.b32 $0, a, b, 0x7632;
-    prmt.b32 $1, c, d, 0x7632;
-}""")
-REGISTERS = tl.constexpr("=r,=r,r")  # two of two floats each, from one of four bytes
-
-
-@triton.jit
-def _float_weights(weight, dtype: tl.constexpr):
-    """Weights of 8 bits in a float type, four at a time."""
-    if INTERPRETED or dtype == tl.float32:
-        floats = weight.to(dtype)
-    elif dtype == tl.float16:
-        floats = tl.inline_asm_elementwise(WORD_TO_FLOAT16, REGISTERS, [weight], tl.float16, is_pure=True, pack=4)
-    else:
-        floats = tl.inline_asm_elementwise(WORD_TO_BFLOAT16, REGISTERS, [weight], tl.bfloat16, is_pure=True, pack=4)
-    return floats
-
-
 @triton.jit
 def _weight_block(weight, row, inside, column, K: tl.constexpr, BLOCK_K: tl.constexpr):
     inside = inside[:, None]
@@ -108,7 +69,7 @@ def _weight_block(weight, row, inside, column, K: tl.constexpr, BLOCK_K: tl.cons
 @triton.jit
 def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
     if block.dtype == tl.int8:
-        block = _float_weights(block, part.dtype)
+        block = float_weights(block, part.dtype)
     if WEIGHT_FIRST:
         total = tl.dot(block, tl.trans(part), total, input_precision="ieee")
     else:
@@ -201,26 +162,6 @@ def linear_few_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | No
         WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None,
         RESIDUAL=residual is not None, DEPENDENT=dependent, num_warps=PRODUCT_WARPS, launch_pdl=dependent,
     )  # fmt: skip
-    return out
-
-
-@triton.jit
-def float_weight_kernel(weight, scale, out, K: tl.constexpr, BLOCK: tl.constexpr):
-    """A part of a row of a weight of 8 bits, times the row's scale."""
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = column < K
-    part = _float_weights(tl.load(weight + row * K + column, mask=inside, other=0), out.dtype.element_ty)
-    part = part.to(tl.float32) * tl.load(scale + row)
-    tl.store(out + row * K + column, part.to(out.dtype.element_ty), mask=inside)
-
-
-def float_weight(weight: torch.Tensor, scale: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A weight of 8 bits `[rows, columns]` in `dtype`."""
-    rows, columns = weight.shape
-    out = torch.empty_like(weight, dtype=dtype)
-    block = min(FLOAT_BLOCK, next_power(columns))
-    float_weight_kernel[(rows, -(-columns // block))](weight, scale, out, K=columns, BLOCK=block, num_warps=4)
     return out
 
 

@@ -154,11 +154,11 @@ class LoopEngine:
         started_ns = now_ns()
         prefill, padded_length, request.hit = self._graphs.acquire_prefill(len(prompt_ids))
         found_ns = now_ns()
-        if self.steps.advance is None:  # nothing is queued
-            self.steps.begin(prompt_ids, padded_length)
-        else:
+        queues = self.steps.advance is not None  # operations before the prefill, which are timed
+        if queues:
             clock.mark(0, 0)
-            self.steps.begin(prompt_ids, padded_length)
+        self.steps.begin(prompt_ids, padded_length)
+        if queues:
             clock.mark(0, 1)
         request.begin_ns = now_ns() - found_ns
         self._queue(0, prefill, found_ns - started_ns)

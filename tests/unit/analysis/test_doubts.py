@@ -86,7 +86,11 @@ def test_a_number_is_told_the_doubts_about_its_cells() -> None:
             "prompt_length": [10, 500, 10],
             "ttft_doubts": ["drift over the repeats", "", ""],
             "itl_token_gap_doubts": ["successive ones correlate at 0.8, so that 750 count as 83"] * 2 + [""],
-            "itl_request_mean_doubts": ["", "process 2 is apart (+50 %)", ""],
+            "itl_request_mean_doubts": [
+                "",
+                "process 2 is apart (+50 %), successive ones correlate at 0.6, so that 9 count as 2",
+                "",
+            ],
             "ttft_p99_ms": [9.0] * 3,
             "itl_token_gap_p99_ms": [9.0] * 3,
         }
