@@ -143,8 +143,8 @@ BUGS = (
         INTERPRETED, "product", interpreted=True,
     ),
     Bug(
-        "prefill: no residual", PROMPT,
-        "        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)\n", "        total += 0.0\n",
+        "prefill: one part of a sum alone", PROMPT,
+        "tl.load(parts + part * count * K + place,", "tl.load(parts + place,",
         INTERPRETED, "product", interpreted=True,
     ),
 )  # fmt: skip

@@ -34,7 +34,7 @@ class PromptCase:
 
 def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
     from firsttoken.compiled.int8 import dequantised, quantised
-    from firsttoken.compiled.prefill import linear_rows
+    from firsttoken.compiled.prefill import add_linear_rows, add_norm_rows, linear_rows
     from firsttoken.compiled.tiles import Linear
 
     torch.manual_seed(3)
@@ -57,7 +57,12 @@ def check_linear_rows(case: ProductCase, device: Any, dtype: Any) -> None:
         wanted = torch.nn.functional.silu(wanted[:, : case.rows]) * wanted[:, case.rows :]
     wanted = wanted if residual is None else wanted + residual.float()
     before = x.clone()
-    check(linear_rows(linear, x, residual), wanted)
+    rows = add_norm_rows(x, None, linear.epsilon)
+    if residual is None:
+        found = linear_rows(linear, rows)
+    else:
+        found = add_norm_rows(residual, add_linear_rows(linear, rows, residual), epsilon=None)
+    check(found, wanted)
     assert torch.equal(x, before)
 
 

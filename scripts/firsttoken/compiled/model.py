@@ -18,7 +18,7 @@ from torch.nn import functional
 from firsttoken.compiled.coverage import head_size
 from firsttoken.compiled.decode import attention_row, linear_row
 from firsttoken.compiled.int8 import dequantised, quantised
-from firsttoken.compiled.prefill import attention_rows, linear_rows
+from firsttoken.compiled.prefill import add_linear_rows, add_norm_rows, attention_rows, linear_rows
 from firsttoken.compiled.tiles import Attention, Linear, TileConfig, candidates
 from firsttoken.compiled.tuning import Tuner
 
@@ -59,12 +59,13 @@ class Decoder:
 
     def prefill(self, ids: torch.Tensor, last: torch.Tensor, cache: KVCache, logits: torch.Tensor) -> None:
         """A prompt `ids` `[count]`, padding included, to `logits` `[1, vocab]` of the token at index `last` `[1]`."""
-        x = functional.embedding(ids, self.embedding)
+        x, parts = functional.embedding(ids, self.embedding), None  # parts of a sum that are yet to be added to x
         for layer, (keys, values) in zip(self.layers, cache, strict=True):
-            qkv = linear_rows(layer.qkv, x)
-            attended = attention_rows(layer.attention, qkv, keys, values)
-            x = linear_rows(layer.o, attended, residual=x)
-            x = linear_rows(layer.down, linear_rows(layer.gate_up, x), residual=x)
+            qkv = linear_rows(layer.qkv, add_norm_rows(x, parts, layer.qkv.epsilon))
+            parts = add_linear_rows(layer.o, attention_rows(layer.attention, qkv, keys, values), x)
+            gated = linear_rows(layer.gate_up, add_norm_rows(x, parts, layer.gate_up.epsilon))
+            parts = add_linear_rows(layer.down, gated, x)
+        add_norm_rows(x, parts, epsilon=None)
         self._row(self.head, x.index_select(0, last), out=logits)
 
     def _row(self, linear: Linear, x: torch.Tensor, **buffers: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,6 @@ from firsttoken.compiled.decode import MASKED, wait_for_previous
 from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
-    PRODUCT_DEPTH,
     PRODUCT_WARPS,
     Attention,
     Linear,
@@ -47,10 +46,10 @@ PREFETCHED_LINES = tl.constexpr(4)  # of 128 bytes, of each weight row of a prog
 
 
 @triton.jit
-def _prefetch(weight, row, K: tl.constexpr):
-    """The first cache lines of some weight rows to the L2 cache."""
+def _prefetch(weight, row, first, K: tl.constexpr):
+    """Some cache lines of weight rows, from column `first` on, to the L2 cache."""
     line: tl.constexpr = 1024 // weight.dtype.element_ty.primitive_bitwidth
-    column = tl.minimum(tl.arange(0, PREFETCHED_LINES) * line, K - 1)
+    column = tl.minimum(first + tl.arange(0, PREFETCHED_LINES) * line, K - 1)
     place = weight + row.to(tl.int64)[:, None] * K + column[None, :]
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.u32 $0, 0;", "=r,l", [place.to(tl.int64)], dtype=tl.int32, is_pure=False, pack=1
@@ -79,24 +78,30 @@ def _add_product(total, part, block, WEIGHT_FIRST: tl.constexpr):
 
 @triton.jit(do_not_specialize=["count"])
 def linear_rows_kernel(
-    x, weight, scale, bias, residual, out, count, rows,
+    x, weight, scale, bias, out, count, rows,
     K: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr,
-    WEIGHT_FIRST: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr, RESIDUAL: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    WEIGHT_FIRST: tl.constexpr, GATED: tl.constexpr, BIAS: tl.constexpr, PARTS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """out `[count, rows]` = x `[count, K]` @ weight `[rows, K]` transposed (+ bias) (+ residual); count <= BLOCK_M.
+    """out `[count, rows]` = x `[count, K]` @ weight `[rows, K]` transposed (+ bias); count <= BLOCK_M.
 
     GATED: weight has 2 * rows, gate above up, and out = silu(gate) * up. WEIGHT_FIRST: the weight is the left factor.
-    scale: None, or that of each row of a weight of 8 bits. A norm before the product is not computed here.
+    PARTS: how many parts the columns are divided into, for a program each; out is float32 `[PARTS, count, rows]`, the
+    sum of each. 0: they are not. scale: None, or that of each row of a weight of 8 bits.
     """
     token = tl.arange(0, BLOCK_M)
     row = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     own = row < rows
+    first = 0
+    end = K
+    if PARTS > 0:
+        width: tl.constexpr = (K + PARTS * BLOCK_K - 1) // (PARTS * BLOCK_K) * BLOCK_K
+        first = tl.program_id(1) * width
+        end = tl.minimum(first + width, K)
     if DEPENDENT:
         near = tl.minimum(row, rows - 1)
-        _prefetch(weight, near, K)
+        _prefetch(weight, near, first, K)
         if GATED:
-            _prefetch(weight, near + rows, K)
+            _prefetch(weight, near + rows, first, K)
     wait_for_previous(DEPENDENT, EARLY=False)
     if WEIGHT_FIRST:
         total = tl.zeros([BLOCK_N, BLOCK_M], tl.float32)
@@ -104,7 +109,7 @@ def linear_rows_kernel(
     else:
         total = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
         up = tl.zeros([BLOCK_M, BLOCK_N], tl.float32)
-    for start in tl.range(0, K, BLOCK_K, num_stages=STAGES):
+    for start in tl.range(first, end, BLOCK_K, num_stages=STAGES):
         column = start + tl.arange(0, BLOCK_K)
         inside = (token < count)[:, None]
         if K % BLOCK_K != 0:
@@ -121,68 +126,87 @@ def linear_rows_kernel(
         total *= tl.load(scale + row, mask=own, other=0.0)[None, :]
         if GATED:
             up *= tl.load(scale + rows + row, mask=own, other=0.0)[None, :]
-    if BIAS:
-        total += tl.load(bias + row, mask=own, other=0.0).to(tl.float32)[None, :]
+    if BIAS:  # in the first part alone
+        total += tl.load(bias + row, mask=own & (tl.program_id(1) == 0), other=0.0).to(tl.float32)[None, :]
     if GATED:
         if BIAS:
             up += tl.load(bias + rows + row, mask=own, other=0.0).to(tl.float32)[None, :]
         total = total / (1.0 + tl.exp(-total)) * up
-    place = token[:, None] * rows + row[None, :]
+    place = (tl.program_id(1) * count + token)[:, None] * rows + row[None, :]
     inside = (token < count)[:, None] & own[None, :]
-    if RESIDUAL:
-        total += tl.load(residual + place, mask=inside, other=0.0).to(tl.float32)
     tl.store(out + place, total.to(out.dtype.element_ty), mask=inside)
 
 
-def linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-    """`linear` of each row of `x` `[count, in_features]`; `residual` `[count, out_features]` may be overwritten by what
-    returns."""
-    if linear.epsilon is not None:
-        x = norm_rows(x, linear.epsilon)
+def linear_rows(linear: Linear, x: torch.Tensor) -> torch.Tensor:
+    """`linear` of each row of `x` `[count, in_features]` -> `[count, out_features]`, without the norm."""
     if x.shape[0] <= FEW_ROWS:
-        return linear_few_rows(linear, x, residual)
-    weight = linear.weight if linear.scale is None else float_weight(linear.weight, linear.scale, x.dtype)
-    if residual is not None:
-        if linear.bias is not None:
-            residual = residual.add_(linear.bias)
-        return residual.addmm_(x, weight.t())
-    out = functional.linear(x, weight, linear.bias)
+        return _few_rows(linear, x, parts=0)
+    out = functional.linear(x, _float_weight(linear, x), linear.bias)
     return gate_rows(out) if linear.gated else out
 
 
-def linear_few_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor | None = None) -> torch.Tensor:
-    """`x` `[count, in_features]` with count <= FEW_ROWS -> `[count, out_features]`, without the norm."""
-    tiles, dependent = product_tiles(linear, x.shape[0]), _dependent(x)
-    out = torch.empty(x.shape[0], linear.out_features, dtype=x.dtype, device=x.device)
-    linear_rows_kernel[(-(-linear.out_features // tiles.rows),)](
-        x, linear.weight, linear.scale, linear.weight if linear.bias is None else linear.bias,
-        x if residual is None else residual, out, x.shape[0], linear.out_features,
+def add_linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor | None:
+    """The same, added to `residual` `[count, out_features]`; or, of few rows, left as parts of the sum, float32
+    `[parts, count, out_features]`, for `add_norm_rows`."""
+    if x.shape[0] <= FEW_ROWS:
+        return _few_rows(linear, x, product_tiles(linear, x.shape[0]).parts)
+    if linear.bias is not None:
+        residual.add_(linear.bias)
+    residual.addmm_(x, _float_weight(linear, x).t())
+    return None
+
+
+def _float_weight(linear: Linear, x: torch.Tensor) -> torch.Tensor:
+    return linear.weight if linear.scale is None else float_weight(linear.weight, linear.scale, x.dtype)
+
+
+def _few_rows(linear: Linear, x: torch.Tensor, parts: int) -> torch.Tensor:
+    count, rows = x.shape[0], linear.out_features
+    tiles, dependent = product_tiles(linear, count), _dependent(x)
+    out = x.new_empty(parts, count, rows, dtype=torch.float32) if parts else x.new_empty(count, rows)
+    linear_rows_kernel[(-(-rows // tiles.rows), max(1, parts))](
+        x, linear.weight, linear.scale, linear.weight if linear.bias is None else linear.bias, out, count, rows,
         K=linear.in_features, BLOCK_M=tiles.tokens, BLOCK_N=tiles.rows,
-        BLOCK_K=min(PRODUCT_DEPTH, max(16, next_power(linear.in_features))), STAGES=tiles.stages,
-        WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None,
-        RESIDUAL=residual is not None, DEPENDENT=dependent, num_warps=PRODUCT_WARPS, launch_pdl=dependent,
+        BLOCK_K=min(tiles.columns, max(16, next_power(linear.in_features))), STAGES=tiles.stages,
+        WEIGHT_FIRST=tiles.weight_first, GATED=linear.gated, BIAS=linear.bias is not None, PARTS=parts,
+        DEPENDENT=dependent, num_warps=PRODUCT_WARPS, launch_pdl=dependent,
     )  # fmt: skip
     return out
 
 
-@triton.jit
-def norm_rows_kernel(x, out, epsilon, K: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr):
-    """Each row of x `[count, K]` divided by its root mean square; one program a row."""
+@triton.jit(do_not_specialize=["count"])
+def add_norm_rows_kernel(
+    x, parts, out, epsilon, count,
+    K: tl.constexpr, BLOCK_K: tl.constexpr, PARTS: tl.constexpr, NORM: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """Add parts `[PARTS, count, K]` to x `[count, K]`; NORM: out is each row divided by its root mean square. One
+    program a row."""
     wait_for_previous(DEPENDENT, EARLY=True)
     column = tl.arange(0, BLOCK_K)
     place = tl.program_id(0).to(tl.int64) * K + column
-    row = tl.load(x + place, mask=column < K, other=0.0).to(tl.float32)
-    row = row * tl.rsqrt(tl.sum(row * row, 0) / K + epsilon)
-    tl.store(out + place, row.to(out.dtype.element_ty), mask=column < K)
+    row = tl.load(x + place, mask=column < K, other=0.0)
+    if PARTS > 0:
+        total = row.to(tl.float32)
+        for part in tl.static_range(PARTS):
+            total += tl.load(parts + part * count * K + place, mask=column < K, other=0.0)
+        row = total.to(row.dtype)
+        tl.store(x + place, row, mask=column < K)
+    if NORM:
+        total = row.to(tl.float32)
+        total = total * tl.rsqrt(tl.sum(total * total, 0) / K + epsilon)
+        tl.store(out + place, total.to(out.dtype.element_ty), mask=column < K)
 
 
-def norm_rows(x: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Each row of `[count, K]` divided by its root mean square."""
-    out, dependent = torch.empty_like(x), _dependent(x)
-    norm_rows_kernel[(x.shape[0],)](
-        x, out, epsilon, K=x.shape[1], BLOCK_K=next_power(x.shape[1]), DEPENDENT=dependent, num_warps=8,
-        launch_pdl=dependent,
-    )  # fmt: skip
+def add_norm_rows(x: torch.Tensor, parts: torch.Tensor | None, epsilon: float | None) -> torch.Tensor:
+    """Add `parts` of `add_linear_rows` to `x` `[count, width]`, in place; returns its rows divided by their root mean
+    square, or with epsilon None `x` itself."""
+    out, dependent = x if epsilon is None else torch.empty_like(x), _dependent(x)
+    if parts is not None or epsilon is not None:
+        add_norm_rows_kernel[(x.shape[0],)](
+            x, x if parts is None else parts, out, epsilon or 0.0, x.shape[0], K=x.shape[1],
+            BLOCK_K=next_power(x.shape[1]), PARTS=0 if parts is None else parts.shape[0], NORM=epsilon is not None,
+            DEPENDENT=dependent, num_warps=8, launch_pdl=dependent,
+        )  # fmt: skip
     return out
 
 

@@ -138,9 +138,7 @@ FEW_ROWS = TOKEN_TILES[-1]  # up to so many tokens a product is our kernel's; ab
 # every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
 # and 21.2 us with the cache filled before.
 FILLED_INSIDE = 32
-PRODUCT_DEPTH = 128  # columns of a weight that a program reads at once
 PRODUCT_WARPS = 4
-LARGEST_STAGES = 8
 KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
 
 
@@ -149,30 +147,42 @@ class ProductTiles:
     """Tiles of a product of a few rows; see `linear_rows_kernel`."""
 
     tokens: int
-    rows: int  # of the weight
-    stages: int  # blocks of columns in flight or in use
+    rows: int  # of the weight; twice as many where it is gated
+    columns: int  # of the weight, of each block
+    stages: int  # blocks in flight or in use
+    parts: int  # of the columns, where their sums are added up later
     weight_first: bool  # Hopper's tensor cores take a left factor of 64 rows or more from shared memory
 
 
+# Rows, columns and stages of a plain product, a gated one, and one that is added to the residual: the fastest, or as
+# fast within 1 %, in a whole prefill of Llama-2 7B on an H100 with 10, 32 and 64 tokens. More in flight was slower.
+FLOAT_TILES = {
+    16: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
+    32: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
+    64: ((32, 128, 3), (32, 128, 6), (64, 128, 6)),
+}
+INT8_TILES = {
+    16: ((64, 128, 6), (64, 128, 4), (32, 256, 4)),
+    64: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
+}
+
+
 def product_tiles(linear: Linear, count: int) -> ProductTiles:
-    """As many loads in flight as the shared memory of an SM holds.
+    """Those of above, with as many stages as the device has shared memory for.
 
-    Of about 100 tile configurations for each product of Llama-2 7B that were timed on an H100 with 10, 32 and 64
-    tokens (64: loaded through tensor descriptors), the fastest was no more than 4 % faster; but with the sum over the
-    columns split over programs, by 8 % for the longest sum, which a second kernel or a counter would have to add up.
-
-    Weights of 8 bits go to the tensor cores through registers, as the right factor: as the left one, the layout of
-    their bytes takes three more instructions for each. Two programs share an SM, since those instructions wait, too.
+    A sum over more columns than there are rows would occupy few SMs, and is divided in two. Weights of 8 bits go to
+    the tensor cores through registers, as the right factor: as the left one, the layout of their bytes takes two to
+    three more instructions for each.
     """
-    tokens = next(tile for tile in TOKEN_TILES if count <= tile)
-    rows, programs = (64 if tokens < 64 else 32), 1
-    if linear.scale is not None:
-        tokens, rows, programs = (16 if count <= 16 else 64), 64, 2
+    choices = FLOAT_TILES if linear.scale is None else INT8_TILES
+    tokens = next(tile for tile in choices if count <= tile)
+    rows, columns, stages = choices[tokens][1 if linear.gated else 2 if linear.residual else 0]
+    parts = 2 if tokens < 64 or linear.in_features > linear.out_features else 1
     element_bytes = linear.weight.element_size()
     weight_bytes = rows * (2 if linear.gated else 1) * element_bytes
-    stage_bytes = (weight_bytes + tokens * max(element_bytes, 2)) * PRODUCT_DEPTH  # tokens: 16 bits or more
-    stages = max(2, min(LARGEST_STAGES, shared_memory_bytes(linear.weight.device) // programs // stage_bytes))
-    return ProductTiles(tokens, rows, stages, weight_first=tokens < 64 and linear.scale is None)
+    stage_bytes = (weight_bytes + tokens * max(element_bytes, 2)) * columns  # tokens: 16 bits or more
+    stages = max(2, min(stages, shared_memory_bytes(linear.weight.device) // stage_bytes))
+    return ProductTiles(tokens, rows, columns, stages, parts, tokens < 64 and linear.scale is None)
 
 
 @dataclass(frozen=True)

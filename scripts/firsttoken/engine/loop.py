@@ -229,7 +229,7 @@ class LoopEngine:
         """Teacher-forced through this engine's own prefill and decode steps, one token at a time."""
         length, state = len(prompt_ids), self.steps.state
         check_fits(length, len(continuation_ids), self.plan.max_context)
-        state.checked(continuation_ids)
+        state.check(continuation_ids)
         rows: list[torch.Tensor] = []
         self.worker.engine_busy()
         try:
