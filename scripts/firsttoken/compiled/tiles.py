@@ -151,11 +151,11 @@ class ProductTiles:
     columns: int  # of the weight, of each block
     stages: int  # blocks in flight or in use
     parts: int  # of the columns, where their sums are added up later
-    weight_first: bool  # Hopper's tensor cores take a left factor of 64 rows or more from shared memory
+    weight_first: bool  # as the left factor; Hopper's tensor cores take one of 64 rows or more from shared memory
 
 
 # Rows, columns and stages of a plain product, a gated one, and one that is added to the residual: the fastest, or as
-# fast within 1 %, in a whole prefill of Llama-2 7B on an H100 with 10, 32 and 64 tokens. More in flight was slower.
+# fast within 1 %, in a whole prefill of Llama-2 7B on an H100 (float16: 10, 32 and 64 tokens; 8 bits: 10 and 50).
 FLOAT_TILES = {
     16: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
     32: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
@@ -163,7 +163,7 @@ FLOAT_TILES = {
 }
 INT8_TILES = {
     16: ((64, 128, 6), (64, 128, 4), (32, 256, 4)),
-    64: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
+    64: ((64, 128, 4), (64, 128, 4), (64, 128, 8)),
 }
 
 
@@ -171,8 +171,8 @@ def product_tiles(linear: Linear, count: int) -> ProductTiles:
     """Those of above, with as many stages as the device has shared memory for.
 
     A sum over more columns than there are rows would occupy few SMs, and is divided in two. Weights of 8 bits go to
-    the tensor cores through registers, as the right factor: as the left one, the layout of their bytes takes two to
-    three more instructions for each.
+    the tensor cores through registers: as the left factor, the layout of their bytes takes two more instructions for
+    each, but as the right one, those for many tokens go back to shared memory first.
     """
     choices = FLOAT_TILES if linear.scale is None else INT8_TILES
     tokens = next(tile for tile in choices if count <= tile)
@@ -182,7 +182,8 @@ def product_tiles(linear: Linear, count: int) -> ProductTiles:
     weight_bytes = rows * (2 if linear.gated else 1) * element_bytes
     stage_bytes = (weight_bytes + tokens * max(element_bytes, 2)) * columns  # tokens: 16 bits or more
     stages = max(2, min(stages, shared_memory_bytes(linear.weight.device) // stage_bytes))
-    return ProductTiles(tokens, rows, columns, stages, parts, tokens < 64 and linear.scale is None)
+    weight_first = (tokens < 64) == (linear.scale is None)
+    return ProductTiles(tokens, rows, columns, stages, parts, weight_first)
 
 
 @dataclass(frozen=True)
