@@ -20,6 +20,7 @@ ANSWER = ["Nothing was measured on a GPU.", "baseline won with TTFT of 4.2 ms.",
 WORKLOAD = {"prompt_lengths": [10, 50], "new_tokens": 4, "requests": 20, "repeats": 5}
 SNAKEFILE = """
 config["study"] = "toy"
+config["approaches"] = ["baseline"]
 config["workload"] = {"requests": 20, "repeats": 5, "prompt_lengths": [10, 50], "new_tokens": 4}
 report: "REPORT/workflow.rst"
 CAPTIONS = "REPORT/captions/"
