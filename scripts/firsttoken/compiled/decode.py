@@ -5,7 +5,7 @@ resident (a couple on each SM) and hold the whole input row in registers; each l
 those that it has. Sums are float32 and in a fixed order (no atomics).
 
 Where the device can (DEPENDENT), a kernel is launched while the one before it still runs: it loads what no kernel of
-the step writes, its first weights or the cache, and then waits for that kernel's results.
+the step writes, its first weights or the cache's earlier positions, and then waits for that kernel's results.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -34,7 +34,7 @@ MASKED = tl.constexpr(-1.0e30)  # the score of a position that is not seen; fini
 
 @triton.jit
 def wait_for_previous(DEPENDENT: tl.constexpr, EARLY: tl.constexpr):
-    """Wait until the kernel before this one is done, and let the next one be launched: then, or EARLY, before it.
+    """Wait for the kernel before this one, then let the next one be launched; EARLY: let it first.
 
     Small kernels do so early, so that the next product loads its first weights meanwhile.
     """

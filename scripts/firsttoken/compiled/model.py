@@ -1,8 +1,9 @@
 """Our own decoder for Llama-like models: the whole forward pass, in the order in which data runs through it.
 
 A layer is RMS norm, attention with rotary positions, residual, RMS norm, gated MLP with SiLU, residual. Q, K and V are
-one product, gate and up another. The norms before them are part of the product for a single row, and their gains are
-folded into the weights: W (g * x / rms(x)) = ((W g) x) / rms(x). Imports triton.
+one product, gate and up another. The norms before them are part of the product for a single row; for a prompt they are
+a kernel that first adds the sum before them. Their gains are folded into the weights:
+W (g * x / rms(x)) = ((W g) x) / rms(x). Imports triton.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 def _dependent(rows: torch.Tensor) -> bool:
-    """Whether kernels between products of these rows are launched early; see `decode`. Not between those of cuBLAS: on
-    an H100 a prompt of 100 tokens took 5.97 ms with, 5.82 ms without."""
+    """Whether kernels over these rows, products of ours and what lies between, are launched early; see `decode`. Not
+    between products of cuBLAS: on an H100 a prompt of 100 tokens took 5.97 ms with, 5.82 ms without."""
     return rows.shape[0] <= FEW_ROWS and dependent_launch(rows.device)
 
 
@@ -146,8 +146,9 @@ def linear_rows(linear: Linear, x: torch.Tensor) -> torch.Tensor:
 
 
 def add_linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor | None:
-    """The same, added to `residual` `[count, out_features]`; or, of few rows, left as parts of the sum, float32
-    `[parts, count, out_features]`, for `add_norm_rows`."""
+    """`linear` of each row of `x`, added to `residual` `[count, out_features]` in place, which gives None. Of few rows
+    `residual` stays as it is, and parts of the sum come back for `add_norm_rows`, float32 `[parts, count,
+    out_features]`."""
     if x.shape[0] <= FEW_ROWS:
         return _few_rows(linear, x, product_tiles(linear, x.shape[0]).parts)
     if linear.bias is not None:
@@ -201,11 +202,14 @@ def add_norm_rows(x: torch.Tensor, parts: torch.Tensor | None, epsilon: float | 
     """Add `parts` of `add_linear_rows` to `x` `[count, width]`, in place; returns its rows divided by their root mean
     square, or with epsilon None `x` itself."""
     out, dependent = x if epsilon is None else torch.empty_like(x), _dependent(x)
+    block = next_power(x.shape[1])
+    # No more threads than columns: a copy of an element in a second warp might be read after the first has stored it.
+    warps = min(8, max(1, block // 32))
     if parts is not None or epsilon is not None:
         add_norm_rows_kernel[(x.shape[0],)](
             x, x if parts is None else parts, out, epsilon or 0.0, x.shape[0], K=x.shape[1],
-            BLOCK_K=next_power(x.shape[1]), PARTS=0 if parts is None else parts.shape[0], NORM=epsilon is not None,
-            DEPENDENT=dependent, num_warps=8, launch_pdl=dependent,
+            BLOCK_K=block, PARTS=0 if parts is None else parts.shape[0], NORM=epsilon is not None, DEPENDENT=dependent,
+            num_warps=warps, launch_pdl=dependent,
         )  # fmt: skip
     return out
 

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from firsttoken.compiled.coverage import triton_problem, uncovered
-from firsttoken.compiled.tiles import FILLED_INSIDE, TOKEN_TILES
+from firsttoken.compiled.tiles import FILLED_INSIDE, FLOAT_TILES
 from firsttoken.engine.base import EngineSpec
-from firsttoken.engine.buckets import bucket_for_position, kv_buckets
+from firsttoken.engine.buckets import bucket_for_position, kv_buckets, padded_length
 from firsttoken.engine.compilation import compile_fixed, use_compile_cache
 from firsttoken.engine.sampling import choose_token_on_device, mark_prompt
 from firsttoken.engine.state import StepState
@@ -161,7 +161,9 @@ class DecoderSteps:
         as the plan goes; each with a continuation."""
         vocabulary = model.config.get_text_config().vocab_size
         texts = []
-        for length in check_lengths(self.plan.prompt_lengths, self.plan.max_context, self._buckets()):
+        plan = self.plan
+        prefills = [padded_length(plan.graphs, length, plan.max_context) for length in plan.prompt_lengths]
+        for length in check_lengths(prefills, plan.max_context, self._buckets()):
             ids = [(7 + 13 * i + 5 * i * i) % vocabulary for i in range(length + CHECK_STEPS)]
             texts.append((ids[:length], ids[length:]))
         return texts
@@ -182,10 +184,12 @@ class DecoderSteps:
         return torch.stack(rows)
 
 
-def check_lengths(prompt_lengths: Sequence[int], max_context: int, buckets: Sequence[int]) -> list[int]:
-    """Prompt lengths with which every tile that a plan can meet is checked at its fewest and its most rows."""
-    longest, room = max(prompt_lengths), max(1, max_context - CHECK_STEPS)
-    prefills = {1, longest} | {edge + more for edge in (*TOKEN_TILES, FILLED_INSIDE) for more in (0, 1)}
+def check_lengths(padded_lengths: Sequence[int], max_context: int, buckets: Sequence[int]) -> list[int]:
+    """Prompt lengths with which every tile that prefills of `padded_lengths` can meet is checked at its fewest and its
+    most rows, as far as the context goes."""
+    room = max(1, max_context - CHECK_STEPS)
+    longest = min(max(padded_lengths), room)
+    prefills = {1, longest} | {edge + more for edge in (*FLOAT_TILES, FILLED_INSIDE) for more in (0, 1)}
     # The first and the last decode step of each bucket, whose positions are those behind the prompt.
     decodes = {edge for bucket in buckets for edge in (bucket, bucket - CHECK_STEPS + 1)}
     lengths = {length for length in prefills if length <= longest} | decodes

@@ -132,8 +132,7 @@ def split_counts(bucket: int) -> tuple[int, int]:
 
 # ---------------------------------------------------------------- prefill
 
-TOKEN_TILES = (16, 32, 64)  # tokens that a product of ours takes at once
-FEW_ROWS = TOKEN_TILES[-1]  # up to so many tokens a product is our kernel's; above, cuBLAS was as fast on an H100
+FEW_ROWS = 64  # up to so many tokens a product is our kernel's; above, cuBLAS was as fast on an H100
 # Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
 # every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
 # and 21.2 us with the cache filled before.
@@ -155,14 +154,14 @@ class ProductTiles:
 
 
 # Rows, columns and stages of a plain product, a gated one, and one that is added to the residual: the fastest, or as
-# fast within 1 %, in a whole prefill of Llama-2 7B on an H100 (float16: 10, 32 and 64 tokens; 8 bits: 10 and 50).
+# fast within 2 %, in a whole prefill of Llama-2 7B on an H100 (float16: 10, 32 and 64 tokens; 8 bits: 10 and 50).
 FLOAT_TILES = {
     16: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
     32: ((64, 128, 6), (64, 128, 6), (64, 128, 6)),
     64: ((32, 128, 3), (32, 128, 6), (64, 128, 6)),
 }
 INT8_TILES = {
-    16: ((64, 128, 6), (64, 128, 4), (32, 256, 4)),
+    16: ((64, 128, 6), (64, 256, 2), (32, 256, 4)),
     64: ((64, 128, 4), (64, 128, 4), (64, 128, 8)),
 }
 
@@ -170,7 +169,8 @@ INT8_TILES = {
 def product_tiles(linear: Linear, count: int) -> ProductTiles:
     """Those of above, with as many stages as the device has shared memory for.
 
-    A sum over more columns than there are rows would occupy few SMs, and is divided in two. Weights of 8 bits go to
+    Residual products have few rows, so that few SMs would be occupied: their sums are divided in two, from the tile
+    of 64 tokens on only those over more columns than there are rows. Weights of 8 bits go to
     the tensor cores through registers: as the left factor, the layout of their bytes takes two more instructions for
     each, but as the right one, those for many tokens go back to shared memory first.
     """

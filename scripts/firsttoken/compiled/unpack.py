@@ -16,10 +16,7 @@ FLOAT_BLOCK = 4096
 INTERPRETED = tl.constexpr(triton.knobs.runtime.interpret)
 TO_FLOAT32, TO_FLOAT16 = tl.constexpr(int8.WORD_TO_FLOAT32), tl.constexpr(int8.WORD_TO_FLOAT16)
 TO_BFLOAT16 = tl.constexpr(int8.WORD_TO_BFLOAT16)
-FOUR_REGISTERS, TWO_REGISTERS = (
-    tl.constexpr("=r,=r,=r,=r,r"),
-    tl.constexpr("=r,=r,r"),
-)  # of floats; the last is the word
+FOUR_REGISTERS, TWO_REGISTERS = tl.constexpr("=r,=r,=r,=r,r"), tl.constexpr("=r,=r,r")  # of floats; last, the word
 FOUR_FLOATS = tl.constexpr((tl.float32, tl.float32, tl.float32, tl.float32))
 
 

@@ -27,16 +27,6 @@ class KVStorage:
         self.keys = keys
         self.values = values
 
-    @property
-    def capacity(self) -> int:
-        """Positions that fit."""
-        return self.keys[0].shape[2]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes held; a buffer that layers share counts once."""
-        return sum(buffer.nbytes for buffer in {id(b): b for b in [*self.keys, *self.values]}.values())
-
     def scratch(self) -> KVStorage:
         """One layer's buffers in the place of every layer of the same shape: somewhere for a warm-up to write."""
         by_shape: dict[tuple[int, ...], torch.Tensor] = {}

@@ -36,6 +36,7 @@ class PublishedOps(NativeOps):
 
     def begin(self, prompt_ids: Sequence[int]) -> None:
         state, length = self.state, len(prompt_ids)
+        state.check(prompt_ids)
         device, dtype = state.input_ids.device, state.input_ids.dtype
         self._ids = torch.tensor([list(prompt_ids)], dtype=dtype, device=device)
         padding = torch.full((1, state.input_ids.shape[1] - length), 0, dtype=dtype, device=device)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,22 +49,21 @@ def make_reference(
         )
     torch.set_num_threads(threads)
     tensors: dict[str, torch.Tensor] = {}
-    with _exact_float32():
-        model = load_model(model_dir, "float32", device)
-        progress = Progress("reference", len(prompts.prompts))
-        for prompt in prompts.prompts:
-            tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens)
-            if prompt.index == 0:
-                _require_same(model, prompt.length, logits, uncached_logits(model, prompt.token_ids, tokens))
-            key = f"{prompt.length}/{prompt.index}"
-            best = logits.topk(min(CANDIDATES, logits.shape[1]))
-            tensors[f"tokens/{key}"] = torch.tensor(tokens, dtype=torch.int64)
-            tensors[f"top_tokens/{key}"], tensors[f"top_logits/{key}"] = best.indices, best.values
-            tensors[f"spread/{key}"] = logits.double().std(-1, correction=0)
-            if prompt.index < logit_prompts_per_length:
-                tensors[f"logits/{key}"] = logits
-            progress.update(f"prompts of {prompt.length} tokens")
-        progress.close()
+    model = load_model(model_dir, "float32", device)
+    progress = Progress("reference", len(prompts.prompts))
+    for prompt in prompts.prompts:
+        tokens, logits = greedy_decode(model, prompt.token_ids, new_tokens)
+        if prompt.index == 0:
+            _require_same(model, prompt.length, logits, uncached_logits(model, prompt.token_ids, tokens))
+        key = f"{prompt.length}/{prompt.index}"
+        best = logits.topk(min(CANDIDATES, logits.shape[1]))
+        tensors[f"tokens/{key}"] = torch.tensor(tokens, dtype=torch.int64)
+        tensors[f"top_tokens/{key}"], tensors[f"top_logits/{key}"] = best.indices, best.values
+        tensors[f"spread/{key}"] = logits.double().std(-1, correction=0)
+        if prompt.index < logit_prompts_per_length:
+            tensors[f"logits/{key}"] = logits
+        progress.update(f"prompts of {prompt.length} tokens")
+    progress.close()
     metadata = {
         "architecture": type(model).__name__,
         "attention": str(model.config._attn_implementation),
@@ -93,16 +90,3 @@ def _require_same(model: Any, prompt_length: int, cached: torch.Tensor, uncached
             f"logits that are off by {error:.2g} of their size from one forward pass over the text; take other "
             "prompt_lengths, or another model"
         )
-
-
-@contextmanager
-def _exact_float32() -> Iterator[None]:
-    """TF32 off: a reference that rounds its products to ten bits would be no reference."""
-    import torch
-
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)

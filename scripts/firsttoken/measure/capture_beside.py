@@ -58,8 +58,8 @@ def measure_capture_beside(
     """
     steady, *fresh = prompts
     needed = 2 * ROUNDS * BURST + BURST
-    if len({len(prompt) for prompt in prompts}) < 1 + needed:
-        raise ValueError(f"capture beside: {needed + 1} prompts of different lengths are needed, found {len(prompts)}")
+    if (lengths := len({len(prompt) for prompt in prompts})) < 1 + needed:
+        raise ValueError(f"capture beside: prompts of {needed + 1} lengths are needed, found {lengths}")
     unseen = iter(fresh)
     loads: dict[Load, int] = {"short requests": SHORT_TOKENS, "long requests": LONG_TOKENS}
     found: dict[tuple[Load, bool], list[_Served]] = {(load, beside): [] for load in loads for beside in (False, True)}

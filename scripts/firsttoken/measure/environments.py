@@ -39,11 +39,7 @@ class Environments:
         """By environment: the versions that measurements depend on, and the interpreter where the config names one."""
         found = {name: self._probe(name) for name in sorted({approach_class(name).environment for name in self.names})}
         return {
-            name: {
-                "python": each.python,
-                "packages": each.packages,
-                "interpreter": self.configured.get(name, ""),
-            }
+            name: {"python": each.python, "packages": each.packages, "interpreter": self.configured.get(name, "")}
             for name, each in found.items()
         }
 

@@ -154,3 +154,20 @@ def test_a_decoder_that_computes_something_else_is_refused(tmp_path: Path, monke
     spec = make_spec(folder, "compiled", "captured", prompt_lengths=(2,), new_tokens=2, max_context=8)
     with pytest.raises(Unsupported, match=r"logits behind 1 tokens differ from transformers' own by 0\.\d+"):
         build_engine(spec)
+
+
+def test_the_tile_of_a_padded_prompt_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: with lengths that were not padded the engine was accepted, and its tokens were wrong."""
+    from firsttoken.compiled.prefill import linear_rows
+    from firsttoken.engines import build_engine
+    from firsttoken.plan import Unsupported
+
+    def wrong(linear: Any, x: Any) -> Any:
+        return linear_rows(linear, x) * (1.5 if x.shape[0] > 32 else 1)
+
+    monkeypatch.setattr("firsttoken.compiled.model.linear_rows", wrong)
+    graphs = GraphOptions(prefill_buckets=(64,))
+    folder = save_tiny_model("decoder_llama", tmp_path / "model")
+    spec = make_spec(folder, "compiled", "captured", prompt_lengths=(10,), new_tokens=2, max_context=80, graphs=graphs)
+    with pytest.raises(Unsupported, match="logits behind 33 tokens differ from transformers' own"):
+        build_engine(spec)

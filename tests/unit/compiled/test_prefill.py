@@ -39,7 +39,8 @@ pytestmark = pytest.mark.usefixtures("interpreted")
     ids=lambda case: f"{case.count}-{case.rows}x{case.columns}",
 )
 def test_product_of_rows(case: ProductCase) -> None:
-    """Seen failing: programs one row too far apart; up without its offset; no residual (`tests/planted_bugs.py`)."""
+    """Seen failing: programs one row too far apart; up without its offset; one part of a sum alone
+    (`tests/planted_bugs.py`)."""
     check_linear_rows(case, torch.device("cpu"), torch.float32)
 
 

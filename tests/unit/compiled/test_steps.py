@@ -105,6 +105,7 @@ def test_every_tile_is_checked_at_its_fewest_and_its_most_rows() -> None:
         assert {bucket - CHECK_STEPS + 1, bucket} <= set(lengths)
     assert max(lengths) + CHECK_STEPS <= 520
     assert check_lengths((10,), 30, (64,)) == [1, 10]
+    assert max(check_lengths((64,), 66, (64,))) == 66 - CHECK_STEPS, "as far as the context goes"
 
 
 @pytest.mark.slow

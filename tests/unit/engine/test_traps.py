@@ -79,12 +79,13 @@ def test_the_cache_is_filled_to_its_last_position_and_not_beyond(make_engine: Ma
     assert run_request(engine, prompt, 20) == greedy("llama_gqa", prompt, 20)
 
 
+@pytest.mark.parametrize("operations", ["native", "published"])
 @pytest.mark.parametrize("wrong", [-1, 10**6])
 def test_an_id_outside_the_vocabulary_is_refused_and_the_next_request_is_right(
-    make_engine: MakeEngine, tmp_path: Path, wrong: int
+    make_engine: MakeEngine, tmp_path: Path, wrong: int, operations: str
 ) -> None:
     """A GPU would read past the table. Seen failing: an index error here, and -1 taken for the last id."""
-    engine = make_engine()
+    engine = make_engine(operations=operations)
     prompt = prompt_ids(8)
     for call in (
         lambda: run_request(engine, [*prompt, wrong], 4),

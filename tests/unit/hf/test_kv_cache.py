@@ -38,9 +38,8 @@ def test_storage_has_the_models_own_shapes_and_scratch_costs_one_layer() -> None
     use_ready_masks(model)
     storage = allocate_storage(model, 64, None)
     assert [tuple(keys.shape) for keys in storage.keys] == [(1, 2, 64, 16)] * 2
-    assert storage.capacity == 64
     scratch = storage.scratch()
-    assert scratch.bytes * 2 == storage.bytes
+    assert len({t.data_ptr() for t in [*scratch.keys, *scratch.values]}) == 2, "all layers share one's buffers"
     assert not {t.data_ptr() for t in scratch.keys} & {t.data_ptr() for t in storage.keys}
     assert scratch.keys[0].data_ptr() != scratch.values[0].data_ptr()
 
