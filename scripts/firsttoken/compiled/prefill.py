@@ -20,6 +20,7 @@ from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
     PRODUCT_WARPS,
+    RESIDUAL_PARTS,
     Attention,
     Linear,
     attention_tiles,
@@ -150,7 +151,7 @@ def add_linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor) -> 
     `residual` stays as it is, and parts of the sum come back for `add_norm_rows`, float32 `[parts, count,
     out_features]`."""
     if x.shape[0] <= FEW_ROWS:
-        return _few_rows(linear, x, product_tiles(linear, x.shape[0]).parts)
+        return _few_rows(linear, x, RESIDUAL_PARTS)
     if linear.bias is not None:
         residual.add_(linear.bias)
     residual.addmm_(x, _float_weight(linear, x).t())

@@ -138,6 +138,8 @@ FEW_ROWS = 64  # up to so many tokens a product is our kernel's; above, cuBLAS w
 # and 21.2 us with the cache filled before.
 FILLED_INSIDE = 32
 PRODUCT_WARPS = 4
+# Residual products have few rows, so that few SMs would be occupied: their sums are divided, by columns.
+RESIDUAL_PARTS = 2
 KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
 
 
@@ -149,7 +151,6 @@ class ProductTiles:
     rows: int  # of the weight; twice as many where it is gated
     columns: int  # of the weight, of each block
     stages: int  # blocks in flight or in use
-    parts: int  # of the columns, where their sums are added up later
     weight_first: bool  # as the left factor; Hopper's tensor cores take one of 64 rows or more from shared memory
 
 
@@ -169,21 +170,18 @@ INT8_TILES = {
 def product_tiles(linear: Linear, count: int) -> ProductTiles:
     """Those of above, with as many stages as the device has shared memory for.
 
-    Residual products have few rows, so that few SMs would be occupied: their sums are divided in two, from the tile
-    of 64 tokens on only those over more columns than there are rows. Weights of 8 bits go to
-    the tensor cores through registers: as the left factor, the layout of their bytes takes two more instructions for
-    each, but as the right one, those for many tokens go back to shared memory first.
+    Weights of 8 bits go to the tensor cores through registers: as the left factor, the layout of their bytes takes two
+    more instructions for each, but as the right one, those for many tokens go back to shared memory first.
     """
     choices = FLOAT_TILES if linear.scale is None else INT8_TILES
     tokens = next(tile for tile in choices if count <= tile)
     rows, columns, stages = choices[tokens][1 if linear.gated else 2 if linear.residual else 0]
-    parts = 2 if tokens < 64 or linear.in_features > linear.out_features else 1
     element_bytes = linear.weight.element_size()
     weight_bytes = rows * (2 if linear.gated else 1) * element_bytes
     stage_bytes = (weight_bytes + tokens * max(element_bytes, 2)) * columns  # tokens: 16 bits or more
     stages = max(2, min(stages, shared_memory_bytes(linear.weight.device) // stage_bytes))
     weight_first = (tokens < 64) == (linear.scale is None)
-    return ProductTiles(tokens, rows, columns, stages, parts, weight_first)
+    return ProductTiles(tokens, rows, columns, stages, weight_first)
 
 
 @dataclass(frozen=True)
