@@ -176,6 +176,7 @@ class TelemetrySummary(Record, frozen=True, kw_only=True):
     memory_clock_mhz_median: float | None = None
     temperature_c_max: float | None = None
     power_w_mean: float | None = None
+    power_cap_share: float | None = None  # readings at the GPU's power limit, 0 to 1
     energy_j: float | None = None
     energy_j_per_token: float | None = None
     cpu_load_mean: float | None = None  # of the whole machine, 0 to 1

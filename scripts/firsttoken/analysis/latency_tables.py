@@ -166,6 +166,8 @@ def _cost(result: ApproachResult) -> Row:
         row |= _over_processes(f"{name}_gib", [getattr(record.memory, f"{name}_bytes") for record in ran], GIB)
     row |= _over_processes("ready_s", [record.ready_s for record in ran])
     row |= _over_processes("cold_ttft_ms", [record.cold_ttft_ms for record in ran])
+    for name in ("power_cap_share", "sm_clock_mhz_median"):
+        row[name] = pd.Series([getattr(record.telemetry, name) for record in ran], dtype=np.float64).mean()
     return row | _over_processes("energy_j_per_token", [record.telemetry.energy_j_per_token for record in ran])
 
 

@@ -67,6 +67,7 @@ def _summary() -> Columns:
     columns |= _with_interval(*memory) | {"source_lines": maybe_count()}
     columns |= _with_interval("ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
     columns |= {"taint_reasons": text()} | _with_interval("energy_j_per_token")
+    columns |= each(number(0), "power_cap_share", "sm_clock_mhz_median")
     return (
         columns
         | {"equivalence": text(*VERDICTS_EQUIVALENCE)}

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from statistics import fmean, median
 
 from firsttoken.measure.sampler import GpuReading, Readings, Sample, peak_resident_bytes
-from firsttoken.measure.taint import foreign_pids, merge, other_cores_median, reason_names, tainted_windows
+from firsttoken.measure.taint import (
+    POWER_CAP,
+    foreign_pids,
+    merge,
+    other_cores_median,
+    reason_names,
+    tainted_windows,
+)
 from firsttoken.results import MemoryRecord, MemoryReport, TelemetrySummary
 
 
@@ -19,6 +26,7 @@ def summarise(readings: Readings, span: tuple[int, int], tokens: int, threads: i
     clocks_mhz = [reading.sm_clock_mhz for reading in gpu if reading.sm_clock_mhz is not None]
     memory_clocks_mhz = [reading.memory_clock_mhz for reading in gpu if reading.memory_clock_mhz is not None]
     powers_w = [reading.power_w for reading in gpu if reading.power_w is not None]
+    capped = [bool(reading.reasons & POWER_CAP) for reading in gpu if reading.reasons is not None]
     cpu_mhz = [sample.cpu_mhz for sample in inside if sample.cpu_mhz is not None]
     windows = tainted_windows(start, readings.samples, span, threads)
     joules_per_s = energy_rate_w(inside)
@@ -32,6 +40,7 @@ def summarise(readings: Readings, span: tuple[int, int], tokens: int, threads: i
         memory_clock_mhz_median=median(memory_clocks_mhz) if memory_clocks_mhz else None,
         temperature_c_max=max((r.temperature_c for r in gpu if r.temperature_c is not None), default=None),
         power_w_mean=fmean(powers_w) if powers_w else None,
+        power_cap_share=fmean(capped) if capped else None,
         energy_j=energy_j,
         energy_j_per_token=energy_j / tokens if energy_j is not None and tokens else None,
         cpu_load_mean=cpu_load(inside, start.cores),

@@ -2,11 +2,10 @@
 
 A sample in a tainted window is kept, flagged and left out of the statistics. The rules:
 
-* **GPU throttled**: a hardware slowdown, a thermal slowdown (hardware or software) or a power brake was in force. A
-  power cap alone is not: running at its power limit is what this GPU does for everybody; it is recorded, and if it
-  takes the clock below the next rule's share, that rule taints.
-* **GPU clock**: below 75 % of its application clock (of its highest where it has none) while busy. The share is
-  NVBench's.
+* **GPU throttled**: a hardware slowdown, a thermal slowdown (hardware or software) or a power brake was in force.
+* **GPU clock**: below 75 % of its application clock (of its highest where it has none) while busy, which is NVBench's
+  share, unless the GPU is at its power limit. There its clock is what this very load leaves: without those requests,
+  approaches that draw most would look faster than they are. How often a run was at the limit is recorded.
 * **Another compute process** on the GPU.
 * **CPU** (where there is no NVML): over half a second, others used so much of our cores that fewer than half of our
   threads could have run, and by half of our threads more than they usually did in this run. So a burst of other work
@@ -33,9 +32,10 @@ THROTTLED = {
     0x40: "hardware thermal slowdown",
     0x80: "hardware power brake",
 }
+POWER_CAP = 0x4
 RECORDED_ONLY = {
     0x02: "application clocks setting",
-    0x04: "power cap",
+    POWER_CAP: "power cap",
     0x10: "sync boost",
     0x100: "display clock setting",
 }
@@ -89,11 +89,12 @@ def gpu_windows(start: SamplerStart, samples: Sequence[Sample], span_start_ns: i
 
 
 def clock_too_low(reading: GpuReading, reference_mhz: float | None) -> bool:
-    """Whether a busy GPU runs below its share of the reference clock; idle GPUs rest at any clock."""
+    """Whether a busy GPU runs below its share of the reference clock, and not because of its power limit; idle GPUs
+    rest at any clock."""
     if reading.sm_clock_mhz is None or not reference_mhz:
         return False
-    idle = bool((reading.reasons or 0) & GPU_IDLE) or reading.utilization == 0
-    return not idle and reading.sm_clock_mhz < LEAST_CLOCK_SHARE * reference_mhz
+    explained = bool((reading.reasons or 0) & (GPU_IDLE | POWER_CAP)) or reading.utilization == 0
+    return not explained and reading.sm_clock_mhz < LEAST_CLOCK_SHARE * reference_mhz
 
 
 def foreign_pids(samples: Sequence[Sample], span_start_ns: int) -> set[int]:

@@ -83,6 +83,8 @@ TITLES = {
     "n_a": "Processes of a",
     "n_b": "Processes of b",
     "energy_j_per_token": "Energy, J per token",
+    "power_cap_share": "At the power limit, % of readings",
+    "sm_clock_mhz_median": "SM clock, MHz",
     "ttft_doubts": "TTFT in doubt",
     "itl_token_gap_doubts": "Token gap in doubt",
     "itl_request_mean_doubts": "ITL in doubt",
@@ -299,7 +301,7 @@ def badge(word: str) -> str:
 
 
 def _shown(value: float, name: str) -> str:
-    if name.endswith("_share_of_floor"):
+    if name.endswith(("_share_of_floor", "power_cap_share")):
         return formatting.percent(value)
     if isinstance(value, int) or name in WHOLE:
         return formatting.count(value)

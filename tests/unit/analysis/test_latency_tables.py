@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from firsttoken import files
+from firsttoken.analysis.answer import summary_table_text
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Ceilings, MemoryRecord, RunRecord, TelemetrySummary
 from firsttoken.sample_schema import SAMPLES_SCHEMA
@@ -140,6 +141,17 @@ def test_costs(summary: Table) -> None:
     assert (row["device_over_idle_gib"], row["host_peak_gib"], row["processes"]) == pytest.approx((14.0, 14.0, 2))
     assert (row["ready_s"], row["cold_ttft_ms"], row["energy_j_per_token"]) == pytest.approx((3.0, 4000.0, 1.5))
     assert summary.loc["baseline", "source_lines"] > 100 and pd.isna(row["source_lines"])
+
+
+def test_how_often_the_power_limit_was_reached(tmp_path: Path) -> None:
+    capped = TelemetrySummary(source="nvml", power_cap_share=0.9, sm_clock_mhz_median=1650.0)
+    known = {"baseline": Known(), "jit_only": Known(record={"telemetry": capped})}
+    study = analyse(make_study(tmp_path, known, requests=10))
+    table = read_table(study.table("summary"), "summary")
+    row = table.set_index("approach").loc["jit_only"]
+    assert (row["power_cap_share"], row["sm_clock_mhz_median"]) == pytest.approx((0.9, 1650.0))
+    said = [line for line in summary_table_text(table).splitlines() if "power limit" in line]
+    assert said == ["jit_only: at the GPU's power limit in 90% of readings (SM clock 1650 MHz)"]
 
 
 def test_costs_that_differ_between_processes_have_an_interval(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_the_summary_covers_the_requests_only() -> None:
     assert found.power_w_mean == pytest.approx(298.0)
     assert found.energy_j == pytest.approx(4 * 300) and found.energy_j_per_token == pytest.approx(12.0)
     assert found.cpu_load_mean == pytest.approx(4.0 / 16)
-    assert found.throttle_reasons == ("power cap",)
+    assert (found.throttle_reasons, found.power_cap_share) == (("power cap",), 0.2)
     assert (found.tainted_windows, found.taint_reasons, found.other_processes) == ((), (), 0)
 
 
@@ -69,6 +69,7 @@ def test_without_readings_nothing_is_made_up() -> None:
     start = SamplerStart(source="cpu", cores=2, interval_s=0.1)
     found = summarise(Readings(start, (sample(1),)), (SECOND, SECOND + 100), tokens=4, threads=2)
     assert (found.samples, found.energy_j, found.cpu_load_mean, found.sm_clock_mhz_min) == (1, None, None, None)
+    assert found.power_cap_share is None
 
 
 def test_memory_of_allocator_tree_and_device() -> None:

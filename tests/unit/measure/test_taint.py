@@ -67,6 +67,8 @@ def test_a_power_cap_is_recorded() -> None:
         ({"sm_clock_mhz": 345, "utilization": 0.0}, False),
         ({"sm_clock_mhz": 345, "reasons": 0x1}, False),
         ({"sm_clock_mhz": 345, "utilization": None}, True),
+        ({"sm_clock_mhz": 1260, "reasons": 0x4}, False),  # its own power limit
+        ({"sm_clock_mhz": 1260, "reasons": 0x2}, True),
         ({"sm_clock_mhz": None}, False),
     ],
 )
