@@ -266,7 +266,8 @@ def _summary(latency: pd.DataFrame, statuses: dict[str, str], repeats: int) -> p
         else:
             row["equivalence"] = "not checked"
         doubts = "drift over the repeats (TTFT)" if name == "baseline" else ""
-        rows.append(row | {"doubts": doubts, "p99_doubts": ""})
+        remarks = "7 of 90 requests tainted (another compute process on the GPU)" if name == "jit_cuda" else ""
+        rows.append(row | {"remarks": remarks, "doubts": doubts, "p99_doubts": ""})
     return pd.DataFrame(rows)
 
 

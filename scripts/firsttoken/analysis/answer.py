@@ -28,7 +28,6 @@ from firsttoken.results import Environment
 
 MARKS = {LOWEST: " *", CONTROL: " (control)", "": ""}
 NO_FIGURE = "has no process with untainted requests at every prompt length"
-POWER_LIMITED = 0.5  # share of the readings; below it, the limit is met now and then
 NO_GPU = "Nothing here was measured on a GPU, so that this says nothing about one"
 
 
@@ -239,13 +238,8 @@ def summary_table_text(summary: pd.DataFrame) -> str:
     reasons = ["*: lowest TTFT; of floor: floor / median, of TTFT and of a next token; floors are from one run"]
     reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     reasons += [f"{row['approach']}: {NO_FIGURE}" for row in table.to_dict("records") if _lost(row)]
-    reasons += [
-        f"{row['approach']}: at the GPU's power limit in {row['power_cap_share']:.0%} of readings"
-        f" (SM clock {row['sm_clock_mhz_median']:.0f} MHz)"
-        for row in table.to_dict("records")
-        if row["power_cap_share"] >= POWER_LIMITED
-    ]
-    doubted = [f"? {row['approach']} in doubt: {row['doubts']}" for row in table.to_dict("records") if row["doubts"]]
+    doubted = [f"{row['approach']}: {row['remarks']}" for row in table.to_dict("records") if row["remarks"]]
+    doubted += [f"? {row['approach']} in doubt: {row['doubts']}" for row in table.to_dict("records") if row["doubts"]]
     signs: dict[str, list[str]] = {}
     for row in table.to_dict("records"):
         for sign in _p99_signs(row):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,7 @@ from firsttoken.pooled_runs import RAN, read_records
 from firsttoken.results import Ceilings, Floor
 
 BASELINE = "baseline"
+POWER_LIMITED = 0.5  # share of the readings; below it, the limit is met now and then
 Floors = Mapping[int | None, Sequence[Floor]]  # by the bits of quantised weights
 
 
@@ -152,10 +154,23 @@ def summary(
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)
+        row["remarks"] = _remarks(row)
         row |= {"source_lines": lines.get(result.name, pd.NA), "equivalence": result.equivalence}
         row |= summary_doubts(by_length, result.name)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _remarks(row: Mapping[str, Any]) -> str:
+    """What was not as it should be in many requests: those left out, and those at the GPU's power limit."""
+    found = []
+    if row["n_tainted"]:
+        all_requests = row["n_tainted"] + row["n_requests"]
+        found.append(f"{row['n_tainted']:,} of {all_requests:,} requests tainted ({row['taint_reasons']})")
+    if row["power_cap_share"] >= POWER_LIMITED:
+        share, clock_mhz = row["power_cap_share"], row["sm_clock_mhz_median"]
+        found.append(f"at the GPU's power limit in {share:.0%} of readings (SM clock {clock_mhz:.0f} MHz)")
+    return "; ".join(found)
 
 
 def _cost(result: ApproachResult) -> Row:

@@ -72,7 +72,7 @@ def _summary() -> Columns:
         columns
         | {"equivalence": text(*VERDICTS_EQUIVALENCE)}
         | each(number(0), *ERRORS)
-        | each(text(), "doubts", "p99_doubts")
+        | each(text(), "remarks", "doubts", "p99_doubts")
     )
 
 

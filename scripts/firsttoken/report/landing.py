@@ -32,6 +32,7 @@ def write_landing(
         ".. container:: answer\n\n   " + "\n\n   ".join(map(escape, said)),
         _list_table(rows),
         *_reasons(rows),
+        *_remarks(rows),
         *_doubts(rows),
         _claims(read_rows(claims)),
         f"**Machine.** {escape(conditions.machine)}",
@@ -103,6 +104,12 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
     """A line for every approach that has no figures: its reason, which is too long for the table."""
     without = [row for row in rows if row["status"] not in RAN and isinstance(row.get("reason"), str)]
     return [f"**{escape(str(row['approach']))}** {row['status']}: {escape(str(row['reason']))}" for row in without]
+
+
+def _remarks(rows: Sequence[Row]) -> list[str]:
+    """A line for every approach with requests that are left out, or at the GPU's power limit."""
+    known = [(row["approach"], formatting.text(row.get("remarks"))) for row in rows]
+    return [f"**{escape(str(name))}**: {escape(remarks)}." for name, remarks in known if remarks]
 
 
 def _doubts(rows: Sequence[Row]) -> list[str]:

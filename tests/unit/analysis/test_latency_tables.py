@@ -131,6 +131,7 @@ def test_why_samples_are_tainted_is_said_and_all_of_them_leave_no_figure(tmp_pat
     row = read_table(study.table("summary"), "summary").set_index("approach").loc["jit_only"]
     assert (row["n_requests"], row["n_tainted"], row["ttft_mean_note"]) == (0, 100, "all requests tainted")
     assert np.isnan(row["ttft_mean_ms"]) and row["taint_reasons"] == "GPU throttled: hardware slowdown"
+    assert row["remarks"] == "100 of 100 requests tainted (GPU throttled: hardware slowdown)"
     by_length: Table = read_table(study.table("latency_by_length"), "latency_by_length").set_index("approach")
     assert (by_length.loc["jit_only", "itl_token_gap_mean_note"] == "all requests tainted").all()
     assert len(pd.read_parquet(study.samples).query("approach == 'jit_only' and tainted")) == 100 * NEW_TOKENS, "kept"
@@ -152,6 +153,7 @@ def test_how_often_the_power_limit_was_reached(tmp_path: Path) -> None:
     assert (row["power_cap_share"], row["sm_clock_mhz_median"]) == pytest.approx((0.9, 1650.0))
     said = [line for line in summary_table_text(table).splitlines() if "power limit" in line]
     assert said == ["jit_only: at the GPU's power limit in 90% of readings (SM clock 1650 MHz)"]
+    assert said[0] == f"jit_only: {row['remarks']}" and table["remarks"][0] == ""
 
 
 def test_costs_that_differ_between_processes_have_an_interval(tmp_path: Path) -> None:

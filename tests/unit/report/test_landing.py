@@ -80,6 +80,7 @@ def test_what_is_in_doubt_is_marked_in_its_row_and_explained_below(tmp_path: Pat
     assert html.count("(in doubt)") == 1 and "Baseline (in doubt)" in html
     assert html.count("(lowest TTFT)") == 1 and "Compiled_Graph (lowest TTFT)" in html
     assert "<strong>baseline</strong> in doubt: drift over the repeats (TTFT)." in html
+    assert "<strong>jit_cuda</strong>: 7 of 90 requests tainted (another compute process on the GPU)." in html
 
 
 def test_a_failed_approach_shows_its_reason_and_no_number(tmp_path: Path) -> None:
