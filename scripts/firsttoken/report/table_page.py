@@ -25,18 +25,9 @@ Row = Mapping[str, Any]
 BADGES = ("verdict", "reading_verdict", "verdict_from_source", "equivalence", "met")
 FRONT = ("verdict",)  # right after the first column
 LAST = (
-    "sentence",
-    "remarks",
-    "doubts",
-    "p99_doubts",
-    "other_conditions",
-    "publication",
-    "source",
-    "url",
-    "id",
-    "reason",
+    "sentence", "remarks", "doubts", "p99_doubts", "other_conditions", "publication", "source", "url", "id", "reason",
     "host",
-)
+)  # fmt: skip
 WHOLE = ("source_lines", "processes", "prompt_length", "repeat", "first_position")  # floats where there are gaps
 METRICS = {"ttft": "TTFT", "itl_token_gap": "token gap", "itl_request_mean": "request mean ITL"}
 CODES = ("metric", "form", "arrangement", "kind", "mode")  # their values are names of the data, not words
