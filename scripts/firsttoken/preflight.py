@@ -140,6 +140,10 @@ def findings(study: Study, results: Path) -> list[Finding]:
         f"{workload['requests']} requests of each length in each of {workload['repeats']} processes"
     )
     lines = [Finding("model", "ok", ", ".join(parts)), Finding("work", "ok", work)]
+    promised, gpu = study.config["hardware"]["gpu"], visible_gpu()
+    here = gpu.name if gpu else "no GPU"
+    if study.device == "cuda" and promised not in ("", here):
+        lines.append(Finding("GPU", "warn", f"{here} here; the jobs need a machine with {promised} (hardware.gpu)"))
     environments, memory = environments_of(study), _memory(study.device)
     cache_values = size.kv_values_per_token * study.plan()["max_context"]
     needed = DTYPE_BYTES[model["dtype"]] * (size.parameters + cache_values)  # each approach has one copy of the weights
@@ -156,7 +160,7 @@ def findings(study: Study, results: Path) -> list[Finding]:
     if size.parameters and memory:
         lines.append(memory.fits("reference", REFERENCE_BYTES * (size.parameters + cache_values)))
     elif not memory:
-        lines.append(Finding("device memory", "warn", "the driver does not tell"))
+        lines.append(Finding("device memory", "warn", "not known: no GPU here, or its driver does not tell"))
     else:
         lines.append(Finding("memory", "warn", "not known before the model is fetched"))
     names = [name for name, found in runs.items() if found.status != "unavailable"]

@@ -54,6 +54,17 @@ def test_make_check_is_a_table_or_one_line(
     assert all(len(line) <= 100 for line in out.splitlines())
 
 
+def test_a_gpu_that_is_not_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study for a cluster's GPU may start from a machine without one."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    changes: dict[str, Any] = {"study": "x", "device": "cuda", "hardware": {"gpu": "NVIDIA H200"}, "experiments": []}
+    study = check_study(read_yaml(CONFIG / "config.yaml") | changes, CONFIG, tmp_path)
+    found = {finding.what: finding for finding in findings(study, tmp_path)}
+    assert (found["GPU"].verdict, found["GPU"].detail) == (
+        "warn", "no GPU here; the jobs need a machine with NVIDIA H200 (hardware.gpu)",
+    )  # fmt: skip
+
+
 def manifest() -> ModelManifest:
     return ModelManifest(
         name="x", source="synthetic", origin="", revision="", architecture="LlamaForCausalLM", weights="random",

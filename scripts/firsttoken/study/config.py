@@ -207,7 +207,7 @@ def check_amounts(config: Mapping[str, Any]) -> None:
     positions = logit_prompts * len(lengths) * new_tokens
     for key, amount, most, what in (
         ("workload.repeats", processes, 2_000, "processes of all approaches"),
-        ("workload.requests", requests * new_tokens, 100_000_000, "tokens of all processes"),
+        ("workload.requests or workload.new_tokens", requests * new_tokens, 100_000_000, "tokens of all processes"),
         ("workload.pause_ms", pauses_days, 30, "days of pauses"),
         ("workload.prompts_per_length", prompt_tokens, 10_000_000, "tokens in all prompts"),
         ("equivalence.prompts_per_length", positions, 100_000, "positions whose logits are kept"),
