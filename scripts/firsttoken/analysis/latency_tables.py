@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,9 +135,6 @@ def summary(
         first = result.records[0]
         row: Row = {"approach": result.name, "title": first.title, "status": result.status, "reason": result.reason}
         row |= {"control": result.name in controls, "processes": first.processes} | _counts(result, requests, None)
-        row["taint_reasons"] = "; ".join(
-            sorted({reason for record in result.records for reason in record.telemetry.taint_reasons})
-        )
         for name, metric, statistic in (
             ("ttft_mean", "ttft", "mean"),
             ("ttft_p99", "ttft", "p99"),
@@ -154,19 +151,19 @@ def summary(
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)
-        row["remarks"] = _remarks(row)
+        row["remarks"] = _remarks(row, {why for record in result.records for why in record.telemetry.taint_reasons})
         row |= {"source_lines": lines.get(result.name, pd.NA), "equivalence": result.equivalence}
         row |= summary_doubts(by_length, result.name)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _remarks(row: Mapping[str, Any]) -> str:
+def _remarks(row: Mapping[str, Any], taint_reasons: Collection[str]) -> str:
     """What was not as it should be in many requests: those left out, and those at the GPU's power limit."""
     found = []
     if row["n_tainted"]:
         all_requests = row["n_tainted"] + row["n_requests"]
-        found.append(f"{row['n_tainted']:,} of {all_requests:,} requests tainted ({row['taint_reasons']})")
+        found.append(f"{row['n_tainted']:,} of {all_requests:,} requests tainted ({', '.join(sorted(taint_reasons))})")
     if row["power_cap_share"] >= POWER_LIMITED:
         share, clock_mhz = row["power_cap_share"], row["sm_clock_mhz_median"]
         found.append(f"at the GPU's power limit in {share:.0%} of readings (SM clock {clock_mhz:.0f} MHz)")

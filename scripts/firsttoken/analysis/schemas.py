@@ -66,8 +66,7 @@ def _summary() -> Columns:
     memory = ("device_over_idle_gib", "device_allocated_gib", "device_reserved_gib", "host_peak_gib")
     columns |= _with_interval(*memory) | {"source_lines": maybe_count()}
     columns |= _with_interval("ready_s", "cold_ttft_ms") | each(count(), "n_processes", "n_requests", "n_tainted")
-    columns |= {"taint_reasons": text()} | _with_interval("energy_j_per_token")
-    columns |= each(number(0), "power_cap_share", "sm_clock_mhz_median")
+    columns |= _with_interval("energy_j_per_token") | each(number(0), "power_cap_share", "sm_clock_mhz_median")
     return (
         columns
         | {"equivalence": text(*VERDICTS_EQUIVALENCE)}

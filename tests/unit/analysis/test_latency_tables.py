@@ -130,7 +130,7 @@ def test_why_samples_are_tainted_is_said_and_all_of_them_leave_no_figure(tmp_pat
     study = analyse(make_study(tmp_path, known, requests=10))
     row = read_table(study.table("summary"), "summary").set_index("approach").loc["jit_only"]
     assert (row["n_requests"], row["n_tainted"], row["ttft_mean_note"]) == (0, 100, "all requests tainted")
-    assert np.isnan(row["ttft_mean_ms"]) and row["taint_reasons"] == "GPU throttled: hardware slowdown"
+    assert np.isnan(row["ttft_mean_ms"])
     assert row["remarks"] == "100 of 100 requests tainted (GPU throttled: hardware slowdown)"
     by_length: Table = read_table(study.table("latency_by_length"), "latency_by_length").set_index("approach")
     assert (by_length.loc["jit_only", "itl_token_gap_mean_note"] == "all requests tainted").all()
