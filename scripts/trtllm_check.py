@@ -34,6 +34,7 @@ from firsttoken.external.tensorrt_llm.engine import (  # noqa: E402
     require_environment,
 )
 from firsttoken.hardware import require_gpu  # noqa: E402
+from firsttoken.measure.clocks import StampingSink, run_request  # noqa: E402
 from firsttoken.plan import Plan, TensorRTOptions  # noqa: E402
 
 PROMPT_LENGTHS = (10, 50, 100)
@@ -44,23 +45,6 @@ LIMIT_S = 600.0  # for everything; what does not end within it, such as a worker
 LOGIT_GAP = 0.05
 APPROACHES = ("tensorrt_llm", "tensorrt_llm_nograph", "tensorrt_llm_pytorch")
 RUNS = [(name, single) for single in (False, True) for name in APPROACHES]
-
-
-class Stamps:
-    """Tokens with the time of the first."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.first_ns = 0
-        self.chunks = 0
-
-    def push(self, token: int) -> None:
-        self.push_chunk([token])
-
-    def push_chunk(self, tokens: Sequence[int]) -> None:
-        self.first_ns = self.first_ns or time.perf_counter_ns()
-        self.tokens.extend(tokens)
-        self.chunks += 1
 
 
 def make_plan(engine_dir: Path, single_process: bool) -> Plan:
@@ -110,18 +94,17 @@ def add_logit_gaps(rows: Sequence[dict[str, Any]], model_dir: Path) -> None:
 
 def run_one(name: str, single: bool, folder: Path) -> dict[str, Any]:
     """One approach in this process: tokens of every prompt length, median TTFT, counters; see `add_logit_gaps`."""
-    approach, ttft_ms, answers, chunks = approach_class(name)(), [], [], 0
+    approach, sink, ttft_ms, answers, chunks = approach_class(name)(), StampingSink(NEW_TOKENS), [], [], 0
     with approach:
         setup = approach.load(folder / "model", make_plan(folder / "engine", single))
         for index in range(REQUESTS):
             for length in PROMPT_LENGTHS:
-                sink, ids = Stamps(), prompt(length, index)
-                start_ns = time.perf_counter_ns()
-                approach.generate(ids, NEW_TOKENS, sink)
-                ttft_ms.append((sink.first_ns - start_ns) / 1e6)
+                ids = prompt(length, index)
+                start_ns = run_request(approach, ids, NEW_TOKENS, sink)
+                ttft_ms.append((int(sink.times_ns[0]) - start_ns) / 1e6)
                 chunks += sink.chunks
                 if index == 0:
-                    answers.append((ids, sink.tokens))
+                    answers.append((ids, sink.tokens.tolist()))
         counters = approach.counters()
     return {
         "approach": name,

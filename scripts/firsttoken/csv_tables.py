@@ -44,14 +44,6 @@ def maybe_count() -> Column:
     return Column("Int64", gaps=True)
 
 
-def flag() -> Column:
-    return Column("bool")
-
-
-def maybe_flag() -> Column:
-    return Column("boolean", gaps=True)
-
-
 def each(kind: Column, *names: str) -> Columns:
     """Columns of one kind."""
     return dict.fromkeys(names, kind)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from firsttoken import csv_tables
-from firsttoken.csv_tables import Columns, count, each, maybe_count, maybe_flag, number, text
+from firsttoken.csv_tables import Column, Columns, count, each, maybe_count, number, text
 
 EXPERIMENTS: dict[str, Columns] = {
     "ipc": {
@@ -38,7 +38,7 @@ EXPERIMENTS: dict[str, Columns] = {
         "kind": text("miss", "after_capture", "beforehand"),
         **each(count(), "prompt_length", "request"),
         "ttft_ms": number(0),
-        "pool_hit": maybe_flag(),
+        "pool_hit": Column("boolean", gaps=True),
     },
     "launches": {
         "approach": text(),

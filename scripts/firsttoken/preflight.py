@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -144,22 +144,22 @@ def findings(study: Study, results: Path) -> list[Finding]:
     here = gpu.name if gpu else "no GPU"
     if study.device == "cuda" and promised not in ("", here):
         lines.append(Finding("GPU", "warn", f"{here} here; the jobs need a machine with {promised} (hardware.gpu)"))
-    environments, memory = environments_of(study), _memory(study.device)
+    environments, memory_fits = environments_of(study), _memory(study.device)
     cache_values = size.kv_values_per_token * study.plan()["max_context"]
     needed = DTYPE_BYTES[model["dtype"]] * (size.parameters + cache_values)  # each approach has one copy of the weights
     runs = {name: environments.availability(name) for name in study.config["approaches"]}
     for name, found in runs.items():
         reason = f"{found.status}: {found.reason}" if found.reason else f"can run ({study.device})"
         line = Finding(name, "ok" if found.status in ("measured", "approximate") else "warn", reason)
-        if found.status != "unavailable" and size.parameters and memory:
-            fits = memory.fits(name, needed)
+        if found.status != "unavailable" and size.parameters and memory_fits:
+            fits = memory_fits(name, needed)
             line = Finding(name, max(line.verdict, fits.verdict, key=VERDICTS.index), f"{reason}; {fits.detail}")
         lines.append(line)
     if all(found.status == "unavailable" for found in runs.values()):
         lines.append(Finding("approaches", "no", "none can run here"))
-    if size.parameters and memory:
-        lines.append(memory.fits("reference", REFERENCE_BYTES * (size.parameters + cache_values)))
-    elif not memory:
+    if size.parameters and memory_fits:
+        lines.append(memory_fits("reference", REFERENCE_BYTES * (size.parameters + cache_values)))
+    elif not memory_fits:
         lines.append(Finding("device memory", "warn", "not known: no GPU here, or its driver does not tell"))
     else:
         lines.append(Finding("memory", "warn", "not known before the model is fetched"))
@@ -167,30 +167,20 @@ def findings(study: Study, results: Path) -> list[Finding]:
     return [*lines, *(_disk(study, size, names, results) if size.parameters else [])]
 
 
-@dataclass(frozen=True)
-class Memory:
-    """Of the device that runs the model."""
-
-    kind: Literal["device memory", "host memory"]
-    free: int
-    total: int
-    overhead: int  # beside weights and KV cache
-
-    def fits(self, what: str, needed: int) -> Finding:
-        """Whether weights and KV cache of `needed` bytes fit."""
-        return _fits(what, self.kind, needed + self.overhead, self.free, self.total)
-
-
-def _memory(device: Device) -> Memory | None:
-    """None where the driver does not tell, or the GPU is not here."""
+def _memory(device: Device) -> Callable[[str, int], Finding] | None:
+    """Says whether weights and KV cache of so many bytes fit; None where the driver does not tell, or the GPU is not
+    here."""
     if device == "cpu":
-        host = psutil.virtual_memory()
-        return Memory("host memory", host.available, host.total, HOST_OVERHEAD_BYTES)
+        host, beside = psutil.virtual_memory(), HOST_OVERHEAD_BYTES
+        return lambda what, needed: _fits(what, "host memory", needed + beside, host.available, host.total)
     if (gpu := visible_gpu()) is None:
         return None
     with device_memory(gpu.uuid, "free") as free_bytes:
         free = free_bytes()
-    return None if free is None else Memory("device memory", free, gpu.memory_bytes, DEVICE_OVERHEAD_BYTES)
+    if free is None:
+        return None
+    total, beside = gpu.memory_bytes, DEVICE_OVERHEAD_BYTES
+    return lambda what, needed: _fits(what, "device memory", needed + beside, free, total)
 
 
 def _disk(study: Study, size: ModelSize, names: Sequence[str], results: Path) -> list[Finding]:

@@ -55,6 +55,14 @@ def package_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{package_root}{os.pathsep}{known}" if known else package_root}
 
 
+def tell(process: subprocess.Popen[bytes], line: bytes) -> None:
+    """Write a line to the stdin of a process; one that has ended is not told, which the caller learns elsewhere."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(line + b"\n")
+        process.stdin.flush()
+
+
 # ---------------------------------------------------------------- the owner's side
 
 
@@ -90,11 +98,8 @@ class OwnedProcess:
             raise
         self.pid = self._process.pid
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
-        assert self._process.stdin is not None
         self._relay = start_thread("ft-stderr", lambda: _relay(self._process.stdout, self._last_lines))
-        with suppress(BrokenPipeError):  # already dead: the connection says so, with the reason
-            self._process.stdin.write(msgspec.json.encode(launch) + b"\n")
-            self._process.stdin.flush()
+        tell(self._process, msgspec.json.encode(launch))  # where it is dead, the connection says so, with the reason
 
     def exit_reason(self) -> str:
         """How it died and what it said last, on one line. To be called when its connection has ended."""

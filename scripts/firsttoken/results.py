@@ -154,14 +154,11 @@ class EngineManifest(Record, frozen=True, kw_only=True):
     files: tuple[FileEntry, ...] = ()
 
 
-class MemoryRecord(Record, frozen=True, kw_only=True):
-    """Peaks over a whole run, bytes."""
+class MemoryRecord(MemoryReport, frozen=True, kw_only=True):
+    """Peaks over a whole run, bytes: with those of the approach's own allocator, those that others see."""
 
-    device_allocated_bytes: int | None = None
-    device_reserved_bytes: int | None = None
     device_process_tree_bytes: int | None = None
     device_over_idle_bytes: int | None = None
-    graph_bytes: int | None = None
     host_peak_bytes: int | None = None
 
 

@@ -19,8 +19,8 @@ from firsttoken import files
 from firsttoken.analysis.doubts import NAMES
 from firsttoken.analysis.finished_study import read_study
 from firsttoken.analysis.processes import ProcessTable, independent_ratio
-from firsttoken.analysis.schemas import TABLES, plain_rows, with_interval, write_table
-from firsttoken.analysis.statistics import CONFIDENCE, NOTHING, Estimate
+from firsttoken.analysis.schemas import TABLES, Row, plain_rows, with_interval, write_table
+from firsttoken.analysis.statistics import CONFIDENCE, NOTHING
 from firsttoken.plan import Record
 from firsttoken.pooled_runs import RAN
 
@@ -55,8 +55,7 @@ def compare_studies(
     first, second = (_read_side(Path(folder), bounds) for folder in (a, b))
     pairs = [(what, fact, second.facts[what]) for what, fact in first.facts.items()]
     reasons = [f"other {what}: {fact} and {other}" for what, fact, other in pairs if fact != other]
-    cells = _cells(first, second)
-    table = pd.DataFrame([_row(cell) for cell in cells], columns=list(TABLES["comparison"]))
+    table = pd.DataFrame(_rows(first, second), columns=list(TABLES["comparison"]))
     missing = table["verdict"] == "not comparable"
     table = table.iloc[np.argsort(missing, kind="stable")]  # below what both studies have
     if reasons:
@@ -67,7 +66,8 @@ def compare_studies(
     if not comparisons:
         verdict = "not comparable"
         reasons.append("nothing has an interval in both: no approach and prompt length in common, or too few processes")
-    regressions = [] if reasons else [*_lost(first, second), *_regressions(cells, comparisons, threshold)]
+    slower = _regressions(first.processes, second.processes, table, comparisons, threshold)
+    regressions = [] if reasons else [*_lost(first, second), *slower]
     counts = table["verdict"].value_counts()
     found = Comparison(
         a=Path(a).name,
@@ -113,35 +113,18 @@ def _read_side(folder: Path, bounds: Path | str) -> Side:
     return Side(facts, {result.name: result.status for result in study.results}, study.processes)
 
 
-class Cell(NamedTuple):
-    """One statistic of one approach at one prompt length in both studies, a and b; `why` not compared."""
-
-    approach: str
-    status: str  # in both, or one and the other
-    prompt_length: int
-    metric: str
-    statistic: str
-    a: ProcessTable
-    b: ProcessTable
-    why: str
-
-    def ratio(self, confidence: float = CONFIDENCE) -> Estimate:
-        """b over a."""
-        if self.why:
-            return NOTHING
-        lengths = [self.prompt_length]
-        return independent_ratio(self.b, self.a, self.approach, self.metric, self.statistic, lengths, confidence)
-
-
-def _cells(a: Side, b: Side) -> list[Cell]:
-    cells = []
+def _rows(a: Side, b: Side) -> list[Row]:
+    """A row a statistic of an approach at a prompt length; its status is that in both, or one and the other."""
+    rows = []
     for approach in dict.fromkeys([*a.statuses, *b.statuses]):
         status = " and ".join(dict.fromkeys(side.statuses[approach] for side in (a, b) if approach in side.statuses))
         for length in sorted({*a.processes.lengths, *b.processes.lengths}):
             why = _unpaired(approach, length, a, b)
             for metric, statistic in _MEASURES:
-                cells.append(Cell(approach, status, length, metric, statistic, a.processes, b.processes, why))
-    return cells
+                row: Row = {"approach": approach, "status": status, "prompt_length": length}
+                row |= {"metric": metric, "statistic": statistic}
+                rows.append(row | _compared(a.processes, b.processes, (approach, metric, statistic, [length]), why))
+    return rows
 
 
 def _unpaired(approach: str, length: int, a: Side, b: Side) -> str:
@@ -158,9 +141,10 @@ def _unpaired(approach: str, length: int, a: Side, b: Side) -> str:
     return ""
 
 
-def _row(cell: Cell) -> dict[str, Any]:
-    ratio, why = cell.ratio(), cell.why
-    a, b = (table.logs(cell.approach, cell.metric, cell.statistic, [cell.prompt_length]) for table in (cell.a, cell.b))
+def _compared(first: ProcessTable, second: ProcessTable, cell: tuple[str, str, str, list[int]], why: str) -> Row:
+    """The figures of one cell in both studies; `why` it is not compared, or ""."""
+    ratio = NOTHING if why else independent_ratio(second, first, *cell)
+    a, b = first.logs(*cell), second.logs(*cell)
     if why:
         verdict = "not comparable"
     elif np.isnan(ratio.low):
@@ -168,7 +152,6 @@ def _row(cell: Cell) -> dict[str, Any]:
     else:
         verdict = "faster" if ratio.high < 1 else "slower" if ratio.low > 1 else "no difference shown"
     return {
-        **{name: getattr(cell, name) for name in ("approach", "status", "prompt_length", "metric", "statistic")},
         "a_ms": float(np.exp(a.mean())) if len(a) else np.nan,
         "b_ms": float(np.exp(b.mean())) if len(b) else np.nan,
         **with_interval("ratio", ratio),
@@ -192,13 +175,16 @@ def _lost(a: Side, b: Side) -> list[str]:
     return found
 
 
-def _regressions(cells: list[Cell], comparisons: int, threshold: float) -> list[str]:
-    """Cells whose whole interval, at a confidence that holds for all comparisons together, is beyond the threshold."""
-    found = []
-    for cell in cells:
-        ratio = cell.ratio(1 - (1 - CONFIDENCE) / max(comparisons, 1))
+def _regressions(
+    a: ProcessTable, b: ProcessTable, table: pd.DataFrame, comparisons: int, threshold: float
+) -> list[str]:
+    """Rows whose whole interval, at a confidence that holds for all comparisons together, is beyond the threshold."""
+    found, confidence = [], 1 - (1 - CONFIDENCE) / max(comparisons, 1)
+    cells = table.loc[table["ratio_low"].notna(), ["approach", "metric", "statistic", "prompt_length"]]
+    for approach, metric, statistic, length in cells.itertuples(index=False):
+        ratio = independent_ratio(b, a, approach, metric, statistic, [length], confidence)
         if ratio.low > 1 + threshold:
-            what = f"{cell.approach} {NAMES[cell.metric]} {cell.statistic} at {cell.prompt_length} tokens"
+            what = f"{approach} {NAMES[metric]} {statistic} at {length} tokens"
             interval = f"{ratio.low:.3f} to {ratio.high:.3f}, corrected for {comparisons} comparisons"
             found.append(f"{what} takes {ratio.value:.3f} times as long ({interval})")
     return found

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from radon.raw import analyze
 
 from firsttoken import files
 from firsttoken.analysis.approach_results import GIB, ApproachResult, approach_results, shown_statistics
-from firsttoken.analysis.complexity import source_lines
 from firsttoken.analysis.doubts import cell_doubts, summary_doubts
 from firsttoken.analysis.instrument import instrument_table
 from firsttoken.analysis.processes import ProcessTable
@@ -59,6 +59,12 @@ def summarise_latency(
     whole = whole.merge(verdicts[["approach", *ERRORS]], how="left")
     write_table(whole, "summary", out_summary)
     write_table(instrument_table(statistics[instrument], all_records), "instrument", out_instrument)
+
+
+def source_lines(paths: Sequence[Path | str]) -> int:
+    """How much an approach is to read: radon's SLOC (no blanks, comments, docstrings) of its file and the package files
+    that it imports; each file counts once."""
+    return sum(analyze(Path(path).read_text(encoding="utf-8")).sloc for path in sorted({str(path) for path in paths}))
 
 
 def latency_by_length(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from firsttoken import csv_tables
 from firsttoken.analysis.statistics import STATISTICS, Estimate
-from firsttoken.csv_tables import Columns, count, each, flag, maybe_count, number, text
+from firsttoken.csv_tables import Column, Columns, count, each, maybe_count, number, text
 
 METRICS = ("ttft", "itl_token_gap", "itl_request_mean")
 STATUSES = ("measured", "emulated", "approximate", "unavailable", "failed")
@@ -59,7 +59,7 @@ def _latency_by_length() -> Columns:
 
 def _summary() -> Columns:
     columns = each(text(), "approach", "title") | {"status": text(*STATUSES), "reason": text()}
-    columns |= {"control": flag(), "processes": count()}
+    columns |= {"control": Column("bool"), "processes": count()}
     for name in ("ttft_mean", "ttft_p99", "itl_request_mean", "itl_p99"):
         columns |= _noted(name)
     columns |= each(number(0), *FLOORS) | _with_interval("speedup_ttft", "speedup_itl")

@@ -131,23 +131,12 @@ def make_model(section: dict[str, Any], folder: Path, corpus: Path) -> None:
 
 def _write_tokenizer(corpus: Path, vocabulary: int, max_context: int, folder: Path) -> None:
     """Train a byte-level BPE on the corpus; deterministic. It puts `<s>` before a text, as Llama's does."""
-    from tokenizers import Tokenizer
-    from tokenizers.decoders import ByteLevel as ByteLevelDecoder
-    from tokenizers.models import BPE
-    from tokenizers.pre_tokenizers import ByteLevel
+    from tokenizers import ByteLevelBPETokenizer
     from tokenizers.processors import TemplateProcessing
-    from tokenizers.trainers import BpeTrainer
 
-    tokenizer = Tokenizer(BPE())
-    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = ByteLevelDecoder()
-    trainer = BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=list(SPECIAL_TOKENS),
-        initial_alphabet=ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator([corpus.read_text(encoding="utf-8")], trainer)
+    tokenizer = ByteLevelBPETokenizer()
+    text, special = corpus.read_text(encoding="utf-8"), list(SPECIAL_TOKENS)
+    tokenizer.train_from_iterator([text], vocabulary, min_frequency=0, show_progress=False, special_tokens=special)
     tokenizer.post_processor = TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", SPECIAL_TOKENS.index("<s>"))]
     )

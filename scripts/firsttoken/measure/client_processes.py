@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from subprocess import PIPE, Popen
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ from firsttoken.approaches.base import Approach, approach_class
 from firsttoken.collector import garbage_collector_off
 from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.plan import Plan, Record
-from firsttoken.process import end_with, package_environment
+from firsttoken.process import end_with, package_environment, tell
 
 
 class ClientTask(Record, frozen=True, kw_only=True):
@@ -48,7 +48,7 @@ class ClientsEnded(RuntimeError):
     """Not enough clients run; the message is one line that says why."""
 
 
-class ClientProcesses:
+class ClientProcesses(AbstractContextManager["ClientProcesses"]):
     """A context manager; no client outlives it, or this process."""
 
     def __init__(self, tasks: Sequence[ClientTask]) -> None:
@@ -59,7 +59,7 @@ class ClientProcesses:
         self._ended = ""  # why the first one did
         try:
             for process, task in zip(self._processes, tasks, strict=True):
-                _tell(process, msgspec.json.encode(task))
+                tell(process, msgspec.json.encode(task))
             self._hear(self._processes)
         except BaseException:
             self.__exit__()
@@ -71,7 +71,7 @@ class ClientProcesses:
             raise ClientsEnded(f"{len(self._running)} of {count} clients run: {self._ended}")
         chosen = self._running[:count]
         for process in chosen:
-            _tell(process, str(requests).encode())
+            tell(process, str(requests).encode())
         replies = self._hear(chosen)
         if len(replies) < count:
             raise ClientsEnded(f"{count - len(replies)} of {count} clients failed: {self._ended}")
@@ -94,21 +94,11 @@ class ClientProcesses:
                 replies.append(reply)
         return replies
 
-    def __enter__(self) -> Self:
-        return self
-
     def __exit__(self, *_: object) -> None:
         for process in self._processes:
             process.kill()  # they hold nothing that outlives them, and their interpreters take seconds to end
         for process in self._processes:
             process.communicate()  # reaped, its pipes closed
-
-
-def _tell(process: Popen[bytes], line: bytes) -> None:
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it has ended; its reply, or the lack of one, says so
-        process.stdin.write(line + b"\n")
-        process.stdin.flush()
 
 
 # ---------------------------------------------------------------- the client process

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from statistics import fmean, median
 
+import msgspec
+
 from firsttoken.measure.sampler import GpuReading, Readings, Sample, peak_resident_bytes
 from firsttoken.measure.taint import (
     POWER_CAP,
@@ -91,11 +93,9 @@ def memory_record(report: MemoryReport, readings: Readings) -> MemoryRecord:
     trees = [size for size in map(tree_bytes, gpu) if size is not None]
     host = [sample.host_bytes for sample in readings.samples if sample.host_bytes is not None]
     return MemoryRecord(
-        device_allocated_bytes=report.device_allocated_bytes,
-        device_reserved_bytes=report.device_reserved_bytes,
+        **msgspec.structs.asdict(report),
         device_process_tree_bytes=max(trees, default=None),
         device_over_idle_bytes=max(used) - used[0] if used else None,
-        graph_bytes=report.graph_bytes,
         host_peak_bytes=max([*host, peak_resident_bytes(os.getpid())]),
     )
 

@@ -9,13 +9,12 @@ import sys
 import tempfile
 import time
 from time import perf_counter_ns
-from typing import Self
 
 import msgspec
 
 from firsttoken.measure.sampler import Readings, Sample, SamplerStart
 from firsttoken.plan import Device
-from firsttoken.process import package_environment
+from firsttoken.process import package_environment, tell
 from firsttoken.transient import Transient
 
 INTERVAL_S = 0.1
@@ -23,7 +22,7 @@ START_TIMEOUT_S = 60.0  # NVML takes seconds where the driver does not stay load
 STOP_TIMEOUT_S = 10.0
 
 
-class Telemetry:
+class Telemetry(contextlib.AbstractContextManager["Telemetry"]):
     """Runs the sampler in its own process from construction to `stop`; a context manager, so that none is left behind.
 
     The first sample is taken before the constructor returns: it is the idle state. `starting_ns` is how long that took;
@@ -66,17 +65,11 @@ class Telemetry:
 
     def measuring(self) -> None:
         """Requests start now: no more looks at the tree's memory."""
-        self._tell(b"measuring\n")
-
-    def _tell(self, command: bytes) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it died: its readings end early, and that taints
-            self._process.stdin.write(command)
-            self._process.stdin.flush()
+        tell(self._process, b"measuring")  # where it has died, its readings end early, and that taints
 
     def stop(self) -> Readings:
         """Take a last sample, with the tree's memory, end the sampler and return everything."""
-        self._tell(b"stop\n")
+        tell(self._process, b"stop")
         try:
             self._process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
@@ -95,9 +88,6 @@ class Telemetry:
             self._process.stdin.close()
         self._file.close()
         self._errors.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

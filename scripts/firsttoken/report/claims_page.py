@@ -23,17 +23,14 @@ def render_claims(csv: Path, out_html: Path, title: str, *, assets: Path) -> Non
     """Write claims.csv as a page. A study without a GPU has one line in place of the verdicts."""
     rows = read_rows(csv)
     body = [f"<h1>{escape(title)}</h1><p>{escape(INTRODUCTION)}</p>"]
-    if rows and untestable(rows):
+    if untestable(rows):
         body.append(f"<p><strong>{NO_GPU}</strong></p>")
     for (name, url), group in groupby(rows, key=lambda row: (str(row["publication"]), row["url"])):
         heading = f'<a href="{escape(url)}">{escape(name)}</a>' if isinstance(url, str) else escape(name)
         found = list(group)
         body.append(f"<h2>{heading}</h2>{'' if untestable(rows) else judged(found)}")
-    if rows:
-        data, raw = read_untyped(csv), csv.read_text(encoding="utf-8")
-        body.append(html_table(data, csv.stem, raw=raw, fold="All rows"))
-    else:
-        body.append("<p>No claims were judged in this study.</p>")
+    data, raw = read_untyped(csv), csv.read_text(encoding="utf-8")
+    body.append(html_table(data, csv.stem, raw=raw, fold="All rows"))
     documents.write_document(out_html, assets=assets, title=title, description=INTRODUCTION, body="\n".join(body))
 
 

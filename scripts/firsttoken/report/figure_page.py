@@ -20,15 +20,12 @@ MOST_BYTES = 1_500_000
 def render_figure(svg: Path, csv: Path, out_html: Path, title: str, *, assets: Path, caption: str) -> None:
     """Write one figure, SVG inlined, over its caption and its data. Raises ValueError where `svg` is no SVG of ours."""
     text = svg.read_text(encoding="utf-8")
-    start = text.find("<svg ")
-    if start < 0:
-        raise ValueError(f"{svg}: no <svg> element in it; draw it again")
-    width = re.search(r'<svg [^>]*?width="([\d.]+)pt"', text[start:])
-    if width is None:
-        raise ValueError(f"{svg}: its <svg> element has no width in points; draw it again")
+    found = re.search(r'<svg [^>]*?width="([\d.]+)pt"', text)
+    if found is None:
+        raise ValueError(f"{svg}: no <svg> element with a width in points; draw it again")
     figure = (
-        f'<figure class="plot" style="--width:{float(width[1]) * PIXELS_PER_POINT:.0f}px" tabindex="0" '
-        f'aria-label="{escape(title)}">{text[start:]}</figure>'
+        f'<figure class="plot" style="--width:{float(found[1]) * PIXELS_PER_POINT:.0f}px" tabindex="0" '
+        f'aria-label="{escape(title)}">{text[found.start() :]}</figure>'
     )
     body = [f"<h1>{escape(title)}</h1>", figure, f"<p>{escape(caption)}</p>"]
     raw: str | None = csv.read_text(encoding="utf-8")

@@ -123,8 +123,6 @@ def _doubt(row: Row) -> str:
 
 def _claims(rows: Sequence[Row]) -> str:
     """How many claims got which verdict; a claim has a row for each of its readings."""
-    if not rows:
-        return ""
     counts = Counter({row["id"]: row["verdict"] for row in rows}.values())
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     broken = len({row["id"] for row in rows if row["verdict_from_source"] == "contradicts its own source"})

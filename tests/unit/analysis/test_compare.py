@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from firsttoken import files
-from firsttoken.analysis.compare import Cell, Comparison, _regressions, compare_studies, in_words
+from firsttoken.analysis.compare import Comparison, _regressions, compare_studies, in_words
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Environment, Gpu, RunRecord
@@ -65,11 +65,11 @@ def test_many_looks_give_no_false_alarm() -> None:
     alarms = {looks: 0, 1: 0}
     keys = pd.MultiIndex.from_product([range(looks), range(5)], names=["prompt_length", "repeat"]).to_frame(index=False)
     rows = keys.assign(approach="a", metric="ttft", statistic="mean")
+    cells = rows[rows["repeat"] == 0].assign(ratio_low=1.0)
     for _ in range(studies):
         a, b = (ProcessTable(rows.assign(value=np.exp(rng.normal(0, 0.2, len(rows))))) for _ in "ab")
-        cells = [Cell("a", "measured", look, "ttft", "mean", a, b, "") for look in range(looks)]
         for corrected_for in alarms:
-            alarms[corrected_for] += bool(_regressions(cells, corrected_for, 1e-9))
+            alarms[corrected_for] += bool(_regressions(a, b, cells, corrected_for, 1e-9))
     assert alarms[looks] / studies < 0.1 and alarms[1] / studies > 0.5, alarms
 
 

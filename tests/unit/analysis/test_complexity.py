@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from firsttoken.analysis.complexity import source_lines
+from firsttoken.analysis.latency_tables import source_lines
 
 
 def test_blanks_comments_and_docstrings_do_not_count_and_a_file_counts_once(tmp_path: Path) -> None:

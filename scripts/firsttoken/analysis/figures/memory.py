@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -37,7 +36,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     rows = -(-len(panels) // columns)
     figure = style.new_figure(max(3.1 * columns + 1.2, 6.5), rows * (0.36 * len(drawn) + 1.0))
     grid = style.panel_grid(figure, f"{TITLE}, GiB", panels, columns, sharex=False)
-    for axes, panel in zip(chain(*grid), panels, strict=False):
+    for axes, panel in zip(grid, panels, strict=True):
         _draw(axes, data[data["quantity"] == panel], drawn)
     read = "Bar and number: median of processes. Dot: one process."
     medians = data[data["quantity"] == panels[-1]].groupby("approach")["gib"].median()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -32,8 +30,7 @@ def draw(inputs: FigureInputs) -> Drawing:
     drawn = inputs.drawn(first)
     n_columns = 2 if len(drawn) == 4 else min(len(drawn), 3)
     figure = style.new_figure(3.1 * n_columns + 0.8, 2.3 * -(-len(drawn) // n_columns) + 0.5)
-    grid = style.panel_grid(figure, TITLE, [entry.label for entry in drawn], n_columns, sharex=True)
-    panels = list(chain(*grid))[: len(drawn)]
+    panels = style.panel_grid(figure, TITLE, [entry.label for entry in drawn], n_columns, sharex=True)
     for axes, entry in zip(panels, drawn, strict=True):
         part, medians = (frame[frame["approach"] == entry.name] for frame in (first, windows))
         _draw(axes, part, medians, entry.look)

@@ -100,7 +100,7 @@ def plain_log_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def panel_grid(figure: Figure, heading: str, titles: Sequence[str], columns: int, *, sharex: bool) -> list[list[Axes]]:
+def panel_grid(figure: Figure, heading: str, titles: Sequence[str], columns: int, *, sharex: bool) -> list[Axes]:
     """Axes with these titles in rows of `columns`, under one heading; the places left over stay empty."""
     rows = -(-len(titles) // columns)
     grid = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
@@ -109,7 +109,7 @@ def panel_grid(figure: Figure, heading: str, titles: Sequence[str], columns: int
     for axes in grid.flat[len(titles) :]:
         axes.set_visible(False)
     figure.suptitle(heading, fontsize=11, fontweight="bold", x=0.01, ha="left")
-    return [list(row) for row in grid]
+    return list(grid.flat[: len(titles)])
 
 
 def approach_rows(axes: Axes, entries: Sequence[Entry]) -> None:
