@@ -131,20 +131,20 @@ offline:  ## on a host without network: the environment from wheelhouse/ and the
 	touch $(VENV)/.offline $(VENV)/.installed
 
 ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
-	@$(PY) scripts/contribute.py --ship '$(STUDY)'
+	@$(if $(filter file,$(origin STUDY)),$(error firsttoken: which study? make ship STUDY=NAME))$(PY) scripts/contribute.py --ship '$(STUDY)'
 
 # Names may have quotes: the shell takes these arguments from its environment, where make puts them.
 contribute: $(VENV)/.installed  ## a study of this machine as one archive, to be sent: make contribute BY="Name <mail>" [NOTE=TEXT] [CONFIG=FILE] [ARGS=]
 	@$(PY) scripts/contribute.py --by "$${BY:-}" --note "$${NOTE:-}" $(if $(CONFIG),--config '$(CONFIG)') $(ARGS)
 
 accept: $(VENV)/.installed  ## an archive that was sent, to results/reference/: make accept ARCHIVE=FILE [STUDY=NAME]
-	@$(PY) scripts/contribute.py --accept "$${ARCHIVE:?make accept ARCHIVE=FILE}" --as "$${STUDY:-}"
+	@$(if $(ARCHIVE),,$(error firsttoken: which archive? make accept ARCHIVE=FILE))$(PY) scripts/contribute.py --accept "$$ARCHIVE" --as "$${STUDY:-}"
 
 compare: $(VENV)/.installed  ## two finished studies: make compare A=base B=changed [ARGS=]
 	@$(PY) scripts/run.py --compare '$(A)' '$(B)' $(ARGS)
 
 combine: $(VENV)/.installed  ## finished studies of one config from several hosts: make combine STUDIES="a b c" [ARGS=]
-	@$(PY) scripts/run.py --combine $(STUDIES) $(ARGS)
+	@$(if $(STUDIES),,$(error firsttoken: which studies? make combine STUDIES="a b c"))$(PY) scripts/run.py --combine $(STUDIES) $(ARGS)
 
 report: $(VENV)/.installed  ## the report of a finished or shipped study again: make report STUDY=results/reference/NAME
 	@$(PY) scripts/run.py --report-only '$(STUDY)'

@@ -6,10 +6,13 @@ import os
 import sys
 from pathlib import Path
 
-from firsttoken.preflight import as_table, check_study, findings
-from firsttoken.study.config_file import find_config, require_name
-from firsttoken.study.schema import one_line
-from firsttoken.yaml_files import read_yaml
+try:  # they take seconds
+    from firsttoken.preflight import as_table, check_study, findings
+    from firsttoken.study.config_file import find_config, require_name
+    from firsttoken.study.schema import one_line
+    from firsttoken.yaml_files import read_yaml
+except KeyboardInterrupt:
+    sys.exit(130)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,6 +27,8 @@ def main(configs: list[str]) -> int:
         config = merged(ROOT / "config" / "config.yaml", *files)
         study = check_study(config, ROOT / "config", results)
         found = findings(study, results)
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, OSError) as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1

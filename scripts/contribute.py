@@ -77,8 +77,10 @@ def ship_study(study: str) -> Path:
     folder = find_study(study, RESULTS).resolve()
     if REFERENCE.resolve() in folder.parents:
         raise ValueError(f"STUDY={study!r} is in results/reference/ already")
-    ship(folder, REFERENCE / folder.name, ROOT)
-    return REFERENCE / folder.name
+    if (target := REFERENCE / folder.name).exists():
+        raise ValueError(f"{target}: there already; delete it to ship the study again")
+    ship(folder, target, ROOT)
+    return target
 
 
 def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:

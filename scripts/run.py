@@ -19,13 +19,13 @@ import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 try:  # they take seconds
     import psutil
     import yaml
 
-    from firsttoken.files import read_json, sha256_file, storage_problem, write_text
+    from firsttoken.files import atomic_path, read_json, sha256_file, storage_problem, write_text
     from firsttoken.hardware import visible_gpus
     from firsttoken.private_folder import PrivateFolder
     from firsttoken.process import signal_on_parent_death
@@ -102,8 +102,8 @@ def run_study(config: Path | None, report: Path | None, rest: list[str], gpus: s
         raise ValueError(problem)
     if outcome.complete or outcome.gates_failed:
         print("Making the report", file=sys.stderr)
-        made = run([*SNAKEMAKE, "evidence", *configfile, "--report", str(report), "--quiet", "all"])
-        print_summary(results, report)
+        made = make_report(["evidence", *configfile], report)
+        print_summary(results, None if made else report)
         status = status or made
     tell_failures(status, outcome)
     return status
@@ -140,11 +140,24 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
             making = ["--cores", str(os.cpu_count() or 1), "--rerun-triggers", "mtime"]
             status, outcome = pipeline([*command, *making, "--allowed-rules", *analysis_rules()], folder=Path(mirror))
             tell_failures(status, outcome)
-        making = ["--report", str(report), "--quiet", "all"]
-        status = status or run([*SNAKEMAKE, *command, *making], folder=Path(mirror))
+        status = status or make_report(command, report, Path(mirror))
         if status == 0:
             print_summary(results, report)
     return status
+
+
+def make_report(command: list[str], report: Path, folder: Path = ROOT) -> int:
+    """Snakemake's report, which replaces an earlier one when it is whole; one line and status 1 where it fails."""
+    try:
+        with tempfile.TemporaryFile() as said, atomic_path(report) as temporary:
+            if status := run([*SNAKEMAKE, *command, "--report", str(temporary)], folder, said):
+                said.seek(0)
+                lines = said.read().decode(errors="replace").split("\n")
+                raise OSError(next((line for line in reversed(lines) if line.strip()), f"status {status}"))
+    except OSError as error:
+        print(f"firsttoken: the report {report} could not be made: {one_line(str(error))}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def link_data(folder: Path, results: Path, provenance: Provenance) -> None:
@@ -251,8 +264,9 @@ def tell_failures(status: int, outcome: Outcome) -> None:
         print(line, file=sys.stderr)
 
 
-def run(command: list[str], folder: Path = ROOT) -> int:
-    """Run in the project's folder, or in `folder`, and give the exit status. Raises KeyboardInterrupt.
+def run(command: list[str], folder: Path = ROOT, output: IO[bytes] | None = None) -> int:
+    """Run in the project's folder, or in `folder`, and give the exit status. Raises KeyboardInterrupt. `output`: a file
+    for what it prints.
 
     Ctrl-C reaches the child from the terminal; SIGTERM is passed on as Ctrl-C to it and its jobs, since Snakemake would
     finish the running jobs first. Where we ignore Ctrl-C (a script's background job), the child has a session of its
@@ -264,7 +278,9 @@ def run(command: list[str], folder: Path = ROOT) -> int:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         signal_on_parent_death(signal.SIGKILL)
 
-    process = subprocess.Popen(command, cwd=folder, preexec_fn=prepare, start_new_session=ignored)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=output, stderr=output, preexec_fn=prepare, start_new_session=ignored
+    )
     before = signal.signal(signal.SIGTERM, lambda *_: interrupt(process.pid))
     try:
         return process.wait()
@@ -296,11 +312,11 @@ def summary(folder: Path, form: str) -> int:
     return 0
 
 
-def print_summary(results: Path, report: Path) -> None:
+def print_summary(results: Path, report: Path | None) -> None:
     """The table and the answer, as the pipeline wrote them, and what an edit of the provenance would change."""
     print()
     print((results / "tables" / "answer.txt").read_text(encoding="utf-8"))
-    if report.exists():
+    if report is not None and report.exists():
         print(f"Report: {report}")
     if (results / "provenance.json").exists():
         print(f"SHA-256 of provenance.json: {sha256_file(results / 'provenance.json')}")

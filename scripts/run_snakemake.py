@@ -8,9 +8,12 @@ import io
 import sys
 from contextlib import redirect_stderr
 
-from snakemake.cli import args_to_api, parse_args
+try:  # they take seconds
+    from snakemake.cli import args_to_api, parse_args
 
-from firsttoken.study.schema import one_line
+    from firsttoken.study.schema import one_line
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main() -> int:
@@ -24,6 +27,8 @@ def main() -> int:
         if error.code == 2:  # argparse's
             sys.exit(f"firsttoken: Snakemake's options: {said.getvalue().rstrip().rpartition('error: ')[2]}")
         raise
+    except KeyboardInterrupt:
+        sys.exit(130)
     except Exception as error:
         sys.exit(f"firsttoken: {one_line(str(error))}")
 

@@ -195,8 +195,9 @@ def device_lock(*device_ids: str) -> Iterator[str]:
     device_id, handle = _acquire(device_ids)
     try:
         holder = f"{getpass.getuser()}, process {os.getpid()}, in {Path.cwd()}"
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, holder.encode(), 0)
+        with contextlib.suppress(OSError):  # a full disk: then others cannot name the holder
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, holder.encode(), 0)
         yield device_id
     finally:
         # Unlocked by name, since a forked child that lives on would keep a lock that is only closed.

@@ -28,6 +28,8 @@ TITLE_INTERVAL_S = 20.0  # at least, between two lines of measurements
 WIDTH = 24  # "[123/456, 100 min left]", then what the running job shows
 BOLD, RED, YELLOW = 1, 31, 33
 MEASURING = "benchmark_approach"  # no time left is shown before one of these has run: they take most of it
+RESULTS = ("all", "evidence")  # rules that say that all is there
+UNSEEN_S = 2.0  # of a job that makes a table, figure or page, before one has run
 NOTHING_TO_DO = "Nothing to be done"
 JOB_ERROR = re.compile(r"^\S+ \S+ ERROR (firsttoken: .*)", re.MULTILINE)
 
@@ -98,6 +100,8 @@ class LogHandler(LogHandlerBase):
         self._clear()
         if not self.failures:
             self._print("\n".join(self.errors), RED)
+        if self.dryrun and self.planned:
+            self._print("A dry run: nothing was made")
         self.errors = []
         failed_rules = {rule for rule, _ in self.failures.values()}
         outcome = Outcome(
@@ -116,7 +120,8 @@ class LogHandler(LogHandlerBase):
             self._begin(message, fields["stats"])
         elif event == LogEvent.JOB_INFO:
             self.running[fields["jobid"]] = Job(fields["rule_name"], perf_counter())
-            self._show_job(fields["rule_name"], fields["rule_msg"] or fields["rule_name"])
+            if not (self.dryrun and fields["rule_name"] in RESULTS):
+                self._show_job(fields["rule_name"], fields["rule_msg"] or fields["rule_name"])
         elif event == LogEvent.JOB_FINISHED:
             job = self.running.pop(fields["job_id"])
             self.finished[job.rule] += 1
@@ -163,15 +168,15 @@ class LogHandler(LogHandlerBase):
         return f"[{self.finished.total()}/{self.planned['total']}{left}]"
 
     def _left_s(self) -> float | None:
-        """A rule's jobs take as long as those before, of a rule not seen yet as long as those of the median rule; and
-        as many run at the same time."""
+        """A rule's jobs take as long as those before, of a rule not seen yet as long as those of the median rule beside
+        the measurements; and as many run at the same time."""
         now_s = perf_counter()
         ages_s = [now_s - job.begun_s for job in self.running.values()]
         done_s = sum(map(sum, self.durations_s.values())) + sum(ages_s)
         if not done_s or (self.planned[MEASURING] and not self.durations_s[MEASURING]):
             return None
         means_s = {rule: fmean(times) for rule, times in self.durations_s.items() if times}
-        typical_s = median(means_s.values() or [0.0])
+        typical_s = median([mean for rule, mean in means_s.items() if rule != MEASURING] or [UNSEEN_S])
         left = self.planned - self.finished - Counter(total=self.planned["total"])
         left_s = sum(count * means_s.get(rule, typical_s) for rule, count in left.items())
         return max(left_s - sum(ages_s), 0.0) * (now_s - self.begun_s) / done_s

@@ -81,8 +81,8 @@ def test_in_a_pipe_a_line_a_rule_and_one_after_a_while_no_control_codes(
     assert lines[1:] == [
         "[0/5] Hashing the model's files",
         "[1/5] Measuring baseline, process 1",
-        "[3/5, 16 s left] Measuring baseline, process 3",  # 10 s, and for `all`, not seen yet, the median of 1 and 10
-        "[4/5, 6 s left] All results are there",
+        "[3/5, 11 s left] Measuring baseline, process 3",  # 10 s, and for `all`, not seen yet, the 1 s of the rest
+        "[4/5, 1 s left] All results are there",
     ]
 
 
@@ -101,7 +101,7 @@ def test_the_time_left_counts_what_runs_at_the_same_time(tmp_path: Path, monkeyp
     run.job("draw", "Drawing")
     run.handler.close()
     lines = run.stream.getvalue().splitlines()
-    assert "[5/20, 98 s left] Process 4" in lines, "4 jobs of 40 s and 11, not seen yet, of 20.5; four at the same time"
+    assert "[5/20, 44 s left] Process 4" in lines, "4 jobs of 40 s and 11, not seen yet, of 1 s; four at the same time"
     assert "[10/20, 3 s left] Drawing" in lines, "ten of 1 s, the median rule; four at the same time until now"
 
 
@@ -110,7 +110,7 @@ def test_on_a_terminal_one_line_is_rewritten_and_titles_stay(tmp_path: Path, mon
     a_study(run)
     run.outcome()
     shown = run.stream.getvalue()
-    assert f"{CLEAR_LINE}[2/5, 26 s left]        Measuring baseline, process 2{CLEAR_LINE}" in shown
+    assert f"{CLEAR_LINE}[2/5, 21 s left]        Measuring baseline, process 2{CLEAR_LINE}" in shown
     stays = [line.rpartition(CLEAR_LINE)[2] for line in shown.split("\n")]
     assert "\x1b[1mMeasuring baseline, process 1\x1b[0m" in stays and stays[-1] == "", "the last line is cleared"
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from firsttoken import files
-from firsttoken.analysis.busy import busy
+from firsttoken.analysis.busy import busy, not_interleaved
 from firsttoken.analysis.doubts import doubts
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.ranking import CONTROL, LOWEST, ranked
@@ -47,6 +47,11 @@ def write_answer(study: StudyTables, out_txt: Path | str) -> None:
     shown = [str(name) for name in study.shown["approach"]]
     if disturbed := busy(study.processes, shown, study.records, study.environment):
         said.append(disturbed)
+    if ahead := not_interleaved(study.records):
+        said.append(
+            f"Not measured in one sitting: {ahead}. What changed on the machine in between falls on some approaches "
+            "alone; for a fair comparison, delete the study's folder raw and run again."
+        )
     files.write_text(out_txt, summary_table_text(study.summary) + "\n" + "\n".join(said) + "\n")
 
 

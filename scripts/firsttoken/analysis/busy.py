@@ -1,12 +1,14 @@
-"""Signs that something else used the machine while the study ran."""
+"""Signs that a study was not measured in one quiet sitting."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from firsttoken.analysis.processes import ProcessTable
+from firsttoken.pooled_runs import RAN
 from firsttoken.results import Environment, RunRecord
 
 SWING = 1.5  # the slowest process of an approach over its fastest
@@ -31,3 +33,13 @@ def busy(processes: ProcessTable, approaches: Sequence[str], records: Sequence[R
     if not signs:
         return ""
     return f"This machine {sure} quiet: {'; '.join(signs)}. Repeat the study on a quiet machine."
+
+
+def not_interleaved(records: Sequence[RunRecord]) -> str:
+    """Which run of a later repeat began before one of an earlier repeat, or "": drift would fall on some alone."""
+    ran = [record for record in records if record.status in RAN]
+    ran.sort(key=lambda run: (run.started_at, run.repeat))
+    for before, after in pairwise(ran):
+        if after.repeat < before.repeat:
+            return f"{before.approach}/{before.repeat} ran before {after.approach}/{after.repeat}"
+    return ""

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from firsttoken.analysis.busy import not_interleaved
 from firsttoken.analysis.schemas import write_table
 from firsttoken.analysis.statistics import MIN_PROCESSES
 from firsttoken.analysis.study_tables import StudyTables
 from firsttoken.pooled_runs import RAN
-from firsttoken.results import RunRecord
 
 RuleCheck = tuple[str, str]  # yes, partly or no; what shows it
 Rule = tuple[str, Callable[[StudyTables], RuleCheck]]  # what it asks for, and how that is seen
@@ -139,22 +138,12 @@ def _setup(study: StudyTables) -> RuleCheck:
         f"commit {environment.git_commit[:12]}{', changed' if environment.git_dirty else ''}; "
         f"prompt lengths {lengths}"
     )
-    ahead = _not_interleaved(study.records)
+    ahead = not_interleaved(study.records)
     text += f"; not interleaved: {ahead}" if ahead else "; repeats interleave the approaches"
     needed = ["packages", "git_commit", "python", "cpu", *(["gpu", "driver"] if environment.device == "cuda" else [])]
     if absent := [name for name in needed if getattr(environment, name) in ("", "unknown", {}, None)]:
         return "no", f"{text}; not recorded: {', '.join(absent)}"
     return ("partly" if environment.git_dirty or ahead else "yes"), text
-
-
-def _not_interleaved(records: Sequence[RunRecord]) -> str:
-    """Which run of a later repeat began before one of an earlier repeat, or "": drift would fall on some alone."""
-    ran = [record for record in records if record.status in RAN]
-    ran.sort(key=lambda run: (run.started_at, run.repeat))
-    for before, after in pairwise(ran):
-        if after.repeat < before.repeat:
-            return f"{before.approach}/{before.repeat} ran before {after.approach}/{after.repeat}"
-    return ""
 
 
 def _timing(study: StudyTables) -> RuleCheck:

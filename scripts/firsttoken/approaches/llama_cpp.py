@@ -79,7 +79,7 @@ class LlamaCpp(Approach):
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         import numpy as np
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         runtime = self._loaded()
         runtime.prefill(prompt_ids)
@@ -88,7 +88,7 @@ class LlamaCpp(Approach):
             runtime.decode(token)
             rows.append(runtime.logits().copy())
         with atomic_path(path) as temporary:
-            save_file({"logits": np.stack(rows)}, temporary)
+            temporary.write_bytes(save({"logits": np.stack(rows)}))
         return True
 
     def counters(self) -> dict[str, float]:

@@ -140,11 +140,11 @@ class Vllm(Approach):
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:
         """Log-probabilities, which serve as logits. The file's metadata names the rows that a prefill gave."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         rows, prefilled = teacher_forced(self._decode_greedily, prompt_ids, continuation_ids, self._vocab_size)
         with atomic_path(path) as temporary:
-            save_file({"logits": rows}, temporary, metadata={"prefill_rows": " ".join(map(str, prefilled))})
+            temporary.write_bytes(save({"logits": rows}, metadata={"prefill_rows": " ".join(map(str, prefilled))}))
         return True
 
     def _decode_greedily(self, prompt_ids: Sequence[int], max_new_tokens: int) -> Generator[tuple[int, Any]]:

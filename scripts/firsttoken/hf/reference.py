@@ -36,7 +36,7 @@ def make_reference(
     prompts longer than the model's `max_context`, and where a forward pass without a KV cache gives other logits.
     """
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from firsttoken.hf.eager_decode import greedy_decode, uncached_logits
     from firsttoken.hf.load import load_model
@@ -76,7 +76,7 @@ def make_reference(
         "torch": torch.__version__,
     }
     with atomic_path(out) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        temporary.write_bytes(save(tensors, metadata=metadata))
 
 
 def _require_same(model: Any, prompt_length: int, cached: torch.Tensor, uncached: torch.Tensor) -> None:

@@ -155,5 +155,5 @@ def _check_vocabulary(model_dir: Path, largest: int) -> None:
 
 def _vocabulary(model_dir: Path) -> int | None:
     config = json.loads((model_dir / "config.json").read_text(encoding="utf-8"))
-    found: int | None = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    found: int | None = config.get("vocab_size", (config.get("text_config") or {}).get("vocab_size"))
     return found

@@ -40,18 +40,21 @@ def ship(source: Path, target: Path, root: Path) -> None:
     provenance = read_provenance(source / "provenance.json")
     by_output = {path: trace for trace in provenance.jobs for path in trace.outputs}
     manifest = next((path for path in by_output if MANIFEST.match(path)), None)
-    shutil.rmtree(target, ignore_errors=True)
     data = sorted(path for pattern in SHIPPED for path in source.glob(pattern))
-    for path in data:
-        copy = target / path.relative_to(source)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, copy)
-    if manifest is not None and (root / manifest).exists():
-        shutil.copyfile(root / manifest, target / SHIPPED_MANIFEST)
-    results = [f"results/{provenance.study}/{path.relative_to(source)}" for path in data]
-    write_json(
-        target / "provenance.json", jobs_behind(provenance.study, [*results, *filter(None, [manifest])], by_output)
-    )
+    try:
+        for path in data:
+            copy = target / path.relative_to(source)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+        if manifest is not None and (root / manifest).exists():
+            shutil.copyfile(root / manifest, target / SHIPPED_MANIFEST)
+        results = [f"results/{provenance.study}/{path.relative_to(source)}" for path in data]
+        write_json(
+            target / "provenance.json", jobs_behind(provenance.study, [*results, *filter(None, [manifest])], by_output)
+        )
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)  # no half of a study
+        raise
 
 
 def listed_hashes(readme: Path) -> dict[str, str]:

@@ -55,6 +55,9 @@ def read_shape(config: dict[str, Any]) -> Shape:
         raise Unsupported(f"no GGUF file is written for {name}, only for {', '.join(ARCHITECTURES)}")
     if config.get("hidden_act", "silu") != "silu":
         raise Unsupported(f"llama.cpp computes {name} with silu, the model has {config['hidden_act']}")
+    for key in ("max_position_embeddings", "rms_norm_eps"):
+        if key not in config:
+            raise Unsupported(f"config.json has no {key}, which a GGUF file needs")
     heads = int(config["num_attention_heads"])
     return Shape(
         architecture=ARCHITECTURES[name],
