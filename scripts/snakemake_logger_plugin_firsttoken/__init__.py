@@ -102,6 +102,7 @@ class LogHandler(LogHandlerBase):
             self._print("\n".join(self.errors), RED)
         if self.dryrun and self.planned:
             self._print("A dry run: nothing was made")
+            self.planned.clear()  # Snakemake closes its handlers twice
         self.errors = []
         failed_rules = {rule for rule, _ in self.failures.values()}
         outcome = Outcome(

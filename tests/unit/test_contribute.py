@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import contribute
+import run
+
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 ACCEPT = """
 import sys, contribute
@@ -31,3 +34,27 @@ def test_an_interrupted_accept_says_so_in_one_line(number: signal.Signals, tmp_p
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == "firsttoken: interrupted; give the same command again\n"
+
+
+def test_a_shipped_study_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "reference" / "demo").mkdir(parents=True)
+    monkeypatch.setattr(contribute, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(contribute, "find_study", lambda study, results: tmp_path / study)
+    with pytest.raises(ValueError, match="reference/demo: there already; delete it"):
+        contribute.ship_study("demo")
+
+
+def test_a_report_that_fails_says_why_and_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("earlier")
+    fails = "import sys; sys.exit('WorkflowError:\\nFile pages/summary.html does not exist')"
+    monkeypatch.setattr(run, "SNAKEMAKE", [sys.executable, "-c", fails])
+    assert run.make_report([], report) == 1
+    expected = f"firsttoken: the report {report} could not be made: File pages/summary.html does not exist\n"
+    assert capfd.readouterr() == ("", expected)
+    assert report.read_text() == "earlier" and list(tmp_path.iterdir()) == [report]
+    works = "import sys, pathlib; pathlib.Path(sys.argv[-1]).write_text('new')"
+    monkeypatch.setattr(run, "SNAKEMAKE", [sys.executable, "-c", works])
+    assert run.make_report([], report) == 0 and report.read_text() == "new"

@@ -167,6 +167,8 @@ def test_a_dry_run_lists_every_job(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     lines = run.stream.getvalue().splitlines()
     assert lines[0] == "Job stats: a table" and "Measuring baseline, process 2" in lines
     assert not run.outcome().complete
+    assert "All results are there" not in lines
+    assert run.stream.getvalue().count("A dry run: nothing was made\n") == 1
 
 
 def test_verbose_leaves_the_terminal_to_snakemake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

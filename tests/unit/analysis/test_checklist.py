@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from firsttoken import files
+from firsttoken.analysis.answer import write_answer
 from firsttoken.analysis.checklist import write_checklist
 from firsttoken.analysis.schemas import read_table
 from firsttoken.results import Ceilings, Environment
@@ -179,9 +180,13 @@ def test_a_changed_tree_a_cached_model_and_missing_figures_are_partly(tmp_path: 
 
 def test_an_approach_that_ran_after_all_others_is_seen(tmp_path: Path) -> None:
     late = Known(record={"started_at": "2026-01-02T00:00:00+00:00"})
-    found = checked(analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": late}, requests=10)))
+    study = analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": late}, requests=10))
+    found = checked(study)
     assert found.loc[9, "met"] == "partly"
     assert "not interleaved: baseline/5 ran before jit_cuda/1" in found.loc[9, "evidence"]
+    write_answer(study.tables(), tmp_path / "answer.txt")
+    said = (tmp_path / "answer.txt").read_text().splitlines()[-1]
+    assert said.startswith("Not measured in one sitting: baseline/5 ran before jit_cuda/1. ")
 
 
 def test_without_floors_the_bounds_are_not_shown(tmp_path: Path) -> None:

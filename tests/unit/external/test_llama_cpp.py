@@ -65,6 +65,7 @@ def test_rotary_positions_are_read_in_the_forms_of_transformers_4_and_5(
         ({"architectures": ["GPT2LMHeadModel"]}, "no GGUF file is written for GPT2LMHeadModel"),
         ({"architectures": None}, "none named in config.json"),
         ({"hidden_act": "gelu"}, "silu, the model has gelu"),
+        ({"max_position_embeddings": "absent"}, "config.json has no max_position_embeddings"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "type yarn are not converted"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "differ by layer type"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "the model rotates a part"),

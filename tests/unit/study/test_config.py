@@ -104,6 +104,7 @@ WRONG = [
     ({"study": "n" * 300}, ["study", "at most 64"]),
     ({"model.name": "x\n"}, ["model.name"]),
     ({"model.path": "/tmp/{x}"}, ["model.path", "without braces"]),
+    ({"model.path": "/tmp/<results>"}, ["model.path", "angle brackets"]),
     ({"model.shape": {"hidden_size": 10**8}}, ["model.shape.hidden_size", "at most 16,777,216"]),
     ({"claims": ["a\nb"]}, ["claims[0]"]),
     ({"environments": {"vllm": {"python": ""}}}, ["environments.vllm.python", "''"]),

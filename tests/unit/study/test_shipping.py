@@ -25,6 +25,22 @@ def shipped(root: Path) -> Path:
     return target
 
 
+def test_half_of_a_study_does_not_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied: list[Path] = []
+
+    def full(source: Path, target: Path) -> None:
+        if copied:
+            raise OSError(28, "No space left on device")
+        copied.append(target)
+        target.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr("firsttoken.study.shipping.shutil.copyfile", full)
+    target = root / "results/reference/demo"
+    with pytest.raises(OSError, match="No space left"):
+        ship(root / "results/demo", target, root)
+    assert copied and not target.exists()
+
+
 def test_data_ship_and_nothing_else(root: Path) -> None:
     target = shipped(root)
     assert {str(path.relative_to(target)) for path in target.rglob("*") if path.is_file()} == {
