@@ -140,10 +140,10 @@ def findings(study: Study, results: Path) -> list[Finding]:
         f"{workload['requests']} requests of each length in each of {workload['repeats']} processes"
     )
     lines = [Finding("model", "ok", ", ".join(parts)), Finding("work", "ok", work)]
-    promised, gpu = study.config["hardware"]["gpu"], visible_gpu()
-    here = gpu.name if gpu else "no GPU"
-    if study.device == "cuda" and promised not in ("", here):
-        lines.append(Finding("GPU", "warn", f"{here} here; the jobs need a machine with {promised} (hardware.gpu)"))
+    if study.device == "cuda" and (promised := study.config["hardware"]["gpu"]):
+        here = gpu.name if (gpu := visible_gpu()) else "no GPU"
+        if here != promised:
+            lines.append(Finding("GPU", "warn", f"{here} here; the jobs need a machine with {promised} (hardware.gpu)"))
     environments, memory_fits = environments_of(study), _memory(study.device)
     cache_values = size.kv_values_per_token * study.plan()["max_context"]
     needed = DTYPE_BYTES[model["dtype"]] * (size.parameters + cache_values)  # each approach has one copy of the weights

@@ -136,3 +136,15 @@ def test_a_file_removed_while_we_locked_it_is_not_a_lock(tmp_path: Path, monkeyp
     monkeypatch.setattr(fcntl, "flock", flock)
     with device_lock("cpu"):
         assert (tmp_path / "firsttoken-cpu.lock").exists()
+
+
+def test_a_lock_whose_holder_cannot_be_written_down_locks_all_the_same(tmp_path: Path) -> None:
+    """A full disk; here a pipe in the place of the file. Seen failing: "Invalid argument", without a file's name."""
+    path = tmp_path / "firsttoken-GPU-1.lock"
+    os.mkfifo(path, 0o666)
+    with device_lock("GPU-1") as held:
+        other = os.open(path, os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+    assert held == "GPU-1"

@@ -49,7 +49,7 @@ def write_answer(study: StudyTables, out_txt: Path | str) -> None:
         said.append(disturbed)
     if ahead := not_interleaved(study.records):
         said.append(
-            f"Not measured in one sitting: {ahead}. What changed on the machine in between falls on some approaches "
+            f"The approaches did not take turns: {ahead}. What changed on the machine in between falls on some of them "
             "alone; for a fair comparison, delete the study's folder raw and run again."
         )
     files.write_text(out_txt, summary_table_text(study.summary) + "\n" + "\n".join(said) + "\n")

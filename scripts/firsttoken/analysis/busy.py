@@ -1,4 +1,4 @@
-"""Signs that a study was not measured in one quiet sitting."""
+"""Signs that approaches did not meet the same machine: others used it, or they did not take turns."""
 
 from __future__ import annotations
 

@@ -115,7 +115,10 @@ def _comparison(study: StudyTables) -> RuleCheck:
     compared = study.shown[(study.shown["approach"] != "baseline") & study.shown["speedup_ttft"].notna()]
     tested = int(compared["speedup_ttft_low"].notna().sum())
     text = f"{tested} of {len(compared)} speedups have an interval (paired t on log ratios of processes)"
-    return _all_or_some(tested, len(compared)), text
+    met = _all_or_some(tested, len(compared))
+    if not_interleaved(study.records):
+        return ("partly" if met == "yes" else met), f"{text}; but the approaches did not take turns"
+    return met, text
 
 
 def _purpose(study: StudyTables) -> RuleCheck:
