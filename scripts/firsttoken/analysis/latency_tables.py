@@ -157,7 +157,8 @@ def summary(
         for name, metric in (("speedup_ttft", "ttft"), ("speedup_itl", "itl_request_mean")):
             row |= with_interval(name, table.ratio(BASELINE, result.name, metric, "mean", table.lengths))
         row |= _cost(result)
-        row["remarks"] = _remarks(row, {why for record in result.records for why in record.telemetry.taint_reasons})
+        why = {reason for record in result.records for reason in record.telemetry.taint_reasons}
+        row["remarks"] = _remarks(row, why) if result.shows_latency else ""
         row |= {"source_lines": lines.get(result.name, pd.NA), "equivalence": result.equivalence}
         row |= summary_doubts(by_length, result.name)
         rows.append(row)

@@ -146,14 +146,17 @@ def test_costs(summary: Table) -> None:
 
 def test_how_often_the_power_limit_was_reached(tmp_path: Path) -> None:
     capped = TelemetrySummary(source="nvml", power_cap_share=0.9, sm_clock_mhz_median=1650.0)
-    known = {"baseline": Known(), "jit_only": Known(record={"telemetry": capped})}
+    wrong = Known(wrong_by=1.0, tainted=0.5)  # none of its latencies is shown
+    known = {"baseline": Known(), "jit_only": Known(record={"telemetry": capped}), "jit_cuda": wrong}
     study = analyse(make_study(tmp_path, known, requests=10))
     table = read_table(study.table("summary"), "summary")
-    row = table.set_index("approach").loc["jit_only"]
+    rows = table.set_index("approach")
+    row = rows.loc["jit_only"]
     assert (row["power_cap_share"], row["sm_clock_mhz_median"]) == pytest.approx((0.9, 1650.0))
     said = [line for line in summary_table_text(table).splitlines() if "power limit" in line]
     assert said == ["jit_only: at the GPU's power limit in 90% of readings (SM clock 1650 MHz)"]
-    assert said[0] == f"jit_only: {row['remarks']}" and table["remarks"][0] == ""
+    assert said[0] == f"jit_only: {row['remarks']}" and rows["remarks"]["baseline"] == ""
+    assert rows["n_requests"]["jit_cuda"] == 0 and rows["remarks"]["jit_cuda"] == ""
 
 
 def test_costs_that_differ_between_processes_have_an_interval(tmp_path: Path) -> None:
