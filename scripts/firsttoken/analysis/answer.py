@@ -145,8 +145,8 @@ def _who(best: pd.Series, ratios: dict[str, Estimate], about: Setting, lower: st
     beside = f" Lower, but not ranked: {lower}." if lower else ""
     if not ratios:
         return f"{first}{name} is the only approach that is ranked {where}: TTFT {ttft}.{beside}"
-    sure = all(ratio.low > 1 for ratio in ratios.values())
-    doubt = "" if sure else " The difference from the next approaches is not certain."
+    unsure = [other for other, ratio in ratios.items() if not ratio.low > 1]
+    doubt = f" Its difference from {' and '.join(unsure)} is not certain." if unsure else ""
     among = " of the ranked approaches" if lower else ""
     return f"{first}{name} had the lowest mean TTFT{among} {where}: {ttft}.{doubt}{beside}"
 
