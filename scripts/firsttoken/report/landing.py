@@ -126,5 +126,6 @@ def _claims(rows: Sequence[Row]) -> str:
     counts = Counter({row["id"]: row["verdict"] for row in rows}.values())
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
     broken = len({row["id"] for row in rows if row["verdict_from_source"] == "contradicts its own source"})
-    source = f" The source's own figures contradict at least one reading of {broken}." if broken else ""
+    of = f"{broken} claim{'' if broken == 1 else 's'}"
+    source = f" Of {of}, the source's own figures contradict at least one reading." if broken else ""
     return f"**Published claims.** {counts.total()} were put to this study: {escape(verdicts)}.{source}"

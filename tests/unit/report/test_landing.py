@@ -40,7 +40,7 @@ def test_without_a_gpu_the_warning_comes_first(tmp_path: Path) -> None:
     assert "1 thread for" not in html
     assert "random weights" in html
     assert "3 were put to this study: 1 not shown here, 1 refuted, 1 not testable here." in html
-    assert "own figures contradict at least one reading of 1." in html
+    assert "Of 1 claim, the source" in html
     assert "--------" not in html, "the terminal's table does not belong here"
 
 
