@@ -72,8 +72,7 @@ def write_pooled(table: pa.Table, target: Path_) -> None:
 
 def read_samples(path: Path_, columns: Sequence[str]) -> pd.DataFrame:
     """Some columns of samples.parquet."""
-    _check_version(path, SAMPLES_SCHEMA)
-    frame: pd.DataFrame = pq.read_table(path, columns=list(columns)).to_pandas()
+    frame: pd.DataFrame = _read_pooled(path, SAMPLES_SCHEMA, columns).to_pandas()
     return frame
 
 
@@ -98,17 +97,15 @@ def read_tokens(path: Path_) -> list[TokensRecord]:
 
 def raw_digests(path: Path_) -> dict[str, str]:
     """The SHA-256 of every raw file behind records.parquet, by its path below the study's folder."""
-    _check_version(path, RECORDS_SCHEMA)
     return {
         f"raw/{row['approach']}/{row['repeat']}.{suffix}": row[column]
-        for row in pq.read_table(path, columns=["approach", "repeat", *_SUFFIXES]).to_pylist()
+        for row in _read_pooled(path, RECORDS_SCHEMA, ["approach", "repeat", *_SUFFIXES]).to_pylist()
         for column, suffix in _SUFFIXES.items()
     }
 
 
 def _read_structs(path: Path_, column: str, kind: type[T]) -> list[T]:
-    _check_version(path, RECORDS_SCHEMA)
-    rows = pq.read_table(path, columns=["approach", "repeat", column]).to_pylist()
+    rows = _read_pooled(path, RECORDS_SCHEMA, ["approach", "repeat", column]).to_pylist()
     rows.sort(key=lambda row: (row["approach"], row["repeat"]))
     try:
         return [msgspec.json.decode(row[column], type=kind) for row in rows]
@@ -116,26 +113,39 @@ def _read_structs(path: Path_, column: str, kind: type[T]) -> list[T]:
         raise ValueError(f"{path}: column {column}: {error}; pool the raw files again") from error
 
 
-def _check_version(path: Path_, schema: pa.Schema) -> None:
-    """Raise ValueError, one line, where a pooled file is of another version or has other columns."""
-    found = pq.read_schema(path)
-    version = (found.metadata or {}).get(_VERSION_KEY, b"1").decode()
+def _read_pooled(path: Path_, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """Some columns of a pooled file. Raises ValueError, one line, where it is damaged, of another version, or has other
+    columns."""
+    table = _read_parquet(path, "pool the raw files again, or take the study's folder from where it is whole")
+    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"1").decode()
     if version != str(SCHEMA_VERSION):
         raise ValueError(
             f"{path}: found schema version {version}, this is version {SCHEMA_VERSION}; measure the study again, or "
             "read it with the commit that is in its environment.json"
         )
-    if not found.equals(schema, check_metadata=False):
-        raise ValueError(f"{path}: found columns {found.names}, expected {schema.names}; pool the raw files again")
+    if not table.schema.equals(schema, check_metadata=False):
+        raise ValueError(
+            f"{path}: found columns {table.schema.names}, expected {schema.names}; pool the raw files again"
+        )
+    return table.select(list(columns))
 
 
 def _read_samples(path: Path_) -> pa.Table:
-    table = pq.read_table(path)
+    table = _read_parquet(path, "measure this run again")
     if not table.schema.equals(SAMPLES_SCHEMA, check_metadata=False):
         raise ValueError(
             f"{path}: found columns {table.schema.names}, expected {SAMPLES_SCHEMA.names}; measure this run again"
         )
     return table.replace_schema_metadata(None)
+
+
+def _read_parquet(path: Path_, remedy: str) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {remedy}") from error
 
 
 def check_poolable(records: Sequence[RunRecord]) -> None:

@@ -40,6 +40,24 @@ def test_a_pooled_file_with_other_columns_is_refused(tmp_path: Path) -> None:
         read_records(study.records)
 
 
+@pytest.mark.parametrize("name", ["samples", "records"])
+@pytest.mark.parametrize("kept", [0.0, 0.5, 0.99])
+def test_a_pooled_file_that_was_cut_short_is_named_in_one_line(tmp_path: Path, name: str, kept: float) -> None:
+    study = pool(make_study(tmp_path, {"baseline": Known()}, requests=2, repeats=1))
+    path = tmp_path / f"{name}.parquet"
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ValueError, match=rf"{name}\.parquet: cannot be read \(.*\); pool the raw files again") as error:
+        read_samples(study.samples, ["latency_ns"]) if name == "samples" else raw_digests(study.records)
+    assert "\n" not in str(error.value)
+
+
+def test_raw_samples_that_are_no_parquet_are_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"baseline": Known()}, requests=2, repeats=1)
+    study.raw("*.parquet")[0].write_bytes(b"PAR1")
+    with pytest.raises(ValueError, match=r"raw/baseline/1\.parquet: cannot be read .*; measure this run again"):
+        pool(study)
+
+
 def test_raw_samples_with_other_columns_are_refused(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"baseline": Known()}, requests=2, repeats=1)
     path = study.raw("*.parquet")[0]

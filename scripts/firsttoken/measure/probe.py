@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 
@@ -41,14 +43,27 @@ def probe(python: str, device: Device, names: tuple[str, ...]) -> Probe:
         return look(device, names)
     command, environment = module_command(python, "firsttoken.measure.probe", device, *names)
     try:
-        answer = subprocess.run(command, env=environment, capture_output=True, timeout=LIMIT_S, check=True).stdout
-        return msgspec.json.decode(answer.splitlines()[-1], type=Probe)
+        return msgspec.json.decode(_output(command, environment).splitlines()[-1], type=Probe)
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError, IndexError) as error:
         said = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
         environment_name = approach_class(names[0]).environment
         reason = f"{python} cannot run it: {said[-1] if said else error}; make it anew: make env-{environment_name}"
         unavailable = Availability(status="unavailable", reason=reason)
         return Probe(python="", packages={}, approaches=dict.fromkeys(names, unavailable))
+
+
+def _output(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
+    """What a command that succeeds within LIMIT_S writes; one that does not ends with all that it has started."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+        try:
+            answer, errors = process.communicate(timeout=LIMIT_S)
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)  # it may be a wrapper, whose child would stay
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, stderr=errors)
+    return answer
 
 
 def look(device: Device, names: Sequence[str]) -> Probe:

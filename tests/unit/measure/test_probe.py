@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 import venv
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import pytest
 
+from firsttoken.measure import probe as probe_module
 from firsttoken.measure.probe import probe
 
 
@@ -46,3 +50,17 @@ def test_an_interpreter_that_cannot_run_our_code_says_what_it_lacks(tmp_path: Pa
         assert str(python) in availability.reason and "make env-base" in availability.reason
         assert ("msgspec" if kind == "bare" else "No such file") in availability.reason
         assert "\n" not in availability.reason
+
+
+def test_a_wrapper_that_hangs_ends_with_its_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python, child = tmp_path / "python", tmp_path / "child"
+    python.write_text(f"#!/bin/sh\nsleep 600 &\necho $! > {child}\nwait\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(probe_module, "LIMIT_S", 1)
+    found = probe(str(python), "cpu", ("null",)).approaches["null"]
+    assert found.status == "unavailable" and "timed out after 1 seconds" in found.reason
+    pid, until = int(child.read_text()), time.monotonic() + 10
+    with suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < until, "the wrapper's child still runs"
+            time.sleep(0.01)
