@@ -220,7 +220,7 @@ def _meaning(
 def summary_table_text(summary: pd.DataFrame) -> str:
     """The summary for a terminal, under 120 columns; emulated figures have the word in their row."""
     table = ranked(summary)
-    figures = ["speedup (95 %)", "TTFT ms (95 %)", "token ms", "of floor", "P99 ms", "GiB", "ready s"]
+    figures = ["speedup (95 %)", "TTFT ms (95 %)", "token ms", "floor %", "P99 ms", "GiB", "ready s"]
     rows = [["approach", "status", *figures]]
     for row in table.to_dict("records"):
         device, host = row["device_over_idle_gib"], row["host_peak_gib"]
@@ -240,7 +240,7 @@ def summary_table_text(summary: pd.DataFrame) -> str:
         )
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    reasons = ["*: lowest TTFT; of floor: floor / median, of TTFT and of a next token; floors are from one run"]
+    reasons = ["*: lowest TTFT; floor %: the floor (of one run) in percent of the median, of TTFT and of a next token"]
     reasons += [f"{row['approach']}: {row['reason']}" for row in table.to_dict("records") if row["reason"]]
     reasons += [f"{row['approach']}: {NO_FIGURE}" for row in table.to_dict("records") if _lost(row)]
     doubted = [f"{row['approach']}: {row['remarks']}" for row in table.to_dict("records") if row["remarks"]]

@@ -135,9 +135,9 @@ def _facts(row: Row, records: Sequence[RunRecord]) -> str:
 
 
 def _floor(row: Row, metric: str) -> str:
-    """`6.48 ms (46 % of floor)`: the floor of `ttft` or `itl` on this device, and floor / median."""
+    """`6.48 ms (46 % of the median)`: the floor of `ttft` or `itl` on this device, and floor / median."""
     found, share = formatting.number(row[f"floor_{metric}_ms"]), formatting.percent(row[f"{metric}_share_of_floor"])
-    return f"{found} ms ({share} of floor)" if share != formatting.NO_VALUE else formatting.NO_VALUE
+    return f"{found} ms ({share} of the median)" if share != formatting.NO_VALUE else formatting.NO_VALUE
 
 
 def _cpu_times(records: Sequence[RunRecord]) -> str:

@@ -79,8 +79,8 @@ def _hosts(environment: Environment, gpus: Set[str]) -> str:
 
 def _list_table(rows: Sequence[Row]) -> str:
     lines = [
-        ".. list-table:: By mean TTFT. Means over prompt lengths with 95 % intervals. % of floor is floor (one run) / "
-        "median.",
+        ".. list-table:: By mean TTFT. Means over prompt lengths with 95 % intervals. Floor / TTFT: the floor (of one "
+        "run) in percent of the median.",
         "   :header-rows: 1",
         f"   :widths: 24 {' '.join(['12'] * len(DECIDING))}",
         "",

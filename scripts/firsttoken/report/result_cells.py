@@ -13,7 +13,7 @@ from firsttoken.pooled_runs import RAN
 from firsttoken.report import formatting
 from firsttoken.report.table_page import Row, table_rows
 
-DECIDING = ("Status", "Speedup", "TTFT, ms", "Next token, ms", "TTFT, % of floor", "Next token, % of floor")
+DECIDING = ("Status", "Speedup", "TTFT, ms", "Next token, ms", "Floor / TTFT", "Floor / next token")
 FURTHER = ("P99 TTFT, ms", "Memory, GiB", "Ready, s")
 
 
@@ -34,8 +34,8 @@ def cells(row: Row) -> dict[str, str]:
         "Speedup": formatting.with_interval(row, "speedup_ttft"),
         "TTFT, ms": _latency(row, "ttft_mean"),
         "Next token, ms": _latency(row, "itl_request_mean"),
-        "TTFT, % of floor": formatting.percent(row["ttft_share_of_floor"]),
-        "Next token, % of floor": formatting.percent(row["itl_share_of_floor"]),
+        "Floor / TTFT": formatting.percent(row["ttft_share_of_floor"]),
+        "Floor / next token": formatting.percent(row["itl_share_of_floor"]),
         "P99 TTFT, ms": _latency(row, "ttft_p99"),
         "Memory, GiB": f"{memory}{'' if on_device else ' (host)'}",
         "Ready, s": formatting.with_interval(row, "ready_s"),

@@ -28,7 +28,7 @@ def write_markdown(summary: Path, conditions: Conditions, out_md: Path) -> None:
         *markdown_table(["Approach", *DECIDING, *FURTHER], rows),
         "",
         f"{conditions.model} {conditions.method} "
-        "Values are means over prompt lengths. % of floor is floor (one run) / median.",
+        "Values are means over prompt lengths. Floor / TTFT: the floor (of one run) in percent of the median.",
     ]
     write_text(out_md, "\n".join(lines) + "\n")
 

@@ -200,7 +200,7 @@ def test_the_terminal_table_names_status_and_reason(tmp_path: Path) -> None:
     assert "emulated" in rows["cuda_graph"] and "unavailable" in rows["tensorrt_llm"]
     assert rows["eager_loop"].startswith("eager_loop (control)")
     assert re.search(r" 14%, 6\d% ", rows["baseline"]), "4 ms of 28.9 ms, 3 ms of 5 ms: the shares of the floor"
-    assert lines[6].startswith("*: lowest TTFT; of floor: ") and lines[6].endswith("floors are from one run")
+    assert lines[6].startswith("*: lowest TTFT; floor %: the floor (of one run) in percent of the median")
     assert "tensorrt_llm: no engine" in lines and "cuda_graph: no CUDA device" in lines
     assert all(len(line) <= 120 for line in lines) and "nan" not in "".join(lines)
     said = answered(study)

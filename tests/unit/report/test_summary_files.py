@@ -18,7 +18,7 @@ def test_markdown_has_the_machine_one_table_by_speed_and_the_settings(tmp_path: 
     write_markdown(study.summary, conditions, tmp_path / "s.md")
     machine, _, heading, _, *rows, _, settings = (tmp_path / "s.md").read_text().splitlines()
     assert machine.startswith("NVIDIA H200 (140 GiB, driver 575.1)") and "commit 00000000" in machine
-    assert heading.startswith("| Approach | Status | Speedup | TTFT, ms | Next token, ms | TTFT, % of floor |")
+    assert heading.startswith("| Approach | Status | Speedup | TTFT, ms | Next token, ms | Floor / TTFT |")
     assert rows[0].startswith("| compiled_graph (lowest TTFT) | measured | ")
     assert rows[-1].startswith("| jit_only | unavailable | – |") and len(rows) == 6
     assert {row.count("|") for row in [heading, *rows]} == {11}

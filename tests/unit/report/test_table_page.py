@@ -115,7 +115,7 @@ def test_the_columns_that_decide_are_in_sight_by_speed_and_the_rest_is_folded(tm
     sight, folded = (tmp_path / "t.html").read_text().split("<details>")
     headings = re.findall(r'<th scope="col"[^>]*><button type="button">(.*?)</button>', sight)
     assert headings == [
-        "Approach", "Speedup, TTFT", "TTFT mean, ms", "Request mean ITL, ms", "TTFT, % of floor", "ITL, % of floor",
+        "Approach", "Speedup, TTFT", "TTFT mean, ms", "Request mean ITL, ms", "Floor / TTFT", "Floor / ITL",
         "In doubt",
     ]  # fmt: skip
     rows = re.findall(r'<th scope="row">(.*?)</th>', sight)
