@@ -35,7 +35,7 @@ MEANS, P99S = ("ttft", "itl_request_mean"), ("ttft", "itl_token_gap")  # what a 
 def doubts(
     latency_by_length: pd.DataFrame, approach: str, metric: str, lengths: Sequence[int], statistic: str = "mean"
 ) -> list[str]:
-    """What was found in the cells behind a number, e.g. "baseline at 10, 500 tokens: a process apart".
+    """What was found in the cells behind a number, e.g. "TTFT of baseline at 10, 500 tokens: a process apart".
 
     Correlation within processes is no doubt about a mean, whose interval holds all the same.
     """
@@ -44,7 +44,7 @@ def doubts(
     for sign, words in SIGNS.items():
         where = [str(length) for length in lengths if sign in (cells.get(length) or "")]
         if where and not (sign == CORRELATED and statistic == "mean"):
-            found.append(f"{approach} at {', '.join(where)} tokens: {words}")
+            found.append(f"{NAMES[metric]} of {approach} at {', '.join(where)} tokens: {words}")
     return found
 
 

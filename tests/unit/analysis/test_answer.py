@@ -125,7 +125,7 @@ def test_a_sentence_says_that_its_number_is_in_doubt(every_approach: Study) -> N
     for name, place in (("jit_cuda", 0), ("jit_only", 1), ("baseline", 2)):
         doubted = lengths.assign(ttft_doubts=np.where(lengths["approach"] == name, "drift over the repeats", ""))
         found = sentences(summary, doubted, ProcessTable(processes), about)
-        expected = f" In doubt: {name} at 10, 100 tokens: drift over the repeats."
+        expected = f" In doubt: TTFT of {name} at 10, 100 tokens: drift over the repeats."
         assert [expected in text for text in found] == [each == place for each in range(3)], name
     doubted = lengths.assign(
         itl_request_mean_doubts=np.where(lengths["approach"] == "baseline", "drift over the repeats", "")

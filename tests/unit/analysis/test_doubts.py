@@ -95,12 +95,12 @@ def test_a_number_is_told_the_doubts_about_its_cells() -> None:
             "itl_token_gap_p99_ms": [9.0] * 3,
         }
     )
-    assert doubts(table, "a", "ttft", [10, 500]) == ["a at 10 tokens: drift over the repeats"]
+    assert doubts(table, "a", "ttft", [10, 500]) == ["TTFT of a at 10 tokens: drift over the repeats"]
     assert doubts(table, "a", "ttft", [500]) == doubts(table, "b", "ttft", [10]) == []
     assert doubts(table, "not there", "ttft", [10]) == []
     assert doubts(table, "a", "itl_token_gap", [10, 500]) == [], "the interval of a mean holds with correlation"
     correlated = doubts(table, "a", "itl_token_gap", [10, 500], "p99")
-    assert correlated == ["a at 10, 500 tokens: correlated requests"]
+    assert correlated == ["token gap of a at 10, 500 tokens: correlated requests"]
     of_means = "a process apart (ITL); drift over the repeats (TTFT)"
     assert summary_doubts(table, "a") == {"doubts": of_means, "p99_doubts": "correlated requests (token gap)"}
     assert summary_doubts(table, "b") == {"doubts": "", "p99_doubts": ""}
