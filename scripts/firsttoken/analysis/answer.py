@@ -161,22 +161,22 @@ def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengt
     times = f"The TTFT of {second}, the next, was {ratio.value:.3g} times as long"
     won = _lengths_won(names, lengths)
     if np.isnan(ratio.low):
-        return f"{times}; there are too few processes ({ratio.n}) for an interval, so this may be chance; {won}."
+        return f"{times}; there are too few processes ({ratio.n}) for an interval, so this may be chance{won}."
     looks = f", corrected for {pairs} comparisons" if pairs > 1 else ""
     interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {ratio.n} processes{looks})"
     unsure = [name for name, other in ratios.items() if not other.low > 1]
     if unsure:
-        return f"{interval}; no difference is shown from {' and '.join(unsure)}; {won}."
+        return f"{interval}; no difference is shown from {' and '.join(unsure)}{won}."
     others = "; every other ranked approach had a longer TTFT" if len(names) > 2 else ""
-    return f"{interval}{others}; {won}."
+    return f"{interval}{others}{won}."
 
 
 def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
-    """At how many prompt lengths the winner's mean is the lowest."""
+    """At how many prompt lengths the winner's mean is the lowest, where there are several."""
     rows = lengths[lengths["approach"].isin(names)]
     wide = rows.pivot(index="prompt_length", columns="approach", values="ttft_mean_ms").dropna()
     won = int((wide.idxmin(axis=1) == names[0]).sum()) if len(wide) else 0
-    return f"{names[0]} had the lowest TTFT at {won} of {len(wide)} prompt lengths"
+    return f"; {names[0]} had the lowest TTFT at {won} of {len(wide)} prompt lengths" if len(wide) > 1 else ""
 
 
 def _next_tokens(table: pd.DataFrame, itl_ms: pd.Series, ratios: dict[str, Estimate]) -> list[str]:

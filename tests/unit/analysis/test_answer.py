@@ -32,6 +32,11 @@ def test_a_clear_winner(tmp_path: Path) -> None:
     assert "instead of 29" in meaning and "ms" in meaning
 
 
+def test_prompt_lengths_are_counted_only_where_there_are_several(tmp_path: Path) -> None:
+    how = made(tmp_path, {"baseline": Known(28.0), "jit_cuda": Known(10.0)}, lengths=(10,))[1]
+    assert how.startswith("The TTFT of baseline, the next, was ") and "prompt length" not in how and how.endswith(").")
+
+
 def test_no_winner_is_claimed_where_none_is_shown(tmp_path: Path) -> None:
     close = {name: Known(20.0, process_sd=0.2) for name in ("baseline", "jit_cuda")}
     who, how, meaning = made(tmp_path, close | {"jit_only": Known(90.0)})
