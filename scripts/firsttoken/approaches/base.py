@@ -50,7 +50,7 @@ class Approach(ABC):
     emulation: ClassVar[str] = "each graph replay is replaced by the step run eagerly"
     dynamic_operations: ClassVar[Literal["native", "published", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
-    approximate: ClassVar[bool] = False  # computes another function by design
+    approximate: bool = False  # computes another function by design; an engine may know when it has loaded
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
     packages: ClassVar[tuple[str, ...]] = ()  # that measurements depend on, beside ours; the engine first
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")

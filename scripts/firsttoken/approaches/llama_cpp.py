@@ -10,6 +10,7 @@ from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.llama_cpp.engine import find_gguf
 from firsttoken.external.llama_cpp.library import HOW_TO_BUILD, library_path, open_library
 from firsttoken.external.llama_cpp.runtime import Runtime
+from firsttoken.external.llama_cpp.settings import computes_less_exactly
 from firsttoken.files import atomic_path
 from firsttoken.plan import Device, Plan, check_fits
 from firsttoken.results import Availability, Facts, SetupTimes
@@ -53,6 +54,7 @@ class LlamaCpp(Approach):
         library = open_library(library_path())
         imported = time.perf_counter()
         self._plan = plan
+        self.approximate = computes_less_exactly(plan)
         self._runtime = Runtime(library, gguf, plan)
         loaded = time.perf_counter()
         self._prefills = self._decode_steps = 0
@@ -96,7 +98,11 @@ class LlamaCpp(Approach):
 
     def facts(self) -> Facts:
         settings = self._loaded().settings
-        return Facts(attention=f"llama.cpp, flash attention {settings['flash_attention']}", settings=settings)
+        return Facts(
+            attention=f"llama.cpp, flash attention {settings['flash_attention']}",
+            tf32="on" if self._plan.device == "cuda" and self._plan.dtype == "float32" else "off",
+            settings=settings,
+        )
 
     def close(self) -> None:
         runtime, self._runtime = self._runtime, None

@@ -221,7 +221,9 @@ def test_a_reading_says_what_puts_its_interval_in_doubt(tmp_path: Path) -> None:
     study = make_study(tmp_path, AS_CLAIMED, requests=40, repeats=10)
     slow_down(study.root / "raw" / "cuda_graph" / "4.parquet", 10)
     rows = readings(analyse(study)).loc["graphs_alone_struggle"].set_index("reading")["doubts"]
-    assert rows["mean TTFT"].startswith("TTFT of cuda_graph at 10 tokens: a process apart") and rows["next tokens"] == ""
+    assert (
+        rows["mean TTFT"].startswith("TTFT of cuda_graph at 10 tokens: a process apart") and rows["next tokens"] == ""
+    )
 
 
 def test_what_is_there_can_refute_an_order_that_lacks_a_member(tmp_path: Path) -> None:

@@ -224,6 +224,17 @@ def test_emulated_graphs_are_called_that(tmp_path: Path) -> None:
     assert record.requests == REQUESTS
 
 
+class Rounding(Constant):
+    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
+        self.approximate = True
+        return super().load(model_dir, plan)
+
+
+def test_an_engine_may_know_only_when_it_has_loaded_that_it_is_approximate(tmp_path: Path) -> None:
+    record, _ = run(tmp_path, Rounding)
+    assert record.status == "approximate" and record.requests == REQUESTS
+
+
 class Recompiling(Constant):
     def counters(self) -> dict[str, float]:
         return {"recompiles": float(len(self.calls))}

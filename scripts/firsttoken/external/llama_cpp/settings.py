@@ -5,6 +5,7 @@ All else stays as the library has it: the file is memory-mapped, llama.cpp choos
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from firsttoken.external.llama_cpp.library import (
@@ -54,6 +55,18 @@ def context_params(library: Any, plan: Plan) -> ContextParams:
         params.flash_attn_type = FLASH_ATTENTION_OFF
     params.type_k = params.type_v = GGML_TYPES[plan.dtype]
     return params
+
+
+def cublas_compute_type() -> str:
+    """What llama.cpp's environment variable asks cuBLAS to compute prompts of more than 16 tokens in; "auto": the
+    weights' type, and sums of float16 products in float16."""
+    return os.environ.get("GGML_CUDA_CUBLAS_COMPUTE_TYPE", "auto")
+
+
+def computes_less_exactly(plan: Plan) -> bool:
+    """Whether this is another function than products that are summed in float32: float16 sums, or factors that are
+    rounded to TF32 (`ggml_cuda_mul_mat_cublas` in its ggml-cuda.cu)."""
+    return plan.device == "cuda" and plan.dtype in ("float16", "float32")
 
 
 def sampler_chain(library: Any, plan: Plan, vocab: int) -> tuple[int, int | None]:
