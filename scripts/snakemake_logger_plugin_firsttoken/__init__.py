@@ -174,8 +174,8 @@ class LogHandler(LogHandlerBase):
         now_s = perf_counter()
         ages_s = [now_s - job.begun_s for job in self.running.values()]
         done_s = sum(map(sum, self.durations_s.values())) + sum(ages_s)
-        if not done_s or (self.planned[MEASURING] and not self.durations_s[MEASURING]):
-            return None
+        if not self.finished or (self.planned[MEASURING] and not self.durations_s[MEASURING]):
+            return None  # the little that is known would be multiplied
         means_s = {rule: fmean(times) for rule, times in self.durations_s.items() if times}
         typical_s = median([mean for rule, mean in means_s.items() if rule != MEASURING] or [UNSEEN_S])
         left = self.planned - self.finished - Counter(total=self.planned["total"])

@@ -105,6 +105,20 @@ def test_the_time_left_counts_what_runs_at_the_same_time(tmp_path: Path, monkeyp
     assert "[10/20, 3 s left] Drawing" in lines, "ten of 1 s, the median rule; four at the same time until now"
 
 
+def test_no_time_left_is_told_before_a_job_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: 38 min for a report that took 18 s, from the first job's first milliseconds."""
+    run = Run(tmp_path, monkeypatch, io.StringIO(), dryrun=False)
+    run.plan(summarise=1, draw=9, all=1)
+    run.now_s += 1.5  # until the first job begins
+    for jobid, rule in enumerate(("summarise", "draw")):
+        run.send(LogEvent.JOB_INFO, jobid=jobid, rule_name=rule, rule_msg=rule)
+        run.now_s += 0.01
+    assert [line for line in run.stream.getvalue().splitlines() if line.startswith("[")] == [
+        "[0/11] summarise",
+        "[0/11] draw",
+    ]
+
+
 def test_on_a_terminal_one_line_is_rewritten_and_titles_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run(tmp_path, monkeypatch, Terminal(), dryrun=False)
     a_study(run)
