@@ -43,8 +43,8 @@ VALUES: list[Any] = [
     [[[]]], {"a": {"b": [1, {"c": None}]}}, {"python": "/bin"}, "ünïcöde中", "../../x", "..", ".", "/etc/passwd",
     "/dev/zero", "a b;$(touch /tmp/x)'\"", "<script>alert(1)</script>", "{x}", "{wildcards.study}", True, False, "1",
     "-x", "~nobody/x", datetime.date(2024, 1, 1), b"\x00\xff", "tiny\n", "a\u0000b", "\u202eabc", [1, "a"],
-    ["baseline", "baseline"], [5, 5.0], "models", "reference", "compare", "combine", "a_vs_b", "n" * 300, 100_000,
-    10**12, [10**6], {"a": "x", "b": "x"}, [{"a": "embedded", "b": "embedded"}], ["config/corpus.txt"],
+    ["baseline", "baseline"], [5, 5.0], "models", "reference", "compare", "combine", "contributions", "a_vs_b", "n" * 300,
+    100_000, 10**12, [10**6], {"a": "x", "b": "x"}, [{"a": "embedded", "b": "embedded"}], ["config/corpus.txt"],
     ["config/config.yaml"], ["config"], ["/dev/zero"], {"temperature": math.nan}, {"top_p": 2},
     {"hidden_size": 10**8}, {"hidden_size": 7, "num_attention_heads": 7}, {"num_key_value_heads": 0},
     {"max_position_embeddings": 20}, {"rms_norm_eps": "x"}, "local", "huggingface", "llama",
@@ -156,7 +156,7 @@ def nonsense(study: Study) -> str:
     if (
         not NAME.fullmatch(study.name)
         or "_vs_" in study.name
-        or study.name in ("models", "reference", "compare", "combine")
+        or study.name in ("models", "reference", "compare", "combine", "contributions")
     ):
         return f"study is {study.name!r:.60}"
     if not NAME.fullmatch(config["model"]["name"]):
