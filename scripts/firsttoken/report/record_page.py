@@ -23,6 +23,7 @@ UNITS = {  # ending of a field's name -> its unit here, and how many of the fiel
 BY_NAME = ("packages", "environments", "approaches")  # sections whose fields are names, not words
 # Other names, for a better word or for a unit at the end.
 NAMES = {
+    "approaches": "approaches_before_they_ran",  # their status afterwards may be another one
     "matrix_flops_per_s": "matrix_rate_flops_per_s",
     "matrix_flops_per_s_sustained": "matrix_rate_sustained_flops_per_s",
     "matrix_flops_samples": "matrix_rate_samples_flops_per_s",
@@ -38,7 +39,7 @@ def render_record(source: Path, out_html: Path, title: str, *, assets: Path) -> 
     plain = {key: value for key, value in record.items() if not isinstance(value, dict) and key not in nested}
     for heading, section in {"": plain, **nested}.items():
         if heading:
-            body.append(f"<h2>{escape(_words(heading))}</h2>")
+            body.append(f"<h2>{escape(_words(NAMES.get(heading, heading)))}</h2>")
         if isinstance(section, list):
             data = pd.DataFrame(section)
         else:
