@@ -46,7 +46,7 @@ GATES = ("gates/floors", "gates/equality", "gates/status")
 MEASURED = tuple(f"results/gpu-check/{name}" for name in (*TABLES, *GATES))
 # Files of tests/gpu that may run at the same time, and those that time the device or watch what is free on it.
 TOGETHER = (
-    ("test_compiled_graph.py", "test_decode.py", "test_prefill.py"),
+    ("test_compiled_graph.py", "test_decode.py", "test_llama_cpp.py", "test_prefill.py"),
     ("test_approaches.py", "test_equality.py", "test_families.py", "test_hardware.py", "test_sampling.py"),
 )
 ALONE = ("test_graph_memory.py", "test_ceilings.py", "test_launches.py", "test_several_gpus.py")

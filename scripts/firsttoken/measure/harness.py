@@ -80,6 +80,8 @@ def _attempt(run: Run, logits: Path) -> None:
         with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, run.approach_class() as approach:
             progress.note("loading, compiling, capturing")
             _start_cold(run, approach, telemetry.starting_ns)
+            if run.status == "measured" and approach.approximate:
+                run.status = "approximate"
             progress.note("warming")
             _warm(run, approach)
             telemetry.measuring()
@@ -118,8 +120,6 @@ def _start_cold(run: Run, approach: Approach, instrument_ns: int) -> None:
     before_load_s = (perf_counter_ns() - process_ns) / 1e9
     setup = approach.load(Path(request.model_dir), plan)
     run.ready_s = (perf_counter_ns() - process_ns) / 1e9
-    if run.status == "measured" and approach.approximate:
-        run.status = "approximate"
     run.setup = add_time_before_load(setup, run.ready_s, before_load_s)
     sink = StampingSink(plan.new_tokens)
     run_request(approach, run.by_length[plan.prompt_lengths[0]][0].token_ids, plan.new_tokens, sink)
