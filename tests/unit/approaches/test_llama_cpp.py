@@ -17,8 +17,9 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
 from scipy.stats import chisquare
 
-from fakes.llama_cpp import FAMILIES, PROMPT, PYTHON, Job, Session, reference, rms, saved_models
+from fakes.llama_cpp import FAMILIES, PROMPT, PYTHON, Job, Session, make_plan, reference, rms, saved_models
 from firsttoken.approaches.llama_cpp import LlamaCpp
+from firsttoken.external.llama_cpp.settings import computes_less_exactly
 from firsttoken.measure.probe import probe
 from firsttoken.plan import Sampling
 from unit.tiny_models import build_tiny_model, prompt_ids
@@ -180,6 +181,16 @@ def test_the_file_does_not_depend_on_the_plans_sizes(session: Session, models: C
         for plan in ({}, {"prompt_lengths": (3,), "max_context": 90, "threads": 2, "new_tokens": 2})
     ]
     assert hashes[0] == hashes[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "less"),
+    [("cpu", "float16", False), ("cpu", "float32", False), ("cuda", "bfloat16", False), ("cuda", "float16", True),
+     ("cuda", "float32", True)],
+)  # fmt: skip
+def test_only_a_gpu_adds_in_float16_or_rounds_to_tf32(device: str, dtype: str, less: bool) -> None:
+    """Seen failing, on an H200: with float16 sums the equality check said that it computes another function."""
+    assert computes_less_exactly(make_plan(device=device, dtype=dtype)) == less
 
 
 # ---------------------------------------------------------------- sampling
