@@ -6,7 +6,7 @@ tokens as JSON, and the SHA-256 of the three raw files that the row was made fro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -34,6 +34,7 @@ SAME_CODE = (
 _VERSION_KEY = b"firsttoken.schema_version"
 Path_ = Path | str
 T = TypeVar("T", bound=Record)
+R = TypeVar("R")
 
 
 def pool_runs(
@@ -116,22 +117,21 @@ def _read_structs(path: Path_, column: str, kind: type[T]) -> list[T]:
 def _read_pooled(path: Path_, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
     """Some columns of a pooled file. Raises ValueError, one line, where it is damaged, of another version, or has other
     columns."""
-    table = _read_parquet(path, "pool the raw files again, or take the study's folder from where it is whole")
-    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"1").decode()
+    remedy = "pool the raw files again, or take the study's folder from where it is whole"
+    found = _undamaged(path, remedy, pq.read_schema)
+    version = (found.metadata or {}).get(_VERSION_KEY, b"1").decode()
     if version != str(SCHEMA_VERSION):
         raise ValueError(
             f"{path}: found schema version {version}, this is version {SCHEMA_VERSION}; measure the study again, or "
             "read it with the commit that is in its environment.json"
         )
-    if not table.schema.equals(schema, check_metadata=False):
-        raise ValueError(
-            f"{path}: found columns {table.schema.names}, expected {schema.names}; pool the raw files again"
-        )
-    return table.select(list(columns))
+    if not found.equals(schema, check_metadata=False):
+        raise ValueError(f"{path}: found columns {found.names}, expected {schema.names}; pool the raw files again")
+    return _undamaged(path, remedy, lambda place: pq.read_table(place, columns=list(columns)))
 
 
 def _read_samples(path: Path_) -> pa.Table:
-    table = _read_parquet(path, "measure this run again")
+    table = _undamaged(path, "measure this run again", pq.read_table)
     if not table.schema.equals(SAMPLES_SCHEMA, check_metadata=False):
         raise ValueError(
             f"{path}: found columns {table.schema.names}, expected {SAMPLES_SCHEMA.names}; measure this run again"
@@ -139,12 +139,13 @@ def _read_samples(path: Path_) -> pa.Table:
     return table.replace_schema_metadata(None)
 
 
-def _read_parquet(path: Path_, remedy: str) -> pa.Table:
+def _undamaged(path: Path_, remedy: str, read: Callable[[Path_], R]) -> R:
+    """What `read` finds. Raises ValueError where the file itself is damaged; an error of the machine passes through."""
     try:
-        return pq.read_table(path)
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError) as error:
+        return read(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ValueError(f"{path}: cannot be read ({str(error).splitlines()[0]}); {remedy}") from error
 
 

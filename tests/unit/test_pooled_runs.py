@@ -1,5 +1,6 @@
 """Pooling of runs: what the two files hold, what is refused, and files of another version."""
 
+import errno
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,18 @@ def test_a_pooled_file_that_was_cut_short_is_named_in_one_line(tmp_path: Path, n
     with pytest.raises(ValueError, match=rf"{name}\.parquet: cannot be read \(.*\); pool the raw files again") as error:
         read_samples(study.samples, ["latency_ns"]) if name == "samples" else raw_digests(study.records)
     assert "\n" not in str(error.value)
+
+
+def test_an_error_of_the_machine_does_not_blame_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: with no file handle left it said that a run must be measured again."""
+    study = make_study(tmp_path, {"baseline": Known()}, requests=2, repeats=1)
+
+    def no_handle(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(pq, "read_table", no_handle)
+    with pytest.raises(OSError, match="Too many open files"):
+        pool(study)
 
 
 def test_raw_samples_that_are_no_parquet_are_named(tmp_path: Path) -> None:

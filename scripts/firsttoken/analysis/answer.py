@@ -112,7 +112,7 @@ def _nothing(table: pd.DataFrame, about: Setting) -> list[str]:
         f"{first}{'n' if first else 'N'}o approach can be ranked for {about.model} on {about.machine}, "
         "so that none has won.",
         f"What became of them: {', '.join(_statuses(table)) or 'the study has none'}.",
-        "There is no figure here to act on; the reasons are in the summary table.",
+        "No figure of this study can be compared with another; what is in the summary table is not ranked.",
     ]
 
 
@@ -124,7 +124,7 @@ def _statuses(table: pd.DataFrame) -> list[str]:
 
 def _lost(row: Mapping[Any, Any]) -> bool:
     """Whether an approach was measured and has no mean TTFT all the same."""
-    return bool(row["status"] == "measured" and np.isnan(row["ttft_mean_ms"]))
+    return bool(row["status"] in ("measured", "approximate") and np.isnan(row["ttft_mean_ms"]))
 
 
 def _lower(table: pd.DataFrame, column: str, best: str) -> str:

@@ -65,7 +65,7 @@ def cublas_compute_type() -> str:
 
 def computes_less_exactly(plan: Plan) -> bool:
     """Whether this is another function than products that are summed in float32: float16 sums, or factors that are
-    rounded to TF32 (`ggml_cuda_mul_mat_cublas` in its ggml-cuda.cu)."""
+    rounded to TF32 (docs/llama-cpp.md)."""
     return plan.device == "cuda" and plan.dtype in ("float16", "float32")
 
 
