@@ -123,6 +123,7 @@ def environments_of(study: Study, deployment: Sequence[str] = ()) -> Environment
     return Environments(
         names=(*INSTRUMENT, *study.config["approaches"]),
         device=study.device,
+        dtype=study.model["dtype"],
         deployment=tuple(deployment),
         configured=study.pythons,
     )

@@ -163,6 +163,6 @@ def test_a_run_in_it_writes_all_its_files(python_312: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_it_is_asked_what_can_run_in_it(python_312: Path) -> None:
-    found = probe(str(python_312), "cpu", tuple(ENGINES))
+    found = probe(str(python_312), "cpu", "float32", tuple(ENGINES))
     assert found.python.startswith("3.12") and "torch" not in found.packages
     assert {availability.status for availability in found.approaches.values()} == {"unavailable"}

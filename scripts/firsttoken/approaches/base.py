@@ -50,7 +50,6 @@ class Approach(ABC):
     emulation: ClassVar[str] = "each graph replay is replaced by the step run eagerly"
     dynamic_operations: ClassVar[Literal["native", "published", "jit", "captured", "engine", "none"]] = "native"
     control: ClassVar[bool] = False  # True: explains the others, is not a contender
-    approximate: bool = False  # computes another function by design; an engine may know when it has loaded
     environment: ClassVar[str] = "base"  # the software that it runs in: envs/<environment>.yaml
     packages: ClassVar[tuple[str, ...]] = ()  # that measurements depend on, beside ours; the engine first
     devices: ClassVar[tuple[Device, ...]] = ("cpu", "cuda")
@@ -58,8 +57,13 @@ class Approach(ABC):
     needs_engine: ClassVar[bool] = False  # external/<environment>/engine.py prepares one for the study beforehand
 
     @classmethod
-    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
-        """Whether this approach can run on `device` here; cheap, imports nothing heavy.
+    def approximate(cls, device: Device, dtype: str) -> str:
+        """How it computes another function than the model's, by design; "" where it is held to equality."""
+        return ""
+
+    @classmethod
+    def availability(cls, device: Device, dtype: str, to_be_installed: bool = False) -> Availability:
+        """Whether this approach can run on `device` here, with weights in `dtype`; cheap, imports nothing heavy.
 
         It is asked in the interpreter of the approach's environment, or, where there is none, in the one that runs
         Snakemake. `to_be_installed`: Snakemake will install the environment, so the engine need not be here yet.
@@ -71,12 +75,15 @@ class Approach(ABC):
             return Availability(status="unavailable", reason=reason)
         if cls.graphs and cls.environment == "base" and device == "cpu":
             return Availability(status="emulated", reason=f"no CUDA device: {cls.emulation}")
-        return Availability(status="approximate" if cls.approximate else "measured")
+        if how := cls.approximate(device, dtype):
+            reason = f"{how}; its error stands beside its latency, and it is in no ranking"
+            return Availability(status="approximate", reason=reason)
+        return Availability(status="measured")
 
     @classmethod
-    def deployed(cls, methods: Sequence[str], device: Device) -> Availability:
+    def deployed(cls, methods: Sequence[str], device: Device, dtype: str) -> Availability:
         """The same where Snakemake deploys environments with `methods`, e.g. ["conda"]."""
-        return cls.availability(device, to_be_installed="conda" in methods)
+        return cls.availability(device, dtype, to_be_installed="conda" in methods)
 
     @abstractmethod
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:

@@ -10,7 +10,6 @@ from firsttoken.approaches.base import Approach, DiscardingSink, TokenSink
 from firsttoken.external.llama_cpp.engine import find_gguf
 from firsttoken.external.llama_cpp.library import HOW_TO_BUILD, library_path, open_library
 from firsttoken.external.llama_cpp.runtime import Runtime
-from firsttoken.external.llama_cpp.settings import computes_less_exactly
 from firsttoken.files import atomic_path
 from firsttoken.plan import Device, Plan, check_fits
 from firsttoken.results import Availability, Facts, SetupTimes
@@ -29,23 +28,22 @@ class LlamaCpp(Approach):
     _runtime: Runtime | None = None
 
     @classmethod
-    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
+    def approximate(cls, device: Device, dtype: str) -> str:
+        how = {"float16": "adds in float16", "float32": "rounds factors to TF32"}.get(dtype)  # docs/llama-cpp.md
+        return f"llama.cpp {how} on a GPU" if device == "cuda" and how else ""
+
+    @classmethod
+    def availability(cls, device: Device, dtype: str, to_be_installed: bool = False) -> Availability:
         """The library itself is asked, since only it knows whether it was built for GPUs."""
-        if to_be_installed:  # the wheel, which is for CPUs
-            reason = f"the environment that Snakemake installs has llama.cpp for CPUs; {HOW_TO_BUILD}"
-            return (
-                Availability(status="measured")
-                if device == "cpu"
-                else Availability(status="unavailable", reason=reason)
-            )
-        try:
-            library = open_library(library_path())
+        try:  # Snakemake would install the wheel, which is for CPUs
+            for_gpus = not to_be_installed and open_library(library_path()).llama_supports_gpu_offload()
         except RuntimeError as error:
             return Availability(status="unavailable", reason=str(error))
-        if device == "cuda" and not library.llama_supports_gpu_offload():
-            reason = f"the llama.cpp that is installed here was built for CPUs; {HOW_TO_BUILD}"
+        if device == "cuda" and not for_gpus:
+            where = "Snakemake installs" if to_be_installed else "is installed here"
+            reason = f"the llama.cpp that {where} was built for CPUs; {HOW_TO_BUILD}"
             return Availability(status="unavailable", reason=reason)
-        return Availability(status="measured")
+        return super().availability(device, dtype, to_be_installed=True)  # its packages are found above
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Load the GGUF file in `plan.engine_dir`, run every prompt length twice."""
@@ -54,7 +52,6 @@ class LlamaCpp(Approach):
         library = open_library(library_path())
         imported = time.perf_counter()
         self._plan = plan
-        self.approximate = computes_less_exactly(plan)
         self._runtime = Runtime(library, gguf, plan)
         loaded = time.perf_counter()
         self._prefills = self._decode_steps = 0

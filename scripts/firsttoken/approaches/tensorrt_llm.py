@@ -40,7 +40,7 @@ class TensorRTLLM(Approach):
     _timings: _ExecutorTimings
 
     @classmethod
-    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
+    def availability(cls, device: Device, dtype: str, to_be_installed: bool = False) -> Availability:
         how = trtllm_settings.HOW_TO_INSTALL
         if device == "cpu":
             return Availability(
@@ -60,11 +60,11 @@ class TensorRTLLM(Approach):
         return Availability(status="measured")
 
     @classmethod
-    def deployed(cls, methods: Sequence[str], device: Device) -> Availability:
+    def deployed(cls, methods: Sequence[str], device: Device, dtype: str) -> Availability:
         if "apptainer" in methods and device == "cuda":
             problem = trtllm_settings.container_problem(platform.python_version())
             return Availability(status="unavailable" if problem else "measured", reason=problem)
-        return super().deployed(methods, device)
+        return super().deployed(methods, device, dtype)
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
         """Start the runtime, run every prompt length twice."""

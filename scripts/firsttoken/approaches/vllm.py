@@ -35,8 +35,8 @@ class Vllm(Approach):
     _watch: CoreWatch | None = None
 
     @classmethod
-    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
-        found = super().availability(device, to_be_installed)
+    def availability(cls, device: Device, dtype: str, to_be_installed: bool = False) -> Availability:
+        found = super().availability(device, dtype, to_be_installed)
         if found.status == "unavailable" or to_be_installed:
             return found
         version = metadata.version("vllm")

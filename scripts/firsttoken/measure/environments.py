@@ -20,6 +20,7 @@ class Environments:
 
     names: tuple[str, ...]
     device: Device
+    dtype: str
     deployment: tuple[str, ...]
     configured: Mapping[str, str]
 
@@ -32,7 +33,7 @@ class Environments:
         """Whether an approach can run here. Snakemake may deploy the packages that are not here."""
         approach = approach_class(name)
         if self.deployment and not self.python(approach.environment):
-            return approach.deployed(self.deployment, self.device)
+            return approach.deployed(self.deployment, self.device, self.dtype)
         return self._probe(approach.environment).approaches[name]
 
     def software(self) -> dict[str, dict[str, Any]]:
@@ -46,4 +47,4 @@ class Environments:
     def _probe(self, environment: str) -> Probe:
         """Once for all approaches of an environment."""
         together = tuple(name for name in self.names if approach_class(name).environment == environment)
-        return probe(self.python(environment), self.device, together)
+        return probe(self.python(environment), self.device, self.dtype, together)

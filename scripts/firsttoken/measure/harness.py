@@ -46,7 +46,7 @@ def run_benchmark(request: RunRequest, approach_class: type[Approach], outputs: 
     after `close`.
     """
     plan = request.plan
-    availability = approach_class.availability(plan.device)
+    availability = approach_class.availability(plan.device, plan.dtype)
     samples = SampleBuffer(request.requests_per_length * len(plan.prompt_lengths), plan.new_tokens)
     run = Run(request, approach_class, samples, availability.status, availability.reason)
     Path(outputs.logits).mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,6 @@ def _attempt(run: Run, logits: Path) -> None:
         with Telemetry(request.plan.device, request.gpu_uuid) as telemetry, run.approach_class() as approach:
             progress.note("loading, compiling, capturing")
             _start_cold(run, approach, telemetry.starting_ns)
-            if run.status == "measured" and approach.approximate:
-                run.status = "approximate"
             progress.note("warming")
             _warm(run, approach)
             telemetry.measuring()

@@ -1,6 +1,6 @@
 """What an interpreter has: its version, packages, and which approaches can run in it.
 
-`python -m firsttoken.measure.probe DEVICE APPROACH...` prints it as JSON; that is how another interpreter is asked.
+`python -m firsttoken.measure.probe DEVICE DTYPE APPROACH...` prints it as JSON; so another interpreter is asked.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Probe(Record, frozen=True, kw_only=True):
 
 
 @cache
-def probe(python: str, device: Device, names: tuple[str, ...]) -> Probe:
+def probe(python: str, device: Device, dtype: str, names: tuple[str, ...]) -> Probe:
     """Ask the interpreter `python`, "" for this one, about approaches of one environment.
 
     One that cannot run our code gives them all as `unavailable`, with its last words.
     """
     if not python:
-        return look(device, names)
-    command, environment = module_command(python, "firsttoken.measure.probe", device, *names)
+        return look(device, dtype, names)
+    command, environment = module_command(python, "firsttoken.measure.probe", device, dtype, *names)
     try:
         return msgspec.json.decode(_output(command, environment).splitlines()[-1], type=Probe)
     except (OSError, subprocess.SubprocessError, msgspec.DecodeError, IndexError) as error:
@@ -66,22 +66,22 @@ def _output(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
     return answer
 
 
-def look(device: Device, names: Sequence[str]) -> Probe:
+def look(device: Device, dtype: str, names: Sequence[str]) -> Probe:
     """The same of the interpreter that runs this."""
     classes = {name: approach_class(name) for name in names}
     wanted = dict.fromkeys([*MEASURED_PACKAGES, *(package for found in classes.values() for package in found.packages)])
     return Probe(
         python=platform.python_version(),
         packages=package_versions(list(wanted)),
-        approaches={name: found.availability(device) for name, found in classes.items()},
+        approaches={name: found.availability(device, dtype) for name, found in classes.items()},
     )
 
 
-def main(device: str, names: Sequence[str]) -> None:
+def main(device: str, dtype: str, names: Sequence[str]) -> None:
     """Print the JSON as the last line. Raises ImportError where a run would."""
     import_module("firsttoken.measure.run")
-    print(msgspec.json.encode(look(msgspec.convert(device, Device), names)).decode())
+    print(msgspec.json.encode(look(msgspec.convert(device, Device), dtype, names)).decode())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -14,12 +14,12 @@ def test_it_is_a_contender_in_two_processes() -> None:
 
 def test_it_is_emulated_without_a_gpu_and_says_so() -> None:
     kind = approach_class("compiled_graph")
-    assert kind.availability("cpu").status == "emulated"
-    assert "CUDA" in kind.availability("cpu").reason
-    assert kind.availability("cuda").status == "measured"
+    assert kind.availability("cpu", "float16").status == "emulated"
+    assert "CUDA" in kind.availability("cpu", "float16").reason
+    assert kind.availability("cuda", "float16").status == "measured"
 
 
 def test_8_bit_weights_are_another_function_and_need_a_gpu() -> None:
     kind = approach_class("compiled_graph_int8")
-    assert kind.availability("cuda").status == "approximate"
-    assert kind.availability("cpu").reason == "Compiled graph, 8-bit weights (ours) needs an NVIDIA GPU"
+    assert kind.availability("cuda", "float16").status == "approximate"
+    assert kind.availability("cpu", "float16").reason == "Compiled graph, 8-bit weights (ours) needs an NVIDIA GPU"

@@ -35,7 +35,8 @@ def test_the_four_are_a_clean_two_by_two() -> None:
     assert [c.processes for c in classes] == [1] * 4
     assert [vars(c).get("ahead", 0) for c in classes] == [0] * 4, "each token is read at once in all four"
     assert [c.control for c in classes] == [True, False, True, True]
-    assert [c.availability("cpu").status for c in classes] == ["measured", "measured", "emulated", "emulated"]
+    statuses = [c.availability("cpu", "float32").status for c in classes]
+    assert statuses == ["measured", "measured", "emulated", "emulated"]
 
 
 def test_all_four_give_the_same_tokens(model_dir: Path) -> None:

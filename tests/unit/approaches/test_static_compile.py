@@ -14,8 +14,8 @@ from unit.tiny_models import save_tiny_model
 def test_it_is_a_control_and_emulated_without_a_gpu() -> None:
     kind = approach_class("static_compile")
     assert kind.control
-    assert kind.availability("cpu").status == "emulated"
-    assert "CUDA" in kind.availability("cpu").reason
+    assert kind.availability("cpu", "float32").status == "emulated"
+    assert "CUDA" in kind.availability("cpu", "float32").reason
 
 
 def test_a_model_without_a_compileable_cache_is_unsupported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

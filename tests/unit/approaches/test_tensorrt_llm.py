@@ -239,9 +239,9 @@ def test_a_benchmark_run_through_the_harness(
 
 
 def test_availability_says_what_to_install() -> None:
-    on_cpu = TensorRTLLM.availability("cpu")
+    on_cpu = TensorRTLLM.availability("cpu", "float16")
     assert on_cpu.status == "unavailable" and "NVIDIA GPU" in on_cpu.reason and "--sdm apptainer" in on_cpu.reason
-    not_there = TensorRTLLMNoGraph.availability("cuda")
+    not_there = TensorRTLLMNoGraph.availability("cuda", "float16")
     assert not_there.status == "unavailable" and "release:1.2.1" in not_there.reason
 
 
@@ -260,7 +260,7 @@ def test_what_a_deployment_method_brings(
 ) -> None:
     """The container takes msgspec from the Python that runs Snakemake; modules bring nothing that is asked for."""
     monkeypatch.setattr("platform.python_version", lambda: python)
-    found = TensorRTLLM.deployed(methods, "cuda")
+    found = TensorRTLLM.deployed(methods, "cuda", "float16")
     assert found.status == status
     if status == "unavailable":
         assert found.reason and "\n" not in found.reason

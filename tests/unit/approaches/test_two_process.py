@@ -46,7 +46,7 @@ def test_the_null_approaches_hand_over_constants_and_refuse_what_does_not_fit(
     assert kind.processes == processes
     assert kind.control
     assert approach_class(kind.name) is kind
-    assert kind.availability("cpu").status == "measured"
+    assert kind.availability("cpu", "float32").status == "measured"
     with kind() as approach:
         approach.load(Path(), PLAN)
         sink = OneByOne()
@@ -67,8 +67,8 @@ def test_the_graph_approaches_ask_for_their_engine_and_pass_everything_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert (kind.processes, kind.graphs, kind.dynamic_operations) == (2, True, dynamic)
-    assert kind.availability("cpu").status == "emulated"
-    assert kind.availability("cuda").status == "measured"
+    assert kind.availability("cpu", "float32").status == "emulated"
+    assert kind.availability("cuda", "float32").status == "measured"
     with kind() as approach:
         assert approach.load(Path("model"), PLAN).load_s == 2.0
         assert specs == [

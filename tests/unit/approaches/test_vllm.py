@@ -256,15 +256,17 @@ def test_what_vllm_cannot_serve_is_unsupported(
 
 
 def test_availability_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "NVIDIA GPU" in Vllm.availability("cpu").reason
-    not_there = Vllm2p.availability("cuda")
+    assert "NVIDIA GPU" in Vllm.availability("cpu", "float16").reason
+    not_there = Vllm2p.availability("cuda", "float16")
     assert (not_there.status, not_there.reason) == ("unavailable", "vllm is not installed here: make env-vllm")
-    assert Vllm.deployed(["conda"], "cuda").status == "measured"
-    assert Vllm.deployed(["conda"], "cpu").status == Vllm.deployed(["apptainer"], "cuda").status == "unavailable"
+    assert Vllm.deployed(["conda"], "cuda", "float16").status == "measured"
+    assert Vllm.deployed(["conda"], "cpu", "float16").status == "unavailable"
+    assert Vllm.deployed(["apptainer"], "cuda", "float16").status == "unavailable"
     with vllm_engine.installed(monkeypatch):
-        assert Vllm.availability("cuda").status == "measured"
+        assert Vllm.availability("cuda", "float16").status == "measured"
         monkeypatch.setattr("importlib.metadata.version", lambda name: "0.33.0")
-        assert Vllm.availability("cuda").reason == "vLLM 0.33.0 is installed, this needs 0.24.0: make env-vllm"
+        found = Vllm.availability("cuda", "float16")
+        assert found.reason == "vLLM 0.33.0 is installed, this needs 0.24.0: make env-vllm"
 
 
 @BOTH

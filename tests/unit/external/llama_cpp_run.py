@@ -44,7 +44,6 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
             assert approach.save_logits(job["prompts"][0], job["continuation"], Path(job["logits"]))
         result["counters"] = approach.counters()
         result["settings"] = approach.facts().settings
-        result["approximate"] = approach.approximate
     except (Unsupported, RuntimeError) as error:
         result["error"] = f"{type(error).__name__}: {error}"
     finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from firsttoken.approaches.base import Approach
 from firsttoken.approaches.tensorrt_llm import TensorRTLLM
 from firsttoken.approaches.vllm import Vllm
 from firsttoken.measure.environments import Environments
@@ -16,7 +17,7 @@ NAMES = ("null", "vllm", "vllm_2p")
 
 
 def environments(deployment: tuple[str, ...] = (), **configured: str) -> Environments:
-    return Environments(names=NAMES, device="cuda", deployment=deployment, configured=configured)
+    return Environments(names=NAMES, device="cuda", dtype="float16", deployment=deployment, configured=configured)
 
 
 @pytest.fixture
@@ -48,6 +49,12 @@ def test_availability_is_that_of_the_interpreter_or_of_what_will_be_deployed(pre
     assert environments().availability("vllm").reason == "vllm is not installed here: make env-vllm"
     assert environments(("conda",)).availability("vllm").status == "measured"
     assert "No such file" in environments(("conda",), vllm="/no/python").availability("vllm").reason
+
+
+def test_what_is_approximate_is_known_before_it_runs(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Approach, "approximate", classmethod(lambda cls, device, dtype: f"{dtype} on {device}"))
+    for found in environments().availability("null"), environments(("conda",)).availability("vllm"):
+        assert found.status == "approximate" and found.reason.startswith("float16 on cuda; its error stands beside")
 
 
 def test_software_has_the_version_of_each_engine_and_the_configured_path(

@@ -36,6 +36,7 @@ from unit.measure.fakes import (
 )
 
 REQUESTS = 6 * len(LENGTHS)
+NOT_RANKED = "its error stands beside its latency, and it is in no ranking"
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +202,7 @@ def test_an_unsupported_model_is_unavailable_with_the_reason(tmp_path: Path) -> 
 
 class Absent(Constant):
     @classmethod
-    def availability(cls, device: Device, to_be_installed: bool = False) -> Availability:
+    def availability(cls, device: Device, dtype: str, to_be_installed: bool = False) -> Availability:
         return Availability(status="unavailable", reason="tensorrt_llm is not installed; pip install it")
 
     def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
@@ -225,14 +226,15 @@ def test_emulated_graphs_are_called_that(tmp_path: Path) -> None:
 
 
 class Rounding(Constant):
-    def load(self, model_dir: Path, plan: Plan) -> SetupTimes:
-        self.approximate = True
-        return super().load(model_dir, plan)
+    @classmethod
+    def approximate(cls, device: Device, dtype: str) -> str:
+        return f"rounds {dtype} on {device}"
 
 
-def test_an_engine_may_know_only_when_it_has_loaded_that_it_is_approximate(tmp_path: Path) -> None:
+def test_what_is_approximate_says_how_and_that_it_is_not_ranked(tmp_path: Path) -> None:
     record, _ = run(tmp_path, Rounding)
-    assert record.status == "approximate" and record.requests == REQUESTS
+    assert (record.status, record.requests) == ("approximate", REQUESTS)
+    assert record.reason == f"rounds float32 on cpu; {NOT_RANKED}"
 
 
 class Recompiling(Constant):

@@ -63,12 +63,6 @@ def cublas_compute_type() -> str:
     return os.environ.get("GGML_CUDA_CUBLAS_COMPUTE_TYPE", "auto")
 
 
-def computes_less_exactly(plan: Plan) -> bool:
-    """Whether this is another function than products that are summed in float32: float16 sums, or factors that are
-    rounded to TF32 (docs/llama-cpp.md)."""
-    return plan.device == "cuda" and plan.dtype in ("float16", "float32")
-
-
 def sampler_chain(library: Any, plan: Plan, vocab: int) -> tuple[int, int | None]:
     """Handles of llama.cpp's own samplers in the order of `plan.Sampling`, and of the one for penalties, which has to
     hear of the prompt (None where it is off)."""
