@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,15 @@ def test_a_library_built_here_is_taken_before_the_wheel(tmp_path: Path, monkeypa
     ) as error:
         library.open_library(library.library_path())
     assert "\n" not in str(error.value)
+
+
+def test_what_it_computes_does_not_depend_on_the_users_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GGML_CUDA_CUBLAS_COMPUTE_TYPE", "LLAMA_GRAPH_REUSE_DISABLE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "1")
+    with pytest.raises(RuntimeError, match="cannot be loaded"):
+        library.open_library(tmp_path / "none.so")
+    assert not [name for name in os.environ if name.startswith(("GGML_", "LLAMA_"))]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "1"
 
 
 def test_structs_of_another_release_are_noticed() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes as c
 import functools
 import importlib.util
+import os
 from pathlib import Path
 
 # Python package -> the shared library in it that exports llama.h. The first is built on the machine itself, with CUDA
@@ -172,7 +173,12 @@ def library_path() -> Path:
 @functools.cache
 def open_library(path: Path) -> c.CDLL:
     """Load the library and declare its functions. Raises RuntimeError with one line where that cannot be: a library
-    that it needs is missing, or it is another release of llama.cpp."""
+    that it needs is missing, or it is another release of llama.cpp.
+
+    Variables that llama.cpp reads from the environment are removed first: they change how it computes.
+    """
+    for name in [name for name in os.environ if name.startswith(("GGML_", "LLAMA_"))]:
+        del os.environ[name]
     try:
         library = c.CDLL(str(path))
     except OSError as error:

@@ -10,13 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from firsttoken.external.llama_cpp import library as api
-from firsttoken.external.llama_cpp.settings import (
-    context_params,
-    cublas_compute_type,
-    gpu_handle,
-    model_params,
-    sampler_chain,
-)
+from firsttoken.external.llama_cpp.settings import context_params, gpu_handle, model_params, sampler_chain
 from firsttoken.plan import Plan
 from firsttoken.results import Setting
 
@@ -96,8 +90,6 @@ class Runtime:
             "llama_version": library.llama_version().decode(),
             "ggml_version": library.ggml_version().decode(),
         }
-        if gpu:
-            self.settings["cublas_compute_type"] = cublas_compute_type()
         self._messages.clear()
 
     def prefill(self, prompt_ids: Sequence[int]) -> None:

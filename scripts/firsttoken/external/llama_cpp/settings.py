@@ -1,11 +1,11 @@
 """How llama.cpp is asked to run: every setting that decides whether the comparison is fair, in one place.
 
-All else stays as the library has it: the file is memory-mapped, llama.cpp chooses its kernels.
+All else stays as the library has it, without variables of the shell: the file is memory-mapped, llama.cpp chooses its
+kernels.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from firsttoken.external.llama_cpp.library import (
@@ -55,12 +55,6 @@ def context_params(library: Any, plan: Plan) -> ContextParams:
         params.flash_attn_type = FLASH_ATTENTION_OFF
     params.type_k = params.type_v = GGML_TYPES[plan.dtype]
     return params
-
-
-def cublas_compute_type() -> str:
-    """What llama.cpp's environment variable asks cuBLAS to compute prompts of more than 16 tokens in; "auto": the
-    weights' type, and sums of float16 products in float16."""
-    return os.environ.get("GGML_CUDA_CUBLAS_COMPUTE_TYPE", "auto")
 
 
 def sampler_chain(library: Any, plan: Plan, vocab: int) -> tuple[int, int | None]:
