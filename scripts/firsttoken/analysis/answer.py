@@ -112,7 +112,7 @@ def _nothing(table: pd.DataFrame, about: Setting) -> list[str]:
         f"{first}{'n' if first else 'N'}o approach can be ranked for {about.model} on {about.machine}, "
         "so that none has won.",
         f"What became of them: {', '.join(_statuses(table)) or 'the study has none'}.",
-        "No figure of this study can be compared with another; what is in the summary table is not ranked.",
+        "There is no figure here to rank; the summary table has the reasons, and the figures of what is not ranked.",
     ]
 
 

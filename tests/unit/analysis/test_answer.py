@@ -91,6 +91,14 @@ def test_what_is_not_ranked_and_faster_is_named(tmp_path: Path) -> None:
     assert who.startswith("jit_only had the lowest mean TTFT of the ranked approaches")
 
 
+def test_an_approximate_approach_alone_is_not_ranked(tmp_path: Path) -> None:
+    who, what, where = made(tmp_path / "one", {"compiled_graph_int8": Known(status="approximate")})
+    assert who.startswith("No approach can be ranked") and what.endswith(": compiled_graph_int8 is approximate.")
+    assert "the summary table has the reasons" in where
+    what = made(tmp_path / "two", {"compiled_graph_int8": Known(status="approximate", tainted=1.0)})[1]
+    assert "compiled_graph_int8 has no process with untainted requests" in what
+
+
 def test_a_tie_with_the_baseline_is_one_in_every_sentence(tmp_path: Path) -> None:
     """Seen failing: "no approach has a lower TTFT" after "no difference is shown"."""
     close = {"baseline": Known(19.0, process_sd=0.2), "jit_cuda": Known(20.0, process_sd=0.2)}
