@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fakes.waiting import wait_for
+from fakes.waiting import is_gone, wait_for
 from firsttoken import process as process_module
 from firsttoken.engine.base import EngineSpec
 from firsttoken.plan import Plan
@@ -43,14 +43,6 @@ print(client.pid, client.address.parent, flush=True)
 
 def spec(behaviour: str) -> EngineSpec:
     return EngineSpec(model_dir=behaviour, plan=PLAN, forward="graph", dynamic_operations="native")
-
-
-def is_gone(pid: int) -> bool:
-    """Ended; a zombie whose parent has not looked yet counts."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def open_descriptors() -> int:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 
 import msgspec
@@ -20,6 +20,7 @@ from firsttoken.approaches.base import approach_class
 from firsttoken.child_job import module_command
 from firsttoken.measure.environment import MEASURED_PACKAGES, package_versions
 from firsttoken.plan import Device, Record
+from firsttoken.process import signal_on_parent_death
 from firsttoken.results import Availability
 
 LIMIT_S = 60  # a file system that is slow to answer
@@ -53,9 +54,17 @@ def probe(python: str, device: Device, dtype: str, names: tuple[str, ...]) -> Pr
 
 
 def _output(command: Sequence[str], environment: Mapping[str, str]) -> bytes:
-    """What a command that succeeds within LIMIT_S writes; one that does not ends with all that it has started."""
+    """What a command that succeeds within LIMIT_S writes; one that does not ends with all that it has started. It ends
+    with this process, too."""
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, start_new_session=True) as process:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stdout=pipe,
+        stderr=pipe,
+        start_new_session=True,
+        preexec_fn=partial(signal_on_parent_death, signal.SIGKILL),
+    ) as process:
         try:
             answer, errors = process.communicate(timeout=LIMIT_S)
         finally:

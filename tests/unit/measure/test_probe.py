@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
-import time
 import venv
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-import psutil
 import pytest
 
+from fakes.waiting import is_gone, wait_for
 from firsttoken.measure import probe as probe_module
 from firsttoken.measure.probe import probe
+from firsttoken.process import package_environment
 
 
 def test_this_interpreter_and_the_same_from_outside_agree() -> None:
@@ -59,8 +59,15 @@ def test_a_wrapper_that_hangs_ends_with_its_child(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(probe_module, "LIMIT_S", 1)
     found = probe(str(python), "cpu", "float32", ("null",)).approaches["null"]
     assert found.status == "unavailable" and "timed out after 1 seconds" in found.reason
-    pid, until = int(child.read_text()), time.monotonic() + 10
-    with suppress(psutil.NoSuchProcess):
-        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-            assert time.monotonic() < until, "the wrapper's child still runs"
-            time.sleep(0.01)
+    wait_for(lambda: is_gone(int(child.read_text())))
+
+
+def test_an_interpreter_that_hangs_ends_with_the_process_that_asks_it(tmp_path: Path) -> None:
+    python, pid = tmp_path / "python", tmp_path / "pid"
+    python.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 600\n")
+    python.chmod(0o755)
+    ask = f"from firsttoken.measure.probe import probe; probe({str(python)!r}, 'cpu', 'float32', ('null',))"
+    with subprocess.Popen([sys.executable, "-c", ask], env=package_environment()) as asking:
+        wait_for(lambda: pid.exists() and pid.read_text().endswith("\n"))
+        asking.terminate()
+    wait_for(lambda: is_gone(int(pid.read_text())))
