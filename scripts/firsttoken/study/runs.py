@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 from firsttoken.files import HALF_WRITTEN, storage_problem
 from firsttoken.private_folder import PrivateFolder, dead_folders, is_dead
 
-UNLOCK = f"{sys.executable} -m snakemake --unlock"  # it is on no PATH where `make run` installed it
+UNLOCK = shlex.join([sys.executable, "-m", "snakemake", "--unlock"])  # it is on no PATH where `make run` installed it
 HOLDER = "holder.txt"
 VARIABLE = "FIRSTTOKEN_RUN"  # in the environment of a run's jobs: its folder
 TEMPORARY = "temporary.txt"  # path of Snakemake's own temporary folder
@@ -74,7 +75,7 @@ def _who_holds(others: list[Path]) -> str:
         return f"this folder is locked, by which run is not known; if none is alive: {UNLOCK}"
     holder = others[0] / HOLDER
     who = holder.read_text() if holder.exists() else "a run that starts or ends just now"
-    return f"this folder is locked by {who}; if that run is dead: rm -r {others[0]} and {UNLOCK}"
+    return f"this folder is locked by {who}; if that run is dead: rm -r {shlex.quote(str(others[0]))} && {UNLOCK}"
 
 
 def _remove_leftovers(state: Path) -> None:

@@ -87,6 +87,7 @@ def test_nothing_of_a_live_run_is_touched(capsys: pytest.CaptureFixture[str]) ->
         assert locks() and half.exists()
         assert f"locked by process {run.pid} on" in said
         assert "if that run is dead: rm -r .snakemake/firsttoken-run" in said
+        assert said.endswith(f" && {sys.executable} -m snakemake --unlock\n"), "one line to paste"
         assert said.count("\n") == 1 and len(said) <= 300
         run.communicate("")
     assert not locks()
