@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,9 +102,10 @@ def make_plan(**changes: Any) -> Plan:
     return Plan(**{**fields, **changes})
 
 
-@contextmanager
-def saved_models(folder: Path) -> Iterator[Callable[[str], Path]]:
+@pytest.fixture(scope="module", name="models")
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
     """The folder of a family's model, saved once; the variants are families, too."""
+    folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         for name, variant in VARIANTS.items():
             patch.setitem(tiny_models.FAMILIES, name, variant)

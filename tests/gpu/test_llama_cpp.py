@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fakes.llama_cpp import FAMILIES, PYTHON, Session, reference, rms, saved_models
+from fakes.llama_cpp import FAMILIES, PYTHON, Session, reference, rms, saved_models  # noqa: F401 (a fixture)
 from firsttoken.measure.probe import probe
 
 TF32 = 3e-3  # RMS of log-probabilities: llama.cpp lets cuBLAS round float32 factors to TF32
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    with saved_models(tmp_path_factory.mktemp("models")) as saved:
-        yield saved
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

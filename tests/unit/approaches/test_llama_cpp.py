@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
 from scipy.stats import chisquare
 
-from fakes.llama_cpp import FAMILIES, PROMPT, PYTHON, Job, Session, reference, rms, saved_models
+from fakes.llama_cpp import FAMILIES, PROMPT, PYTHON, Job, Session, reference, rms, saved_models  # noqa: F401 (a fixture)
 from firsttoken.approaches import llama_cpp
 from firsttoken.approaches.llama_cpp import LlamaCpp
 from firsttoken.measure.probe import probe
@@ -27,12 +27,6 @@ from unit.tiny_models import build_tiny_model, prompt_ids
 
 needs_llama_cpp = pytest.mark.skipif(not PYTHON.exists(), reason=f"{PYTHON} is missing: make env-llama_cpp")
 SAME, OTHER = 1e-5, 1e-3  # RMS of log-probabilities: the same function in float32; another one
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    with saved_models(tmp_path_factory.mktemp("models")) as saved:
-        yield saved
 
 
 @pytest.fixture(scope="module")
