@@ -20,13 +20,13 @@ from firsttoken.compiled.tiles import (
     FEW_ROWS,
     FILLED_INSIDE,
     PRODUCT_WARPS,
-    RESIDUAL_PARTS,
     Attention,
     Linear,
     attention_tiles,
     dependent_launch,
     next_power,
     product_tiles,
+    residual_parts,
     shared_memory_bytes,
 )
 from firsttoken.compiled.unpack import float_weight, float_weights
@@ -151,7 +151,7 @@ def add_linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor) -> 
     `residual` stays as it is, and parts of the sum come back for `add_norm_rows`, float32 `[parts, count,
     out_features]`."""
     if x.shape[0] <= FEW_ROWS:
-        return _few_rows(linear, x, RESIDUAL_PARTS)
+        return _few_rows(linear, x, residual_parts(linear, x.shape[0]))
     if linear.bias is not None:
         residual.add_(linear.bias)
     residual.addmm_(x, _float_weight(linear, x).t())

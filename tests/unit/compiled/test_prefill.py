@@ -32,6 +32,7 @@ pytestmark = pytest.mark.usefixtures("interpreted")
         ProductCase(count=70, rows=48, columns=64, norm=True, gated=True, bias=True),  # by the library
         ProductCase(count=70, rows=48, columns=64, residual=True, bias=True),
         ProductCase(count=3, rows=50, columns=176, bias=True, residual=True, int8=True),
+        ProductCase(count=16, rows=40, columns=1104, bias=True, residual=True, int8=True),  # in four parts
         ProductCase(count=7, rows=300, columns=96, norm=True, gated=True, int8=True),
         ProductCase(count=40, rows=70, columns=96, norm=True, gated=True, int8=True),
         ProductCase(count=70, rows=48, columns=64, norm=True, gated=True, bias=True, int8=True),  # by the library
