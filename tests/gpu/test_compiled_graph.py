@@ -32,10 +32,10 @@ def test_captured_steps_give_the_reference_logits(
     make_engine: Callable[..., Any], family: str, dtype: str, kernels: str, tmp_path: Path
 ) -> None:
     """Prompts of planned and other lengths. Trap 5: seen to fail with logits left in the graphs' memory pool."""
-    engine = make_engine(family, "compiled", "captured", dtype=dtype)
+    engine = make_engine(family, "compiled", "captured", dtype=dtype, prompt_lengths=(5, 13, 100), max_context=128)
     assert engine.facts().kernels.startswith(kernels)
     reference, limits = build_tiny_model(family), read_limits(BOUNDS, dtype, 2)
-    for length in (5, 13, 20, 13):
+    for length in (5, 13, 20, 13, 100, 70):
         prompt = prompt_ids(length)
         tokens = run_request(engine, prompt, 20)
         logits = saved_logits(engine, prompt, tokens, tmp_path / "logits.safetensors")

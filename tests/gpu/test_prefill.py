@@ -20,6 +20,13 @@ PRODUCTS = [
     ProductCase(count=64, rows=4096, columns=11008, residual=True),
     ProductCase(count=50, rows=11008, columns=4096, norm=True, gated=True),
     ProductCase(count=33, rows=1001, columns=1048, norm=True, bias=True, gated=True),
+    ProductCase(count=65, rows=12288, columns=4096, norm=True),  # from here to 128, on Hopper, a kernel of its own
+    ProductCase(count=100, rows=11008, columns=4096, norm=True, gated=True),
+    ProductCase(count=112, rows=4096, columns=11008, residual=True),
+    ProductCase(count=128, rows=14336, columns=4096, norm=True, gated=True),  # more blocks than SMs
+    ProductCase(count=113, rows=1000, columns=1048, norm=True, gated=True),  # neither divides its block
+    ProductCase(count=90, rows=1000, columns=1048, norm=True),
+    ProductCase(count=128, rows=1000, columns=1048, residual=True),
     ProductCase(count=500, rows=11008, columns=4096, norm=True, gated=True),
     ProductCase(count=100, rows=4096, columns=4096, residual=True, bias=True),
     ProductCase(count=10, rows=11008, columns=4096, norm=True, gated=True, int8=True),
@@ -27,6 +34,8 @@ PRODUCTS = [
     ProductCase(count=20, rows=12288, columns=4096, norm=True, int8=True),
     ProductCase(count=50, rows=11008, columns=4096, norm=True, gated=True, int8=True),
     ProductCase(count=7, rows=77, columns=48, residual=True, bias=True, int8=True),
+    ProductCase(count=100, rows=11008, columns=4096, norm=True, gated=True, int8=True),
+    ProductCase(count=70, rows=4096, columns=11008, residual=True, int8=True),
     ProductCase(count=100, rows=4096, columns=4096, residual=True, bias=True, int8=True),
 ]
 ATTENTIONS = [

@@ -1,8 +1,9 @@
 """Kernels of a prefill: products of a few rows, attention over a prompt, and what lies between. Imports triton.
 
 A prompt of a few tokens costs what a decode step costs, the weights' bytes: its rows go through the tensor cores
-together, and each weight is read once. A long prompt's products go to cuBLAS, which fills the tensor cores; what counts
-there is how few kernels lie between them. Sums are float32 and in a fixed order.
+together, and each weight is read once; for 65 to 128 tokens `hopper` has a kernel. A long prompt's products go to
+cuBLAS, which fills the tensor cores; what counts there is how few kernels lie between them. Sums are float32 and in a
+fixed order.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -15,6 +16,7 @@ import triton
 import triton.language as tl
 from torch.nn import functional
 
+from firsttoken.compiled import hopper
 from firsttoken.compiled.decode import MASKED, wait_for_previous
 from firsttoken.compiled.tiles import (
     FEW_ROWS,
@@ -37,7 +39,8 @@ LOG2_E = tl.constexpr(1.4426950408889634)
 def _dependent(rows: torch.Tensor) -> bool:
     """Whether kernels over these rows, products of ours and what lies between, are launched early; see `decode`. Not
     between products of cuBLAS: on an H100 a prompt of 100 tokens took 5.97 ms with, 5.82 ms without."""
-    return rows.shape[0] <= FEW_ROWS and dependent_launch(rows.device)
+    ours = hopper.MOST_ROWS if hopper.is_hopper(rows.device) else FEW_ROWS
+    return rows.shape[0] <= ours and dependent_launch(rows.device)
 
 
 # ---------------------------------------------------------------- products
@@ -142,6 +145,8 @@ def linear_rows(linear: Linear, x: torch.Tensor) -> torch.Tensor:
     """`linear` of each row of `x` `[count, in_features]` -> `[count, out_features]`, without the norm."""
     if x.shape[0] <= FEW_ROWS:
         return _few_rows(linear, x, parts=0)
+    if hopper.takes(linear, x):
+        return _by_hopper(linear, x)
     out = functional.linear(x, _float_weight(linear, x), linear.bias)
     return gate_rows(out) if linear.gated else out
 
@@ -149,13 +154,20 @@ def linear_rows(linear: Linear, x: torch.Tensor) -> torch.Tensor:
 def add_linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor) -> torch.Tensor | None:
     """`linear` of each row of `x`, added to `residual` `[count, out_features]` in place, which gives None. Of few rows
     `residual` stays as it is, and parts of the sum come back for `add_norm_rows`, float32 `[parts, count,
-    out_features]`."""
+    out_features]`; so they do of more where `hopper` computes them."""
     if x.shape[0] <= FEW_ROWS:
         return _few_rows(linear, x, residual_parts(linear, x.shape[0]))
+    if hopper.takes(linear, x):
+        return _by_hopper(linear, x)
     if linear.bias is not None:
         residual.add_(linear.bias)
     residual.addmm_(x, _float_weight(linear, x).t())
     return None
+
+
+def _by_hopper(linear: Linear, x: torch.Tensor) -> torch.Tensor:
+    weight = _float_weight(linear, x)
+    return hopper.multiply_rows(linear, weight, x, early=weight is linear.weight and _dependent(x))
 
 
 def _float_weight(linear: Linear, x: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from firsttoken.compiled import hopper
 from firsttoken.compiled.coverage import triton_problem, uncovered
 from firsttoken.compiled.tiles import FILLED_INSIDE, FLOAT_TILES
 from firsttoken.engine.base import EngineSpec
@@ -146,11 +147,12 @@ class DecoderSteps:
         self.state.reseed(seed)
 
     def facts(self) -> Facts:
+        languages = "Triton, CUDA" if hopper.is_hopper(self.decoder.embedding.device) else "Triton"
         return Facts(
             attention="Triton",
             tf32=tf32_state(),
             compile_cache=self._facts.compile_cache,
-            kernels="our decoder (Triton)" + (", 8-bit weights" if self._int8 else ""),
+            kernels=f"our decoder ({languages})" + (", 8-bit weights" if self._int8 else ""),
             weight_bits=8 if self._int8 else None,
         )
 
@@ -189,7 +191,8 @@ def check_lengths(padded_lengths: Sequence[int], max_context: int, buckets: Sequ
     most rows, as far as the context goes."""
     room = max(1, max_context - CHECK_STEPS)
     longest = min(max(padded_lengths), room)
-    prefills = {1, longest} | {edge + more for edge in (*FLOAT_TILES, FILLED_INSIDE) for more in (0, 1)}
+    edges = (*FLOAT_TILES, FILLED_INSIDE, *hopper.BLOCK_TOKENS)
+    prefills = {1, longest} | {edge + more for edge in edges for more in (0, 1)}
     # The first and the last decode step of each bucket, whose positions are those behind the prompt.
     decodes = {edge for bucket in buckets for edge in (bucket, bucket - CHECK_STEPS + 1)}
     lengths = {length for length in prefills if length <= longest} | decodes

@@ -100,7 +100,7 @@ def test_every_tile_is_checked_at_its_fewest_and_its_most_rows() -> None:
     from firsttoken.compiled.steps import CHECK_STEPS, check_lengths
 
     lengths = check_lengths((10, 500), 520, (128, 256, 512, 576))
-    assert {1, 16, 17, 32, 33, 64, 65, 500} <= set(lengths)
+    assert {1, 16, 17, 32, 33, 64, 65, 112, 113, 128, 129, 500} <= set(lengths)
     for bucket in (128, 256, 512):  # its last decode step, and the first of the next bucket
         assert {bucket - CHECK_STEPS + 1, bucket} <= set(lengths)
     assert max(lengths) + CHECK_STEPS <= 520

@@ -1,0 +1,77 @@
+"""Which products Hopper's kernel takes, and with which tiles; the kernel itself is in tests/gpu/test_prefill.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from hypothesis import given  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from firsttoken.compiled import hopper  # noqa: E402
+from firsttoken.compiled.tiles import Linear  # noqa: E402
+
+SMS = 132
+
+
+def linear(tall: int, columns: int, **kind: Any) -> Linear:
+    return Linear(torch.empty(tall, columns, dtype=torch.float16, device="meta"), **kind)
+
+
+@given(
+    st.integers(65, hopper.MOST_ROWS),
+    st.integers(1, 8192).map(lambda n: 16 * n),
+    st.sampled_from(["plain", "gated", "residual"]),
+)
+def test_tiles(count: int, tall: int, kind: str) -> None:
+    """Seen failing: stages without the bytes of the transposed results; one group too many."""
+    product = linear(tall, 4096, **{kind: True} if kind != "plain" else {})
+    tiles = hopper.hopper_tiles(product, count, torch.float16, SMS)
+    static_bytes = 16 * tiles.stages + (16 if tiles.parts else 4 * 512 * tiles.groups)
+    assert tiles.ring_bytes + static_bytes <= hopper.SHARED_BYTES
+    assert tiles.stages >= 4
+    assert count <= tiles.tokens
+    blocks = -(-tall // (64 * tiles.groups)) * max(1, tiles.parts)
+    if kind == "residual":
+        assert blocks <= max(SMS, -(-tall // 64)), "one round, where it can be"
+    else:
+        rounds = {groups: groups * -(-tall // (64 * groups * SMS)) for groups in (1, 2, 3)}
+        assert tiles.groups * -(-blocks // SMS) == min(rounds.values())
+
+
+def test_llama_2_7b() -> None:
+    """What was fastest on an H100: one round of blocks for every product."""
+    shapes = [linear(12288, 4096), linear(22016, 4096, gated=True), linear(4096, 11008, residual=True)]
+    found = [hopper.hopper_tiles(product, 100, torch.float16, SMS) for product in shapes]
+    assert [(tiles.groups, tiles.stages, tiles.parts) for tiles in found] == [(2, 7, 0), (3, 5, 0), (1, 10, 2)]
+
+
+@pytest.mark.parametrize(
+    ("product", "count", "taken"),
+    [
+        (linear(96, 64), 65, True),
+        (linear(96, 64), 128, True),
+        (linear(96, 64), 64, False),
+        (linear(96, 64), 129, False),
+        (linear(96, 64, bias=torch.empty(96)), 100, False),
+        (linear(100, 64), 100, False),  # rows of 200 bytes: no whole number of 16
+        (linear(96, 60), 100, False),
+        (linear(64, 96, residual=True), 100, True),
+        (linear(64, 64, residual=True), 100, False),
+    ],
+)
+def test_what_it_takes(product: Linear, count: int, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hopper, "is_hopper", lambda device: True)
+    x = torch.empty(count, product.in_features, dtype=torch.float16, device="meta")
+    assert hopper.takes(product, x) is taken
+    assert not hopper.takes(product, x.float())
+
+
+@pytest.mark.parametrize(("capability", "found"), [((9, 0), True), ((10, 0), False), ((8, 0), False)])
+def test_hopper_is_one_generation(capability: tuple[int, int], found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert hopper.is_hopper.__wrapped__(torch.device("cuda")) is found
+    assert not hopper.is_hopper.__wrapped__(torch.device("cpu"))
