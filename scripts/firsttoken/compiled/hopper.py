@@ -164,7 +164,7 @@ class HopperTiles:
     groups: int  # of 64 weight rows, multiplied by a warpgroup each
     tokens: int
     stages: int  # blocks of 64 columns in flight or in use
-    parts: int  # of the columns, each with a float32 result; 0: one result in the model's dtype
+    parts: int  # of the columns, of 64 or more each, with a float32 result each; 0: one result in the model's dtype
     gated: bool
     bfloat16: bool
 
@@ -179,7 +179,8 @@ def hopper_tiles(linear: Linear, count: int, dtype: torch.dtype, sms: int) -> Ho
     tokens = next(tokens for tokens in BLOCK_TOKENS if count <= tokens)
     tall = linear.weight.shape[0]
     if linear.residual:
-        groups, parts = 1, max(1, sms // -(-tall // 64))
+        steps = -(-linear.in_features // 64)
+        groups, parts = 1, max(1, min(sms // -(-tall // 64), steps))
     else:
         groups, parts = min((3, 2, 1), key=lambda groups: groups * -(-tall // (64 * groups * sms))), 0
     static_bytes = 512 + (0 if parts else 2048 * groups)
