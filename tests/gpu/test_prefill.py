@@ -27,6 +27,7 @@ PRODUCTS = [
     ProductCase(count=113, rows=1000, columns=1048, norm=True, gated=True),  # neither divides its block
     ProductCase(count=90, rows=1000, columns=1048, norm=True),
     ProductCase(count=128, rows=1000, columns=1048, residual=True),
+    ProductCase(count=100, rows=32, columns=48, residual=True),  # fewer columns than a block has
     ProductCase(count=500, rows=11008, columns=4096, norm=True, gated=True),
     ProductCase(count=100, rows=4096, columns=4096, residual=True, bias=True),
     ProductCase(count=10, rows=11008, columns=4096, norm=True, gated=True, int8=True),

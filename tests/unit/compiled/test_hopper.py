@@ -29,8 +29,8 @@ def linear(tall: int, columns: int, **kind: Any) -> Linear:
     st.sampled_from(["plain", "gated", "residual"]),
 )
 def test_tiles(count: int, tall: int, columns: int, kind: str) -> None:
-    """Seen failing: stages without the bytes of the transposed results; one group too many; parts without columns, whose
-    sums would be what the registers held."""
+    """Seen failing: stages without the bytes of the transposed results; one group too many; parts without
+    columns, whose sums would be what the registers held."""
     product = linear(tall, columns, **{kind: True} if kind != "plain" else {})
     tiles = hopper.hopper_tiles(product, count, torch.float16, SMS)
     static_bytes = 16 * tiles.stages + (16 if tiles.parts else 4 * 512 * tiles.groups)
