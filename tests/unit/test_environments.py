@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 # import name -> distribution, where they differ
 DISTRIBUTIONS = {"yaml": "pyyaml", "pynvml": "nvidia-ml-py", "markdown_it": "markdown-it-py"}
 # Brought by others: the engines' environments, the CUDA build of torch.
-ELSEWHERE = {"vllm", "tensorrt_llm", "tensorrt", "triton", "mpi4py", "gguf"}
+ELSEWHERE = {"vllm", "tensorrt_llm", "tensorrt", "triton", "cuda", "mpi4py", "gguf"}
 # Locked for other systems, or for some Pythons only.
 ELSEWHERE_LOCKED = {"colorama", "httpx2-jsfetch", "pyreadline3", "pywin32", "win32-setctime", "six"}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -189,14 +190,17 @@ def hopper_tiles(linear: Linear, count: int, dtype: torch.dtype, sms: int) -> Ho
 
 
 @functools.cache
-def is_hopper(device: torch.device) -> bool:
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) == (9, 0)
+def available(device: torch.device) -> bool:
+    """Whether the kernel runs here: on Hopper, with NVIDIA's Python bindings, which torch's wheels for CUDA require."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) != (9, 0):
+        return False
+    return find_spec("cuda") is not None and find_spec("cuda.bindings") is not None
 
 
 def takes(linear: Linear, x: torch.Tensor) -> bool:
     """Whether `multiply_rows` computes this product. A residual one with no more columns than rows was faster by
     cuBLAS on an H100, which adds in place."""
-    if not FEW_ROWS < x.shape[0] <= MOST_ROWS or x.element_size() != 2 or not is_hopper(x.device):
+    if not FEW_ROWS < x.shape[0] <= MOST_ROWS or x.element_size() != 2 or not available(x.device):
         return False
     aligned = linear.in_features % 8 == 0 and linear.out_features % 8 == 0  # what the copy engine asks for
     wide = linear.in_features > linear.out_features or not linear.residual

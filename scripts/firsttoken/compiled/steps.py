@@ -147,7 +147,7 @@ class DecoderSteps:
         self.state.reseed(seed)
 
     def facts(self) -> Facts:
-        languages = "Triton, CUDA" if hopper.is_hopper(self.decoder.embedding.device) else "Triton"
+        languages = "Triton, CUDA" if hopper.available(self.decoder.embedding.device) else "Triton"
         return Facts(
             attention="Triton",
             tf32=tf32_state(),

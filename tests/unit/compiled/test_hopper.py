@@ -68,14 +68,20 @@ def test_llama_2_7b() -> None:
     ],
 )
 def test_what_it_takes(product: Linear, count: int, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hopper, "is_hopper", lambda device: True)
+    monkeypatch.setattr(hopper, "available", lambda device: True)
     x = torch.empty(count, product.in_features, dtype=torch.float16, device="meta")
     assert hopper.takes(product, x) is taken
     assert not hopper.takes(product, x.float())
 
 
-@pytest.mark.parametrize(("capability", "found"), [((9, 0), True), ((10, 0), False), ((8, 0), False)])
-def test_hopper_is_one_generation(capability: tuple[int, int], found: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("capability", "bindings", "found"),
+    [((9, 0), True, True), ((9, 0), False, False), ((10, 0), True, False), ((8, 0), True, False)],
+)
+def test_it_runs_on_one_generation_where_its_bindings_are(
+    capability: tuple[int, int], bindings: bool, found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    assert hopper.is_hopper.__wrapped__(torch.device("cuda")) is found
-    assert not hopper.is_hopper.__wrapped__(torch.device("cpu"))
+    monkeypatch.setattr(hopper, "find_spec", lambda name: object() if bindings else None)
+    assert hopper.available.__wrapped__(torch.device("cuda")) is found
+    assert not hopper.available.__wrapped__(torch.device("cpu"))
