@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import textwrap
@@ -30,6 +31,11 @@ DEVICE_OVERHEAD_BYTES = 3 << 29
 HOST_OVERHEAD_BYTES = 2 << 30
 REFERENCE_BYTES = 4  # of a value: the reference runs in float32, where the approaches run
 SAMPLE_BYTES = 60  # of a token in the tables
+# Set in a shell for another purpose and forgotten, they would change times or results, and no record would say so.
+DISTORTING_VARIABLES = (
+    "CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE", "PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_TUNABLEOP_ENABLED",
+    "TORCHDYNAMO_DISABLE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_COMPILE_DISABLE", "TRITON_INTERPRET",
+)  # fmt: skip
 
 
 Verdict = Literal["ok", "warn", "no"]
@@ -60,6 +66,9 @@ def check_study(
     """The study of a config. `config_folder` has the schema and the claims; `deployment`: how Snakemake deploys
     environments; `examine`: look into a model that has not been fetched, which takes seconds. Raises ValueError in one
     line for anything that is wrong with it."""
+    if names := [name for name in DISTORTING_VARIABLES if os.environ.get(name)]:
+        values = ", ".join(f"{name}={os.environ[name]}" for name in names)
+        raise ConfigError(f"this shell has {values}, which changes what is measured: unset {' '.join(names)}")
     study = Study.check(
         config,
         load_schema(config_folder / "config.schema.yaml"),

@@ -54,6 +54,13 @@ def test_make_check_is_a_table_or_one_line(
     assert all(len(line) <= 100 for line in out.splitlines())
 
 
+def test_variables_that_change_what_is_measured_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_LAUNCH_BLOCKING", "1")
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    with pytest.raises(ValueError, match=r"CUDA_LAUNCH_BLOCKING=1.*: unset CUDA_LAUNCH_BLOCKING TORCHDYNAMO_DISABLE$"):
+        check_study(read_yaml(CONFIG / "config.yaml"), CONFIG, tmp_path)
+
+
 def test_a_gpu_that_is_not_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A study for a cluster's GPU may start from a machine without one."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
