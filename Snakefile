@@ -21,6 +21,8 @@ include: "rules/report.smk"
 
 
 onstart:
+    if problem := shell_problem():
+        sys.exit(f"firsttoken: {problem}")
     if any(trigger.name == "CODE" for trigger in workflow.rerun_triggers):
         print(
             "firsttoken: without profiles/default a script's time counts: after `git switch` and back its jobs run "

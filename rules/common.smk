@@ -28,7 +28,12 @@ from firsttoken.inputs.checks import local_inputs
 from firsttoken.inputs.model_check import require_checked
 from firsttoken.measure.environment import fingerprint, machine_facts
 from firsttoken.plan import INSTRUMENT
-from firsttoken.preflight import check_study, claim_files, environments_of
+from firsttoken.preflight import (
+    check_study,
+    claim_files,
+    environments_of,
+    shell_problem,
+)
 from firsttoken.report.documents import page_names
 from firsttoken.study.config_file import require_name
 from firsttoken.study.runs import begin_run

@@ -66,9 +66,6 @@ def check_study(
     """The study of a config. `config_folder` has the schema and the claims; `deployment`: how Snakemake deploys
     environments; `examine`: look into a model that has not been fetched, which takes seconds. Raises ValueError in one
     line for anything that is wrong with it."""
-    if names := [name for name in DISTORTING_VARIABLES if os.environ.get(name)]:
-        values = ", ".join(f"{name}={os.environ[name]}" for name in names)
-        raise ConfigError(f"this shell has {values}, which changes what is measured: unset {' '.join(names)}")
     study = Study.check(
         config,
         load_schema(config_folder / "config.schema.yaml"),
@@ -92,6 +89,13 @@ def check_study(
     study.check_compared(finished_studies(results))
     read_publications(claim_files(study, config_folder), approach_names())  # a wrong one ends here
     return study
+
+
+def shell_problem() -> str:
+    """Which variables of this shell would change what is measured, and how they are removed; "" for none."""
+    names = [name for name in DISTORTING_VARIABLES if os.environ.get(name)]
+    values = ", ".join(f"{name}={os.environ[name]}" for name in names)
+    return f"this shell has {values}, which changes what is measured: unset {' '.join(names)}" if names else ""
 
 
 def with_own_prompts(study: Study, results: Path) -> Study:
@@ -154,6 +158,8 @@ def findings(study: Study, results: Path) -> list[Finding]:
         here = gpu.name if (gpu := visible_gpu()) else "no GPU"
         if here != promised:
             lines.append(Finding("GPU", "warn", f"{here} here; the jobs need a machine with {promised} (hardware.gpu)"))
+    if problem := shell_problem():
+        lines.append(Finding("shell", "no", problem))
     environments, memory_fits = environments_of(study), _memory(study.device)
     cache_values = size.kv_values_per_token * study.plan()["max_context"]
     needed = DTYPE_BYTES[model["dtype"]] * (size.parameters + cache_values)  # each approach has one copy of the weights

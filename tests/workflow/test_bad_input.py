@@ -120,6 +120,16 @@ BROKEN = {
 }
 
 
+def test_a_shell_that_changes_what_is_measured(project: Project) -> None:
+    """Said before the first job, not where a report alone is made."""
+    shell = {"CUDA_LAUNCH_BLOCKING": "1"}
+    result = project.snakemake("--forcerun", "record_environment", env=shell)
+    assert result.returncode != 0
+    assert "firsttoken: this shell has CUDA_LAUNCH_BLOCKING=1" in result.stderr
+    assert result.stderr.rstrip().endswith("unset CUDA_LAUNCH_BLOCKING")
+    assert project.snakemake("--dry-run", env=shell).returncode == 0
+
+
 @pytest.mark.parametrize("config", BROKEN)
 def test_make_run_says_the_same(clone: Path, config: str) -> None:
     """Its script reads the config first, to know the study's name."""

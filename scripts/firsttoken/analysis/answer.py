@@ -166,7 +166,8 @@ def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengt
     interval = f"{times} (95 % interval {ratio.low:.3g} to {ratio.high:.3g} over {ratio.n} processes{looks})"
     unsure = [name for name, other in ratios.items() if not other.low > 1]
     if unsure:
-        return f"{interval}; no difference is shown from {' and '.join(unsure)}{won}."
+        others = "" if unsure == [second] else f" from {' and '.join(unsure)}"
+        return f"{interval}; no difference is shown{others}{won}."
     others = "; every other ranked approach had a longer TTFT" if len(names) > 2 else ""
     return f"{interval}{others}{won}."
 
