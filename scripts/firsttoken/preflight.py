@@ -31,7 +31,7 @@ DEVICE_OVERHEAD_BYTES = 3 << 29
 HOST_OVERHEAD_BYTES = 2 << 30
 REFERENCE_BYTES = 4  # of a value: the reference runs in float32, where the approaches run
 SAMPLE_BYTES = 60  # of a token in the tables
-# Set in a shell for another purpose and forgotten, they would change times or results, and no record would say so.
+# Set in a shell for another purpose and forgotten, they would change times or results unnoticed.
 DISTORTING_VARIABLES = (
     "CUDA_LAUNCH_BLOCKING", "NVIDIA_TF32_OVERRIDE", "PYTORCH_NO_CUDA_MEMORY_CACHING", "PYTORCH_TUNABLEOP_ENABLED",
     "TORCHDYNAMO_DISABLE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_COMPILE_DISABLE", "TRITON_INTERPRET",

@@ -121,7 +121,7 @@ BROKEN = {
 
 
 def test_a_shell_that_changes_what_is_measured(project: Project) -> None:
-    """Said before the first job, not where a report alone is made."""
+    """Said before the first job; what measures nothing goes on."""
     shell = {"CUDA_LAUNCH_BLOCKING": "1"}
     result = project.snakemake("--forcerun", "record_environment", env=shell)
     assert result.returncode != 0

@@ -132,7 +132,7 @@ def split_counts(bucket: int) -> tuple[int, int]:
 
 # ---------------------------------------------------------------- prefill
 
-FEW_ROWS = 64  # up to so many tokens a product is our kernel's; above, cuBLAS was as fast on an H100
+FEW_ROWS = 64  # up to so many tokens a product is `linear_rows_kernel`'s; above, `hopper`'s or cuBLAS's
 # Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
 # every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
 # and 21.2 us with the cache filled before.
