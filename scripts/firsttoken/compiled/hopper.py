@@ -1,8 +1,8 @@
-"""Products of 65 to 128 rows on Hopper, in CUDA C++: its tensor cores (wgmma) fed by its copy engine (TMA).
+"""Products of up to 192 rows on Hopper, in CUDA C++: its tensor cores (wgmma) fed by its copy engine (TMA).
 
-So many rows are too many for the kernels of `prefill`, and too few for cuBLAS to read the weights at the memory's
-bandwidth. The copy engine also asks for the first weights, as many as shared memory holds, while the kernel before this
-one still runs. NVRTC, which torch's CUDA builds bring along, compiles the kernel at its first use.
+The copy engine asks for the first weights, as many as shared memory holds, while the kernel before this one still runs,
+so that the memory is busy in between, too. NVRTC, which torch's CUDA builds bring along, compiles the kernel at its
+first use.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import torch
 
 from firsttoken.compiled.tiles import FEW_ROWS, Linear, num_sms
 
-BLOCK_TOKENS = (112, 128)  # rows of x that a block takes: all of them
+BLOCK_TOKENS = range(16, 193, 16)  # rows of x that a block takes: all of them. More do not fit three groups' registers
 MOST_ROWS = BLOCK_TOKENS[-1]
+MOST_ADDED_ROWS = 112
 SHARED_BYTES = 227 << 10  # of a block, on Hopper
 
 # d[4 * j + i] of `multiply` is of weight row 16 * warp + lane / 4 + 8 * (i / 2), token 8 * j + 2 * (lane % 4) + i % 2.
@@ -198,13 +199,16 @@ def available(device: torch.device) -> bool:
 
 
 def takes(linear: Linear, x: torch.Tensor) -> bool:
-    """Whether `multiply_rows` computes this product. A residual one with no more columns than rows was faster by
-    cuBLAS on an H100, which adds in place."""
-    if not FEW_ROWS < x.shape[0] <= MOST_ROWS or x.element_size() != 2 or not available(x.device):
+    """Whether `multiply_rows` computes this product: where it is the fastest on an H100. Of a few rows with 8-bit
+    weights that is `prefill.linear_rows_kernel`, and cuBLAS, which adds in place, of many added to the residual with
+    no more columns than rows."""
+    count = x.shape[0]
+    if count > MOST_ROWS or x.element_size() != 2 or linear.bias is not None or not available(x.device):
         return False
+    few_bytes = linear.scale is not None and count <= FEW_ROWS
+    added = linear.residual and linear.in_features <= linear.out_features and count > MOST_ADDED_ROWS
     aligned = linear.in_features % 8 == 0 and linear.out_features % 8 == 0  # what the copy engine asks for
-    wide = linear.in_features > linear.out_features or not linear.residual
-    return aligned and wide and linear.bias is None
+    return aligned and not few_bytes and not added
 
 
 def multiply_rows(linear: Linear, weight: torch.Tensor, x: torch.Tensor, early: bool) -> torch.Tensor:

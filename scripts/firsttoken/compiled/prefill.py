@@ -1,9 +1,9 @@
 """Kernels of a prefill: products of a few rows, attention over a prompt, and what lies between. Imports triton.
 
 A prompt of a few tokens costs what a decode step costs, the weights' bytes: its rows go through the tensor cores
-together, and each weight is read once; for 65 to 128 tokens `hopper` has a kernel. A long prompt's products go to
-cuBLAS, which fills the tensor cores; what counts there is how few kernels lie between them. Sums are float32 and in a
-fixed order.
+together, and each weight is read once; on Hopper by the kernel of `hopper`. A long prompt's products go to cuBLAS,
+which fills the tensor cores; what counts there is how few kernels lie between them. Sums are float32 and in a fixed
+order.
 """
 
 # mypy: disable-error-code="no-untyped-def,untyped-decorator"
@@ -143,10 +143,10 @@ def linear_rows_kernel(
 
 def linear_rows(linear: Linear, x: torch.Tensor) -> torch.Tensor:
     """`linear` of each row of `x` `[count, in_features]` -> `[count, out_features]`, without the norm."""
-    if x.shape[0] <= FEW_ROWS:
-        return _few_rows(linear, x, parts=0)
     if hopper.takes(linear, x):
         return _by_hopper(linear, x)
+    if x.shape[0] <= FEW_ROWS:
+        return _few_rows(linear, x, parts=0)
     out = functional.linear(x, _float_weight(linear, x), linear.bias)
     return gate_rows(out) if linear.gated else out
 
@@ -155,10 +155,10 @@ def add_linear_rows(linear: Linear, x: torch.Tensor, residual: torch.Tensor) -> 
     """`linear` of each row of `x`, added to `residual` `[count, out_features]` in place, which gives None. Of few rows
     `residual` stays as it is, and parts of the sum come back for `add_norm_rows`, float32 `[parts, count,
     out_features]`; so they do of more where `hopper` computes them."""
-    if x.shape[0] <= FEW_ROWS:
-        return _few_rows(linear, x, residual_parts(linear, x.shape[0]))
     if hopper.takes(linear, x):
         return _by_hopper(linear, x)
+    if x.shape[0] <= FEW_ROWS:
+        return _few_rows(linear, x, residual_parts(linear, x.shape[0]))
     if linear.bias is not None:
         residual.add_(linear.bias)
     residual.addmm_(x, _float_weight(linear, x).t())
@@ -361,18 +361,18 @@ def attention_rows(attention: Attention, qkv: torch.Tensor, keys: torch.Tensor, 
     dependent = _dependent(qkv)
     shared = {
         "HEADS": heads, "KV_HEADS": attention.kv_heads, "D": head_dim, "QK_NORM": attention.q_gain is not None,
-        "DEPENDENT": dependent, "num_warps": 4, "launch_pdl": dependent,
+        "DEPENDENT": dependent, "launch_pdl": dependent,
     }  # fmt: skip
     fill_before = count > FILLED_INSIDE
     if fill_before:
         fill_cache_kernel[(attention.kv_heads, -(-count // FILL_BLOCK))](
             qkv, cosine, sine, k_gain, keys, values, count, attention.epsilon, keys.stride(1), BLOCK=FILL_BLOCK,
-            **shared,
+            num_warps=4, **shared,
         )  # fmt: skip
     tiles = attention_tiles(count, head_dim, qkv.element_size(), shared_memory_bytes(qkv.device))
     attention_rows_kernel[(heads, -(-count // tiles.queries))](
         qkv, cosine, sine, q_gain, k_gain, keys, values, out, count, attention.scaling, attention.epsilon,
         keys.stride(1), BLOCK_Q=tiles.queries, BLOCK_KV=tiles.keys, STAGES=tiles.stages, FILLED=fill_before,
-        WINDOW=attention.window or 0, **shared,
+        WINDOW=attention.window or 0, num_warps=tiles.warps, **shared,
     )  # fmt: skip
     return out

@@ -6,6 +6,7 @@ Those of `compiled_graph_int8` run our decoder with quantised weights, or not at
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -159,8 +160,7 @@ class DecoderSteps:
     # ------------------------------------------------------------ the comparison with transformers
 
     def _check_texts(self, model: Any) -> list[tuple[list[int], list[int]]]:
-        """Prompts at the ends of every range of lengths that the kernels have tiles for, and of every KV bucket, as far
-        as the plan goes; each with a continuation."""
+        """Prompts of the lengths of `check_lengths`, each with a continuation."""
         vocabulary = model.config.get_text_config().vocab_size
         texts = []
         plan = self.plan
@@ -187,16 +187,17 @@ class DecoderSteps:
 
 
 def check_lengths(padded_lengths: Sequence[int], max_context: int, buckets: Sequence[int]) -> list[int]:
-    """Prompt lengths with which every tile that prefills of `padded_lengths` can meet is checked at its fewest and its
-    most rows, as far as the context goes."""
+    """Of the prefills of `padded_lengths` the shortest and the longest that have the same tiles, and lengths for both
+    ends of each bucket of the KV cache, as far as the context goes."""
     room = max(1, max_context - CHECK_STEPS)
-    longest = min(max(padded_lengths), room)
-    edges = (*FLOAT_TILES, FILLED_INSIDE, *hopper.BLOCK_TOKENS)
-    prefills = {1, longest} | {edge + more for edge in edges for more in (0, 1)}
+    edges = sorted({*FLOAT_TILES, FILLED_INSIDE, *hopper.BLOCK_TOKENS})
+    same_tiles: dict[int, list[int]] = {}
+    for length in padded_lengths:
+        same_tiles.setdefault(bisect_left(edges, length), []).append(min(length, room))
+    prefills = {end(lengths) for lengths in same_tiles.values() for end in (min, max)}
     # The first and the last decode step of each bucket, whose positions are those behind the prompt.
     decodes = {edge for bucket in buckets for edge in (bucket, bucket - CHECK_STEPS + 1)}
-    lengths = {length for length in prefills if length <= longest} | decodes
-    return sorted(length for length in lengths if 1 <= length <= room)
+    return sorted(length for length in prefills | decodes if 1 <= length <= room)
 
 
 def _finish_arguments(state: StepState) -> tuple[torch.Tensor, ...]:

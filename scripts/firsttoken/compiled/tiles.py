@@ -132,13 +132,12 @@ def split_counts(bucket: int) -> tuple[int, int]:
 
 # ---------------------------------------------------------------- prefill
 
-FEW_ROWS = 64  # up to so many tokens a product is `linear_rows_kernel`'s; above, `hopper`'s or cuBLAS's
+FEW_ROWS = 64  # up to so many tokens a product that is not `hopper`'s is `linear_rows_kernel`'s; above, cuBLAS's
 # Up to so many tokens the attention itself rotates the keys and fills the cache; above, each key would be rotated by
-# every program that reads it. On an H100, at 10, 40, 64 and 500 tokens: 2.9, 5.7, 6.2 and 27.6 us inside, 3.9, 5.1, 5.7
-# and 21.2 us with the cache filled before.
-FILLED_INSIDE = 32
+# too many of the programs that read it.
+FILLED_INSIDE = 112
 PRODUCT_WARPS = 4
-KEYS_IN_REGISTERS = 64 * 128  # more, and a program of four warps spills
+WARP_KEYS = 16 * 128  # elements of keys; more, and a program spills registers
 
 
 @dataclass(frozen=True)
@@ -190,26 +189,28 @@ def residual_parts(linear: Linear, count: int) -> int:
 
 @dataclass(frozen=True)
 class AttentionTiles:
-    """Tokens of a program, keys that it reads at once, and blocks of keys in flight or in use."""
+    """Tokens of a program, keys that it reads at once, blocks of keys in flight or in use, and warps."""
 
     queries: int
     keys: int
     stages: int
+    warps: int
 
 
 # Over a filled cache, the fastest first on an H100 (heads of 128, 65 to 500 tokens).
 FILLED_TILES = (
-    AttentionTiles(64, 64, 3), AttentionTiles(64, 64, 2), AttentionTiles(64, 32, 2), AttentionTiles(32, 32, 2),
+    AttentionTiles(64, 64, 3, 4), AttentionTiles(64, 64, 2, 4), AttentionTiles(64, 32, 2, 4),
+    AttentionTiles(32, 32, 2, 4),
 )  # fmt: skip
 
 
 def attention_tiles(count: int, head_dim: int, element_bytes: int, program_bytes: int) -> AttentionTiles:
     """The first that fits a program: its shared memory (queries, and keys and values of each stage) and registers."""
-    block = max(16, next_power(count))
-    choices = FILLED_TILES if count > FILLED_INSIDE else (AttentionTiles(block, block, 1),)
+    block = min(64, max(16, next_power(count)))
+    choices = FILLED_TILES if count > FILLED_INSIDE else (AttentionTiles(block, block, 1, 8 if block == 64 else 4),)
     row_bytes = head_dim * element_bytes
     for tiles in choices:
         held_bytes = (tiles.queries + 2 * tiles.keys * tiles.stages) * row_bytes
-        if held_bytes < program_bytes and tiles.keys * head_dim <= KEYS_IN_REGISTERS:
+        if held_bytes < program_bytes and tiles.keys * head_dim <= tiles.warps * WARP_KEYS:
             return tiles
-    return AttentionTiles(16, 16, 1)
+    return AttentionTiles(16, 16, 1, 4)

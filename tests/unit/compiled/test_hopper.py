@@ -23,7 +23,7 @@ def linear(tall: int, columns: int, **kind: Any) -> Linear:
 
 @example(100, 32, 48, "residual")
 @given(
-    st.integers(65, hopper.MOST_ROWS),
+    st.integers(1, hopper.MOST_ROWS),
     st.integers(1, 2048).map(lambda n: 16 * n),
     st.integers(1, 2048).map(lambda n: 8 * n),
     st.sampled_from(["plain", "gated", "residual"]),
@@ -36,7 +36,9 @@ def test_tiles(count: int, tall: int, columns: int, kind: str) -> None:
     static_bytes = 16 * tiles.stages + (16 if tiles.parts else 4 * 512 * tiles.groups)
     assert tiles.ring_bytes + static_bytes <= hopper.SHARED_BYTES
     assert tiles.stages >= 4
-    assert count <= tiles.tokens
+    assert count <= tiles.tokens < count + 16
+    registers = 65536 // (512 if tiles.groups == 3 else 128 * tiles.groups + 32)
+    assert tiles.tokens // 2 + 32 <= registers, "sums, and what else a thread holds"
     assert tiles.parts <= -(-columns // 64)
     blocks = -(-tall // (64 * tiles.groups)) * max(1, tiles.parts)
     if kind == "residual":
@@ -56,15 +58,18 @@ def test_llama_2_7b() -> None:
 @pytest.mark.parametrize(
     ("product", "count", "taken"),
     [
-        (linear(96, 64), 65, True),
-        (linear(96, 64), 128, True),
-        (linear(96, 64), 64, False),
-        (linear(96, 64), 129, False),
+        (linear(96, 64), 1, True),
+        (linear(96, 64), 192, True),
+        (linear(96, 64), 193, False),
+        (linear(96, 64, scale=torch.ones(96)), 64, False),
+        (linear(96, 64, scale=torch.ones(96)), 65, True),
         (linear(96, 64, bias=torch.empty(96)), 100, False),
         (linear(100, 64), 100, False),  # rows of 200 bytes: no whole number of 16
         (linear(96, 60), 100, False),
         (linear(64, 96, residual=True), 100, True),
-        (linear(64, 64, residual=True), 100, False),
+        (linear(64, 64, residual=True), 112, True),
+        (linear(64, 64, residual=True), 113, False),
+        (linear(64, 96, residual=True), 113, True),
     ],
 )
 def test_what_it_takes(product: Linear, count: int, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,8 +50,8 @@ def test_product_of_rows(case: ProductCase) -> None:
     [
         PromptCase(heads=4, kv_heads=4, head_dim=16, count=10),
         PromptCase(heads=4, kv_heads=2, head_dim=16, count=40, norms=True),
-        PromptCase(heads=2, kv_heads=1, head_dim=32, count=70, window=20),  # filled before
-        PromptCase(heads=2, kv_heads=2, head_dim=16, count=150),
+        PromptCase(heads=2, kv_heads=1, head_dim=32, count=70, window=20),  # several programs fill the cache
+        PromptCase(heads=2, kv_heads=2, head_dim=16, count=150),  # filled before
         PromptCase(heads=4, kv_heads=2, head_dim=16, count=130, norms=True, window=65),
         PromptCase(heads=2, kv_heads=1, head_dim=16, count=50, window=7),
     ],

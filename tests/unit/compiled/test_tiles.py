@@ -17,14 +17,15 @@ PROGRAM_BYTES = [160 * KIB, 95 * KIB, 224 * KIB]
 @pytest.mark.parametrize("element_bytes", [2, 4])
 @pytest.mark.parametrize("head_dim", [16, 64, 128, 256])
 def test_attention_fits_and_its_blocks_divide(program_bytes: int, element_bytes: int, head_dim: int) -> None:
-    from firsttoken.compiled.tiles import attention_tiles
+    from firsttoken.compiled.tiles import WARP_KEYS, attention_tiles
 
-    for count in (2, 16, 17, 32, 33, 500):
+    for count in (2, 16, 17, 32, 33, 64, 65, 112, 113, 500):
         tiles = attention_tiles(count, head_dim, element_bytes, program_bytes)
         held = (tiles.queries + 2 * tiles.keys * tiles.stages) * head_dim * element_bytes
         assert held < program_bytes
         assert tiles.queries % tiles.keys == 0, "the cache is filled by whole blocks of queries"
         assert tiles.keys >= 16, "a tensor core's product is at least so deep"
+        assert tiles.keys * head_dim <= tiles.warps * WARP_KEYS
 
 
 @pytest.mark.parametrize("program_bytes", PROGRAM_BYTES)
