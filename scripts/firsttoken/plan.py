@@ -12,6 +12,7 @@ import msgspec
 
 Device = Literal["cpu", "cuda"]
 INSTRUMENT = ("null", "null_2p")  # approaches that measure the harness in every study; never contenders
+EXPERIMENT_TOKENS = {"pool_memory": 2, "clients": 4, "launches": 8}  # new ones of a request; else the workload's
 DTYPE_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}  # of one value
 
 

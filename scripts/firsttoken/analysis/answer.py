@@ -72,10 +72,11 @@ def sentences(table: pd.DataFrame, lengths: pd.DataFrame, processes: ProcessTabl
     ratios = {name: ratio(name, best, "ttft") for name in names[1:]}
     itl_ms = contenders.set_index("approach")["itl_request_mean_ms"].dropna().sort_values()
     itl = {str(name): ratio(str(name), str(itl_ms.index[0]), "itl_request_mean") for name in itl_ms.index[1:]}
+    lower = _lower(table, "ttft_mean_ms", best)
     return [
-        _who(contenders.iloc[0], ratios, about, _lower(table, "ttft_mean_ms", best))
-        + _in_doubt(lengths, (best, "ttft")),
-        _how_surely(names, ratios, pairs, lengths) + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
+        _who(contenders.iloc[0], ratios, about, lower) + _in_doubt(lengths, (best, "ttft")),
+        _how_surely(names, ratios, pairs, lengths, _among(lower))
+        + _in_doubt(lengths, *((n, "ttft") for n in names[1:2])),
         _meaning(table, contenders, ratios, _next_tokens(table, itl_ms, itl), about)
         + _in_doubt(lengths, *_others_in_meaning(names, itl_ms)),
     ]
@@ -147,11 +148,14 @@ def _who(best: pd.Series, ratios: dict[str, Estimate], about: Setting, lower: st
         return f"{first}{name} is the only approach that is ranked {where}: TTFT {ttft}.{beside}"
     unsure = [other for other, ratio in ratios.items() if not ratio.low > 1]
     doubt = f" Its difference from {' and '.join(unsure)} is not certain." if unsure else ""
-    among = " of the ranked approaches" if lower else ""
-    return f"{first}{name} had the lowest mean TTFT{among} {where}: {ttft}.{doubt}{beside}"
+    return f"{first}{name} had the lowest mean TTFT{_among(lower)} {where}: {ttft}.{doubt}{beside}"
 
 
-def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengths: pd.DataFrame) -> str:
+def _among(lower: str) -> str:
+    return " of the ranked approaches" if lower else ""
+
+
+def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengths: pd.DataFrame, among: str) -> str:
     if len(names) == 1:
         return "There was no second approach to compare it with."
     second = names[1]
@@ -159,7 +163,7 @@ def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengt
     if np.isnan(ratio.value):
         return f"{names[0]} and {second}, the next, have no repeat in common, so that there is no ratio."
     times = f"The TTFT of {second}, the next, was {ratio.value:.3g} times as long"
-    won = _lengths_won(names, lengths)
+    won = _lengths_won(names, lengths, among)
     if np.isnan(ratio.low):
         return f"{times}; there are too few processes ({ratio.n}) for an interval, so this may be chance{won}."
     looks = f", corrected for {pairs} comparisons" if pairs > 1 else ""
@@ -172,12 +176,14 @@ def _how_surely(names: list[str], ratios: dict[str, Estimate], pairs: int, lengt
     return f"{interval}{others}{won}."
 
 
-def _lengths_won(names: list[str], lengths: pd.DataFrame) -> str:
-    """At how many prompt lengths the winner's mean is the lowest, where there are several."""
+def _lengths_won(names: list[str], lengths: pd.DataFrame, among: str) -> str:
+    """At how many prompt lengths the winner's mean is below those of all others, where there are several."""
     rows = lengths[lengths["approach"].isin(names)]
     wide = rows.pivot(index="prompt_length", columns="approach", values="ttft_mean_ms").dropna()
-    won = int((wide.idxmin(axis=1) == names[0]).sum()) if len(wide) else 0
-    return f"; {names[0]} had the lowest TTFT at {won} of {len(wide)} prompt lengths" if len(wide) > 1 else ""
+    if len(wide) < 2 or names[0] not in wide:
+        return ""
+    won = int(wide.drop(columns=names[0]).gt(wide[names[0]], axis=0).all(axis=1).sum())
+    return f"; {names[0]} had the lowest TTFT{among} at {won} of {len(wide)} prompt lengths"
 
 
 def _next_tokens(table: pd.DataFrame, itl_ms: pd.Series, ratios: dict[str, Estimate]) -> list[str]:

@@ -40,8 +40,13 @@ def approach_results(
     return [_result(name, runs[name], verdicts.get(name, ("not checked", ""))) for name in ordered]
 
 
+def worst_status(records: Sequence[RunRecord]) -> Status:
+    """That of an approach whose processes differ."""
+    return next(status for status in _STATUS_ORDER if any(record.status == status for record in records))
+
+
 def _result(name: str, records: list[RunRecord], verdict: tuple[str, str]) -> ApproachResult:
-    status = next(status for status in _STATUS_ORDER if any(record.status == status for record in records))
+    status = worst_status(records)
     concerned = [record for record in records if record.status == status]
     reason = concerned[0].reason
     if status in ("failed", "unavailable") and len(concerned) < len(records):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -36,10 +36,15 @@ def busy(processes: ProcessTable, approaches: Sequence[str], records: Sequence[R
 
 
 def not_interleaved(records: Sequence[RunRecord]) -> str:
-    """Which run of a later repeat began before one of an earlier repeat, or "": drift would fall on some alone."""
-    ran = [record for record in records if record.status in RAN]
-    ran.sort(key=lambda run: (run.started_at, run.repeat))
-    for before, after in pairwise(ran):
-        if after.repeat < before.repeat:
-            return f"{before.approach}/{before.repeat} ran before {after.approach}/{after.repeat}"
+    """Which run of a later repeat had ended when one of an earlier repeat began, or "": drift would fall on some alone.
+
+    On several GPUs the last runs of a repeat and the first of the next are side by side. Times are whole seconds.
+    """
+    ran = [record for record in records if record.status in RAN and record.started_at]
+    for after in sorted(ran, key=lambda run: run.started_at):
+        began = datetime.fromisoformat(after.started_at)
+        for before in sorted(ran, key=lambda run: -run.repeat):
+            ended = datetime.fromisoformat(before.started_at) + timedelta(seconds=before.duration_s + 1)
+            if before.repeat > after.repeat and ended <= began:
+                return f"{before.approach}/{before.repeat} ran before {after.approach}/{after.repeat}"
     return ""

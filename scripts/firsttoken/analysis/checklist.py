@@ -55,10 +55,11 @@ def _base_case(study: StudyTables) -> RuleCheck:
 
 
 def _left_out(study: StudyTables) -> RuleCheck:
+    without = int(study.summary["ttft_mean_ms"].isna().sum())
     absent = study.summary[study.summary["status"].isin(["unavailable", "failed"])]
     silent = list(absent.loc[absent["reason"] == "", "approach"])
     tainted, kept = int(study.summary["n_tainted"].sum()), int(study.summary["n_requests"].sum())
-    text = f"approaches without latencies: {len(absent)}; tainted requests left out: {tainted} of {tainted + kept}"
+    text = f"approaches without latencies: {without}; tainted requests left out: {tainted} of {tainted + kept}"
     return ("no", f"no reason given for {', '.join(silent)}; {text}") if silent else ("yes", text)
 
 

@@ -106,7 +106,7 @@ def _read_side(folder: Path, bounds: Path | str) -> Side:
         "driver": environment.driver or "none",
         "processor": "any" if environment.gpu else environment.cpu,  # the model runs on it only where there is no GPU
         "threads": "any" if environment.gpu else str(environment.threads),
-        "pause_ms": str(workload.get("pause_ms", 0)),
+        "pause_ms": f"{workload.get('pause_ms', 0):g}",
         "new_tokens": str(workload.get("new_tokens", "unknown")),
         "sampling": msgspec.json.encode(workload.get("sampling", "greedy")).decode(),
     }
@@ -163,10 +163,10 @@ def _compared(first: ProcessTable, second: ProcessTable, cell: tuple[str, str, s
 
 
 def _lost(a: Side, b: Side) -> list[str]:
-    """Approaches that had latencies in a and have none in b: no number would show that they got worse."""
+    """Approaches that had latencies in a and have none, or others, in b: no number would show that they got worse."""
     found, lengths = [], sorted({*a.processes.lengths} & {*b.processes.lengths})
     for name in [name for name, status in a.statuses.items() if status in RAN and name in b.statuses]:
-        if b.statuses[name] not in RAN:
+        if b.statuses[name] not in RAN or a.statuses[name] == "measured" != b.statuses[name]:
             found.append(f"{name} was {a.statuses[name]} and is {b.statuses[name]}")
             continue
         had, has = (side.processes.logs(name, "ttft", "mean", lengths) for side in (a, b))

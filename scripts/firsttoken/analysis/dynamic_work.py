@@ -17,7 +17,7 @@ import pandas as pd
 
 from firsttoken.analysis.processes import ProcessTable, paired
 from firsttoken.analysis.schemas import TABLES, Row, with_interval, write_table
-from firsttoken.analysis.statistics import NOTHING, difference_interval
+from firsttoken.analysis.statistics import NOTHING, difference_interval, paired_ratio
 from firsttoken.analysis.study_tables import StudyTables
 from firsttoken.pooled_runs import by_approach, read_samples
 
@@ -74,24 +74,20 @@ def _tokens(samples: Path, approaches: Sequence[str]) -> pd.DataFrame:
 
 
 def _process_values(tokens: pd.DataFrame) -> pd.DataFrame:
-    """What `ProcessTable` takes: of each process mean and median of the dynamic work, the mean latency, their ratio."""
+    """What `ProcessTable` takes: of each process mean and median of the dynamic work, and the mean latency."""
     by_process = tokens.groupby(KEYS, observed=True)
     mean, latency = by_process["dynamic_us"].mean(), by_process["latency_us"].mean()
-    statistics = {
-        "mean": mean,
-        "median": by_process["dynamic_us"].median(),
-        "latency": latency / 1e3,
-        "share": mean / latency,
-    }
+    statistics = {"mean": mean, "median": by_process["dynamic_us"].median(), "latency": latency}
     return pd.concat(
         [values.rename("value").reset_index().assign(statistic=name) for name, values in statistics.items()]
     )
 
 
 def _estimates(processes: ProcessTable, name: str, metric: str, lengths: Sequence[int]) -> Row:
-    mean, median, latency, share = (
-        processes.estimate(name, metric, statistic, lengths) for statistic in ("mean", "median", "latency", "share")
+    mean, median, latency = (
+        processes.estimate(name, metric, statistic, lengths) for statistic in ("mean", "median", "latency")
     )
+    work, whole = (processes.logs(name, metric, statistic, lengths) for statistic in ("mean", "latency"))
     twin, saved = NATIVE_TWIN.get(name, ""), NOTHING
     own, native = paired([processes.values(which, metric, "mean", lengths) for which in (name, twin)])
     if len(own):
@@ -100,8 +96,8 @@ def _estimates(processes: ProcessTable, name: str, metric: str, lengths: Sequenc
         "n_processes": mean.n,
         **with_interval("mean_us", mean),
         **with_interval("median_us", median),
-        "latency_ms": latency.value,
-        **with_interval("share", share),
+        "latency_ms": latency.value / 1e3,
+        **with_interval("share", paired_ratio(work, whole)),
         "native_twin": twin if len(own) else "",
         **with_interval("saved_us", saved),
         "reason": mean.note,

@@ -92,7 +92,7 @@ def judge(
     share = float(tokens.decided[tokens.compared].mean()) if greedy and tokens.compared.any() else np.nan
     if not skipped and not mine.rows:
         skipped = "no position that the reference holds"
-    if not skipped and not greedy and not mine.offered.any():
+    if not skipped and not problems and not greedy and not mine.offered.any():
         skipped = "sampled tokens, and no logits to compare"
     if skipped:
         verdict, reason = "not checked", skipped

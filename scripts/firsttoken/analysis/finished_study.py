@@ -33,11 +33,16 @@ class FinishedStudy(NamedTuple):
         return "/".join(self.folder.parts[-2 if self.folder.parent.name == "reference" else -1 :])
 
     @property
+    def gpus(self) -> list[str]:
+        """The UUIDs of the GPUs over which the processes were spread."""
+        return sorted({run.gpu_uuid for run in self.records if run.gpu_uuid})
+
+    @property
     def host(self) -> str:
-        """The UUID of the GPU. A CPU has no number of its own: machines that agree in all of this count as one."""
+        """The UUIDs of its GPUs. A CPU has no number of its own: machines that agree in all of this count as one."""
         machine = self.environment
         if machine.gpu:
-            return machine.gpu.uuid
+            return ", ".join(self.gpus) or machine.gpu.uuid
         return f"{machine.cpu}, {machine.cores} cores, {machine.memory_bytes} bytes of memory, {machine.os}"
 
 

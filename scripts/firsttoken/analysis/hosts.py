@@ -1,6 +1,7 @@
 """Studies of one config from several hosts, combined with the host as the unit.
 
-A host is one GPU, known by its UUID. More processes on one GPU do not tell how others differ, so that the interval is
+A host is what one study ran on: a GPU, known by its UUID, or several, over which its processes were spread. More
+processes on one host do not tell how others differ, so that the interval is
 Student's t over the logarithms of per-host values (Student 1908), from three hosts on. P99 is a figure of one host and
 never pooled over hosts.
 """
@@ -65,9 +66,10 @@ def check_combinable(studies: Sequence[FinishedStudy]) -> None:
         difference = _difference(studies[0], study)
         if difference:
             raise ValueError(f"cannot combine: {difference}; measure the same config with the same packages and code")
-        for host in sorted({study.host, *(run.gpu_uuid for run in study.records if run.gpu_uuid)}):
+        machine = study.environment
+        for host in sorted({machine.gpu.uuid if machine.gpu else study.host, *study.gpus}):
             if (seen := by_host.setdefault(host, study)) is not study:
-                device = "GPU" if study.environment.gpu else "machine"
+                device = "GPU" if machine.gpu else "machine"
                 raise ValueError(
                     f"cannot combine: {seen.folder} and {study.folder} were measured on the same {device} "
                     f"({host}); name one of them"
@@ -155,7 +157,10 @@ def _t(n: int) -> float:
 def in_words(studies: Sequence[FinishedStudy]) -> list[str]:
     """What was combined and what the figures are, one sentence a line."""
     n, machine = len(studies), studies[0].environment
-    named = "; ".join(f"{study.name} ({study.host})" for study in studies)
+    named = "; ".join(
+        f"{study.name} ({f'{len(study.gpus)} GPUs together: ' if len(study.gpus) > 1 else ''}{study.host})"
+        for study in studies
+    )
     device = (
         machine.gpu.name if machine.gpu else "no GPU, so that a host is known by CPU, cores, memory and system only"
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from firsttoken.analysis.approach_results import worst_status
 from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import TABLES, Row, with_interval
 from firsttoken.plan import INSTRUMENT
@@ -31,7 +32,7 @@ def instrument_table(statistics: pd.DataFrame, records: Sequence[RunRecord]) -> 
             continue
         mine = statistics[statistics["approach"] == name]
         tokens = mine.loc[(mine["metric"] != "itl_request_mean") & (mine["statistic"] == "mean"), "n"].sum()
-        row: Row = {"approach": name, "status": ran[0].status}
+        row: Row = {"approach": name, "status": worst_status(ran)}
         row |= {"n_processes": int(mine["repeat"].nunique()), "n_tokens": int(tokens)}
         for column, metric, statistic in _FIGURES:
             found = processes.estimate(name, metric, statistic, processes.lengths)

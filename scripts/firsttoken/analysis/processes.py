@@ -14,6 +14,7 @@ from firsttoken.analysis.quantiles import between_margins, widened
 from firsttoken.analysis.statistics import (
     CONFIDENCE,
     N_TOO_SMALL,
+    NO_VALUES,
     NOTHING,
     QUANTILES,
     Estimate,
@@ -65,7 +66,7 @@ class ProcessTable:
         """The mean over `lengths` with its t interval over processes, for a quantile with the margins of its spread."""
         logs = self.logs(approach, metric, statistic, lengths)
         if not len(logs):
-            return NOTHING._replace(note=N_TOO_SMALL)
+            return NOTHING._replace(note=_missing(statistic))
         margins = self._margins(approach, metric, statistic, lengths, confidence)
         return widened(t_interval(logs, confidence), *margins)
 
@@ -81,7 +82,7 @@ class ProcessTable:
         """numerator / denominator, paired by repeat; `NOTHING` where one of them is missing."""
         a, b = paired([self.values(name, metric, statistic, lengths) for name in (numerator, denominator)])
         if not len(a):
-            return NOTHING._replace(note=N_TOO_SMALL)
+            return NOTHING._replace(note=_missing(statistic))
         plain = paired_ratio(mean_over_lengths(a), mean_over_lengths(b), confidence)
         margins = [self._margins(name, metric, statistic, lengths, confidence) for name in (numerator, denominator)]
         return widened(plain, *_of_ratio(*margins))
@@ -95,6 +96,11 @@ class ProcessTable:
             return 0.0, 0.0
         means = self.logs(approach, metric, "mean", lengths)
         return between_margins(float(np.mean(logs)), means, QUANTILES[statistic], confidence)
+
+
+def _missing(statistic: str) -> str:
+    """Why there is none: a quantile needs so many values, anything else was not recorded, or left out."""
+    return N_TOO_SMALL if statistic in QUANTILES else NO_VALUES
 
 
 def independent_ratio(

@@ -24,6 +24,7 @@ CONFIDENCE = 0.95
 MIN_PROCESSES = 5  # below this a t interval says more about luck than about the machine
 TOO_FEW_PROCESSES = "too few processes"
 N_TOO_SMALL = "n too small"
+NO_VALUES = "no values"
 ALL_TAINTED = "all requests tainted"
 NOT_POSITIVE = "not positive"  # no logarithm: e.g. the median gap of tokens that arrive together
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from firsttoken.approaches.base import approach_class
 from firsttoken.measure.client_processes import ClientProcesses, ClientsEnded, ClientTask
-from firsttoken.plan import Plan, Record
+from firsttoken.plan import EXPERIMENT_TOKENS, Plan, Record
 
 Arrangement = Literal["shared_queue", "copies"]
 
@@ -25,7 +25,7 @@ SHARED, COPY = "jit_cuda", "jit_cuda_1p_ahead"
 CLIENTS = (1, 2, 4)
 ROUNDS = 5  # the fewest that allow an interval
 REQUESTS = 24  # of all clients of a cell in a round
-TOKENS = 4  # a request
+TOKENS = EXPERIMENT_TOKENS["clients"]
 WARM_UP_REQUESTS = 3  # a client
 GIB = 2**30
 

@@ -19,12 +19,11 @@ from firsttoken.approaches.base import Approach
 from firsttoken.collector import garbage_collector_off
 from firsttoken.measure.clocks import StampingSink, run_request
 from firsttoken.measure.sampler import ProcessTree
-from firsttoken.plan import Plan, Record
+from firsttoken.plan import EXPERIMENT_TOKENS, Plan, Record
 
 CAPTURE_TIMEOUT_S = 60.0
 POLL_S = 0.01
 REQUESTS_AFTERWARDS = 5
-MEMORY_TOKENS = 2  # of a request whose memory alone matters: a prefill and a decode step
 
 Kind = Literal["miss", "after_capture", "beforehand"]
 Mode = Literal["rolling", "unbounded"]
@@ -84,7 +83,7 @@ def measure_pool_memory(
             "them all; give more lengths"
         )
     rows: list[PoolMemoryRow] = []
-    plan = msgspec.structs.replace(plan, new_tokens=MEMORY_TOKENS)
+    plan = msgspec.structs.replace(plan, new_tokens=EXPERIMENT_TOKENS["pool_memory"])
     modes: tuple[Mode, ...] = ("rolling", "unbounded")
     for mode in modes:
         mode_plan = _plan_for(plan, prompts, prompts[:1], capture_beforehand=False, rolling=mode == "rolling")

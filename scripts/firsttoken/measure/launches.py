@@ -12,9 +12,9 @@ from typing import Any, Literal
 import msgspec
 
 from firsttoken.approaches.base import Approach
-from firsttoken.plan import Plan, Record
+from firsttoken.plan import EXPERIMENT_TOKENS, Plan, Record
 
-TOKENS = 8  # of the request; its last is the one that is shown
+TOKENS = EXPERIMENT_TOKENS["launches"]  # of the request; its last is the one that is shown
 MARK = "firsttoken: token"
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch", "cudaMemcpyAsync", "cudaMemsetAsync")  # beginnings of names
 

@@ -16,17 +16,23 @@ from firsttoken.report.table_page import METRICS, table_rows
 
 
 def write_markdown(summary: Path, conditions: Conditions, out_md: Path) -> None:
-    """Write summary.md: the machine, one table by mean TTFT, and the settings below it."""
+    """Write summary.md: the machine, one table by mean TTFT, and below it what is in doubt or left out, and the
+    settings."""
     machine = conditions.environment
-    rows = []
+    rows, said = [], []
     for row in ranked_rows(summary):
-        name = f"{row['approach']} ({row['role']})" if row["role"] else str(row["approach"])
-        rows.append([name, *cells(row).values()])
+        name, doubts = row["approach"], formatting.text(row.get("doubts"))
+        marks = "".join(f" ({mark})" for mark in (row["role"], "in doubt" if doubts else "") if mark)
+        rows.append([f"{name}{marks}", *cells(row).values()])
+        for what, column in (("", "remarks"), (" in doubt", "doubts"), (", P99 in doubt", "p99_doubts")):
+            if text := formatting.text(row.get(column)):
+                said.append(f"- {name}{what}: {text}.")
     lines = [
         f"{conditions.machine} {machine.recorded_at[:10]}, commit {machine.git_commit[:8]}.",
         "",
         *markdown_table(["Approach", *DECIDING, *FURTHER], rows),
         "",
+        *([*said, ""] if said else []),
         f"{conditions.model} {conditions.method} "
         "Values are means over prompt lengths. Floor / TTFT: the floor (of one run) in percent of the median.",
     ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from firsttoken.plan import INSTRUMENT, Device, TensorRTOptions
+from firsttoken.plan import EXPERIMENT_TOKENS, INSTRUMENT, Device, TensorRTOptions
 from firsttoken.results import Availability
 from firsttoken.study.schema import ConfigError, schema_problem, shown, suggestion, with_defaults
 
@@ -99,8 +99,8 @@ class Study:
         longest = max(workload["prompt_lengths"])
         for experiment in self.config["experiments"]:
             spread = max(self.experiment_lengths(experiment), default=0)
-            new_tokens = 2 if experiment == "pool_memory" else workload["new_tokens"]
-            if spread > longest and spread + new_tokens > max_context:
+            new_tokens = EXPERIMENT_TOKENS.get(experiment, workload["new_tokens"])
+            if spread + new_tokens > max(max_context, longest + workload["new_tokens"]):
                 raise ConfigError(
                     f"config key experiments: found {experiment}, which serves prompts of {spread} tokens and "
                     f"{new_tokens} new ones; the model's context has {max_context} positions; leave it out"

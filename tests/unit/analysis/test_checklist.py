@@ -161,6 +161,11 @@ def test_process_means_that_are_not_normal_are_seen(good: Study, tmp_path: Path)
     assert checked(analyse(odd)).loc[6, "met"] == "partly"
 
 
+def test_an_approach_whose_requests_are_all_tainted_has_no_latencies(tmp_path: Path) -> None:
+    study = analyse(make_study(tmp_path, {"baseline": Known(), "jit_cuda": Known(tainted=1.0)}, requests=10))
+    assert checked(study).loc[2, "evidence"].startswith("approaches without latencies: 1; ")
+
+
 def test_an_absence_without_a_reason(tmp_path: Path) -> None:
     known = {"baseline": Known(), "tensorrt_llm": Known(status="unavailable")}
     found = checked(analyse(make_study(tmp_path, known, requests=10)))

@@ -100,6 +100,14 @@ def test_an_approach_that_no_longer_runs_is_a_regression(first: Study, tmp_path:
     assert (lost["verdict"] == "not comparable").all() and (lost["reason"] == "jit_cuda is failed in b").all()
 
 
+def test_an_approach_that_is_no_longer_measured_is_a_regression(first: Study, tmp_path: Path) -> None:
+    """Seen failing: an approach that had become approximate was in no comparison, and there was no regression."""
+    changed = made(tmp_path / "b", FIRST | {"jit_cuda": Known(90.0, status="approximate")})
+    found = compared(tmp_path, first, changed)[1]
+    assert found.verdict == "regression" and found.regressions == ("jit_cuda was measured and is approximate",)
+    assert compared(tmp_path, changed, first)[1].verdict == "no regression"
+
+
 def test_an_approach_that_lost_its_latencies_is_a_regression(first: Study, tmp_path: Path) -> None:
     """Seen failing: no regression, of eight comparisons instead of sixteen."""
     found = compared(tmp_path, first, made(tmp_path / "b", FIRST | {"jit_cuda": Known(15.0, tainted=1.0)}))[1]
@@ -155,6 +163,12 @@ def test_other_models_gpus_and_drivers_stand_side_by_side(first: Study, tmp_path
     assert (table["verdict"] == "side by side").all() and table["ratio"].notna().any(), "jit_cuda is far slower"
     assert message in in_words(found) and "no regression is judged" in in_words(found)
     assert len(found.cells) == len(table)
+
+
+def test_numbers_are_compared_as_numbers(first: Study, tmp_path: Path) -> None:
+    b = made(tmp_path / "b", FIRST, requests=5)
+    files.write_text(b.root / "config.yaml", "workload: {pause_ms: 0.0}\n")
+    assert compared(tmp_path, first, b)[1].verdict == "no regression"
 
 
 def test_the_same_gpu_model_of_another_host_is_comparable(first: Study, tmp_path: Path) -> None:

@@ -100,3 +100,11 @@ def test_tokens_of_a_tainted_request_do_not_count(tmp_path: Path) -> None:
     made = make_study(tmp_path, {"cuda_graph_1p": known(NATIVE_US, "native", tainted=0.5)}, requests=20, repeats=5)
     rows = dynamic_work(analyse(made)).query("token == 'first' and prompt_length == 0")
     assert 0 < int(rows["n_tokens"].iloc[0]) < 5 * 40
+
+
+def test_the_share_over_lengths_is_that_of_the_means(tmp_path: Path) -> None:
+    """Seen failing: the mean of the shares, thirteen times as large where TTFT is 2 and 101 ms."""
+    made = Known(1.0, GAP_MS, per_token_ms=1.0, request_sd=0.001, dynamic_us=20.0)
+    table = dynamic_work(analyse(make_study(tmp_path, {"baseline": made}, requests=10)))
+    row = table.set_index(["token", "prompt_length"]).loc[("first", 0)]
+    assert row["share"] == pytest.approx(row["mean_us"] / 1e3 / row["latency_ms"], rel=1e-6)

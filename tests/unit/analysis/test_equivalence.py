@@ -256,6 +256,8 @@ def test_sampled_studies_are_decided_by_the_logits(tmp_path: Path) -> None:
     assert verdict(with_logits(study, lambda logits: logits * 1.1), sampling="sample")["verdict"] == "different"
     row = verdict(made(tmp_path / "b", Known(logit_error=None)), sampling="sample")
     assert (row["verdict"], row["reason"]) == ("not checked", "sampled tokens, and no logits to compare")
+    row = verdict(with_logits(made(tmp_path / "c", Known()), lambda logits: logits[:, :-1]), sampling="sample")
+    assert row["verdict"] == "different" and "logits of shape" in row["reason"], "seen to be `not checked`"
 
 
 # ---------------------------------------------------------------- the rest

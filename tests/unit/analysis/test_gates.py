@@ -83,6 +83,18 @@ def test_a_floor_that_is_beaten_says_which_is_more_likely_wrong(
         )
 
 
+def test_a_floor_of_8_bit_weights_names_its_own_ceiling(tmp_path: Path) -> None:
+    """Seen failing: the bandwidth, which set the model's floor."""
+    known = {"baseline": Known(28.0), "compiled_graph_int8": Known(1.0, per_token_ms=0, record={"weight_bits": 8})}
+    study = make_study(tmp_path, known, requests=40)
+    path = study.root / "ceilings.json"
+    found = files.read_json(path, Ceilings)
+    int8 = tuple(msgspec.structs.replace(floor, ttft_ms=2.0, ttft_bound="arithmetic") for floor in found.floors)
+    files.write_json(path, msgspec.structs.replace(found, floors_int8=int8))
+    text = refused_floors(analyse(study))
+    assert text.count("median TTFT of compiled_graph_int8") == 2 and "TFLOP/s" in text and "TB/s" not in text
+
+
 def test_a_median_without_a_floor_does_not_pass(tmp_path: Path) -> None:
     study = make_study(tmp_path, {"baseline": Known()}, requests=40)
     path = study.root / "ceilings.json"

@@ -172,6 +172,15 @@ def test_under_three_hosts_have_no_interval_and_say_so(
     assert f"\n{said}\n" in text and "Intervals" not in text
 
 
+def test_a_study_over_several_gpus_names_them_all(studies: list[FinishedStudy]) -> None:
+    """Seen failing: the GPU on which the environment was recorded, alone."""
+    a, *others = studies
+    spread = [msgspec.structs.replace(run, gpu_uuid=f"GPU-a{run.repeat}") for run in a.records]
+    lines = in_words([a._replace(records=spread), *others])
+    gpus = ", ".join(f"GPU-a{repeat}" for repeat in range(1, 6))
+    assert lines[0] == f"3 hosts (NVIDIA H200): a (5 GPUs together: {gpus}); b (GPU-b); c (GPU-c)."
+
+
 def with_environment(**changes: object) -> Callable[[FinishedStudy], FinishedStudy]:
     return lambda study: study._replace(environment=msgspec.structs.replace(study.environment, **changes))
 

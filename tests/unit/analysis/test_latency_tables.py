@@ -12,7 +12,10 @@ from scipy import stats
 
 from firsttoken import files
 from firsttoken.analysis.answer import summary_table_text
+from firsttoken.analysis.instrument import instrument_table
+from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.schemas import read_table
+from firsttoken.pooled_runs import read_records
 from firsttoken.results import Ceilings, MemoryRecord, RunRecord, TelemetrySummary
 from firsttoken.sample_schema import SAMPLES_SCHEMA
 from fixtures_samples import NEW_TOKENS, ORDER, Known, Study, Table, analyse, make_study, slow_down
@@ -221,6 +224,18 @@ def test_the_instrument_has_a_table_of_its_own(study: Study) -> None:
     assert table.loc["null_2p", "over_one_process_first_token_us"] == pytest.approx(45, rel=0.05)
     assert table.loc["null_2p", "over_one_process_gap_us"] == pytest.approx(29, rel=0.05)
     assert np.isnan(table.loc["null", "over_one_process_gap_us"])
+    records = read_records(study.records)
+    second = next(run for run in records if (run.approach, run.repeat) == ("null", 2))
+    records[records.index(second)] = msgspec.structs.replace(second, status="failed", reason="broke")
+    statuses = instrument_table(study.tables().statistics, records).set_index("approach")["status"]
+    assert statuses["null"] == "failed", "of all processes; seen to be that of the first"
+
+
+def test_what_was_not_recorded_is_no_small_sample(study: Study) -> None:
+    """Seen failing: "n too small" for memory that nobody recorded."""
+    processes = ProcessTable(study.tables().statistics)
+    assert processes.ratio("jit_cuda", "baseline", "memory", "mean", processes.lengths).note == "no values"
+    assert processes.estimate("nobody", "ttft", "p99", processes.lengths).note == "n too small"
 
 
 def test_too_few_processes_and_n_too_small_are_said(tmp_path: Path) -> None:

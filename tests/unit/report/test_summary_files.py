@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from fakes.study_files import ANSWER, ON_A_GPU, make_study
@@ -16,10 +17,15 @@ def test_markdown_has_the_machine_one_table_by_speed_and_the_settings(tmp_path: 
     study = make_study(tmp_path / "study", ON_A_GPU | {"jit_only": "unavailable"}, requests=3)
     conditions = read_conditions(study.environment, study.manifest, WORKLOAD, "float16")
     write_markdown(study.summary, conditions, tmp_path / "s.md")
-    machine, _, heading, _, *rows, _, settings = (tmp_path / "s.md").read_text().splitlines()
+    machine, table, said, settings = (tmp_path / "s.md").read_text().removesuffix("\n").split("\n\n")
+    heading, _, *rows = table.splitlines()
     assert machine.startswith("NVIDIA H200 (140 GiB, driver 575.1)") and "commit 00000000" in machine
     assert heading.startswith("| Approach | Status | Speedup | TTFT, ms | Next token, ms | Floor / TTFT |")
-    assert rows[0].startswith("| compiled_graph (lowest TTFT) | measured | ")
+    assert re.match(r"\| compiled_graph \(lowest TTFT\)( \(in doubt\))? \| measured \| ", rows[0])
+    doubted = [re.match(r"\| (\w+) .*\(in doubt\) \|", row) for row in rows]
+    marked = {found[1] for found in doubted if found}
+    assert marked == set(re.findall(r"^- (\w+) in doubt: .+\.$", said, re.MULTILINE))
+    assert marked, "seen to be told by the terminal alone"
     assert rows[-1].startswith("| jit_only | unavailable | – |") and len(rows) == 6
     assert {row.count("|") for row in [heading, *rows]} == {11}
     assert "float16" in settings and "4 greedy tokens" in settings

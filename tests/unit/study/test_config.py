@@ -137,6 +137,15 @@ def test_an_experiment_beyond_the_context() -> None:
         study.check_context(128)
 
 
+@pytest.mark.parametrize(("experiment", "needs"), [("clients", 104), ("launches", 108)])
+def test_an_experiment_with_more_new_tokens_than_the_workload(experiment: str, needs: int) -> None:
+    """Seen to pass, and to fail in its job after everything was measured."""
+    study = check({"experiments": [experiment], "workload.prompt_lengths": [100], "workload.new_tokens": 2})
+    study.check_context(needs)
+    with pytest.raises(ConfigError, match=f"experiments: found {experiment}, which serves prompts of 100 tokens"):
+        study.check_context(needs - 1)
+
+
 @pytest.mark.parametrize("compare", [[("embedded", "embedded")], [("old", "embedded")] * 2])
 def test_a_pair_that_is_none(compare: list[tuple[str, str]]) -> None:
     pairs = [{"a": a, "b": b, "threshold": 0.1 + place} for place, (a, b) in enumerate(compare)]
