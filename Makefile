@@ -6,10 +6,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 # make wheelhouse PYTHON=3.12 names a version, which need not be here.
 INTERPRETER := $(if $(filter 3.%,$(PYTHON)),python3,$(PYTHON))
-# The C++ compiler that torch.compile calls cannot read headers below a path with a space: then the environment lies elsewhere.
+# The C++ compiler that torch.compile calls cannot read headers below a path with a space, and Snakemake does not quote the
+# path of an interpreter for the shell: below such a path the environment lies elsewhere.
 NULL :=
 SPACE := $(NULL) $(NULL)
-VENV := $(if $(findstring $(SPACE),$(CURDIR)),$(HOME)/.cache/firsttoken/venv-$(shell pwd | cksum | cut -d' ' -f1),.venv)
+VENV := $(if $(shell pwd | tr -d 'A-Za-z0-9/._+@%=,:\n-'),$(HOME)/.cache/firsttoken/venv-$(shell pwd | cksum | cut -d' ' -f1),.venv)
 PY := $(VENV)/bin/python
 CONFIG ?=
 STUDY ?= embedded
@@ -57,7 +58,9 @@ cpu-engines:
 # One's own model: a study file for it is written to config/own/. PWD is where the user is, also with make -C.
 export FIRSTTOKEN_FROM := $(PWD)
 export MODEL REVISION DTYPE LENGTHS APPROACHES
-STUDY_FILE = $(if $(and $(CONFIG),$(MODEL)),$(error firsttoken: give CONFIG or MODEL, not both))config='$(CONFIG)' $(if $(MODEL),&& \
+OF_A_MODEL = $(if $(MODEL),,$(filter MODEL REVISION DTYPE LENGTHS APPROACHES,$(GIVEN)))
+STUDY_FILE = $(if $(and $(CONFIG),$(MODEL)),$(error firsttoken: give CONFIG or MODEL, not both))$(if \
+	$(OF_A_MODEL),$(error firsttoken: $(firstword $(OF_A_MODEL)) is of one's own model; give MODEL=, or edit the study's file))config='$(CONFIG)' $(if $(MODEL),&& \
 	config=$$($(PY) scripts/own_model.py --model "$$MODEL" --revision "$${REVISION:-}" --dtype "$${DTYPE:-}" \
 	--lengths "$${LENGTHS:-}" --approaches "$${APPROACHES:-}"))
 
@@ -131,7 +134,7 @@ offline:  ## on a host without network: the environment from wheelhouse/ and the
 	touch $(VENV)/.offline $(VENV)/.installed
 
 ship: $(VENV)/.installed  ## a finished study to results/reference/, ready to be committed: make ship STUDY=NAME
-	@$(if $(filter file,$(origin STUDY)),$(error firsttoken: which study? make ship STUDY=NAME))$(PY) scripts/contribute.py --ship '$(STUDY)'
+	@$(if $(or $(filter file,$(origin STUDY)),$(if $(STUDY),,empty)),$(error firsttoken: which study? make ship STUDY=NAME))$(PY) scripts/contribute.py --ship '$(STUDY)'
 
 # Names may have quotes: the shell takes these arguments from its environment, where make puts them.
 contribute: $(VENV)/.installed  ## a study of this machine as one archive, to be sent: make contribute BY="Name <mail>" [NOTE=TEXT] [CONFIG=FILE] [ARGS=]

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 try:  # they take seconds
+    from firsttoken.command_line import end_with
     from firsttoken.preflight import as_table, check_study, findings
     from firsttoken.study.config_file import find_config, require_name
     from firsttoken.study.schema import one_line
@@ -51,4 +52,4 @@ def merged(*files: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with(lambda: main(sys.argv[1:]))

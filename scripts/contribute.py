@@ -26,13 +26,15 @@ from pathlib import Path
 try:  # they take seconds
     import run
     import verify
+    from firsttoken.command_line import end_with
     from firsttoken.files import read_json, sha256_file, write_json
     from firsttoken.private_folder import PrivateFolder
     from firsttoken.results import Environment
+    from firsttoken.study import verification
     from firsttoken.study.config import find_study
     from firsttoken.study.config_file import find_config
     from firsttoken.study.contribution import STUDY_NAME, check, contributor, pack, personal_data, unpack
-    from firsttoken.study.git import history_problem, uncommitted
+    from firsttoken.study.git import committed, history_problem, uncommitted
     from firsttoken.study.schema import one_line
     from firsttoken.study.shipping import CONTRIBUTOR, HASH_LIST, Contributor, list_study, listed_hashes, ship
 except KeyboardInterrupt:
@@ -59,7 +61,7 @@ def main() -> int:
     try:
         if options.accept:
             return accept(options.accept, options.name)
-        if options.ship:
+        if options.ship is not None:
             return listed(ship_study(options.ship))
         config = find_config(options.config, ROOT) if options.config else None
         return contribute(contributor(options.by, options.note), config, rest)
@@ -79,6 +81,9 @@ def ship_study(study: str) -> Path:
         raise ValueError(f"STUDY={study!r} is in results/reference/ already")
     if (target := REFERENCE / folder.name).exists():
         raise ValueError(f"{target}: there already; delete it to ship the study again")
+    verdict = verification.verify(folder / "provenance.json", ROOT)
+    if damaged := [line for line in (*verdict.changed, *verdict.missing) if line.startswith("result ")]:
+        raise ValueError(f"{damaged[0]}; only what was measured ships: make verify STUDY={study} names every such file")
     ship(folder, target, ROOT)
     return target
 
@@ -88,6 +93,8 @@ def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:
     study could not be accepted by anybody."""
     if problem := uncommitted(ROOT):
         raise ValueError(f"{problem}; only what a commit measured can be checked by others: commit, or put it back")
+    if config is not None and not committed(ROOT, config):
+        raise ValueError(f"{config}: in no commit, so that nobody could check the study; commit it in config/")
     study = run.study_name(config)
     status = measure(study, config, rest) or verify.main(study)
     if status:
@@ -167,4 +174,4 @@ def listed(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from firsttoken.doctor import examine, versions
-from firsttoken.preflight import as_table
+try:  # they take seconds
+    from firsttoken.command_line import end_with
+    from firsttoken.doctor import examine, versions
+    from firsttoken.preflight import as_table
+except KeyboardInterrupt:
+    sys.exit(130)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,4 +26,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_with(lambda: main(sys.argv[1:]))

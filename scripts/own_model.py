@@ -6,9 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from firsttoken.own_model import study_file
-from firsttoken.study.config_file import users_folder
-from firsttoken.study.schema import one_line
+try:  # they take seconds
+    from firsttoken.command_line import end_with
+    from firsttoken.own_model import study_file
+    from firsttoken.study.config_file import users_folder
+    from firsttoken.study.schema import one_line
+except KeyboardInterrupt:
+    sys.exit(130)
 
 
 def main() -> int:
@@ -29,4 +33,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -25,10 +25,12 @@ try:  # they take seconds
     import psutil
     import yaml
 
+    from firsttoken.command_line import end_with
     from firsttoken.files import atomic_path, read_json, sha256_file, storage_problem, write_text
     from firsttoken.hardware import visible_gpus
     from firsttoken.private_folder import PrivateFolder
     from firsttoken.process import signal_on_parent_death
+    from firsttoken.results import Environment
     from firsttoken.study.config import find_study
     from firsttoken.study.config_file import find_config, require_name
     from firsttoken.study.provenance import MANIFEST, SHIPPED_MANIFEST, Provenance, read_provenance
@@ -42,6 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Stages that make no table, figure or page; and rules of the others whose outputs ship.
 MEASURING = ("common", "model", "measure")
 MADE_BEFORE_SHIPPING = ("pool_runs", "compare_with_reference", "record_config", "write_provenance")
+ELSEWHERE = ("--configfile", "--configfiles", "--directory", "-d", "--snakefile", "-s")  # Snakemake's options
 SNAKEMAKE = [sys.executable, str(ROOT / "scripts" / "run_snakemake.py")]
 
 
@@ -68,9 +71,13 @@ def main() -> int:
             return compare(a, b, rest)
         if options.combine:
             return combine(options.combine, rest)
+        if elsewhere := [word for word in rest if word.partition("=")[0] in ELSEWHERE]:
+            raise ValueError(f"ARGS: found {elsewhere[0]}, which runs another study; give make run CONFIG=FILE")
         config = find_config(options.config, ROOT) if options.config else None
         return run_study(config, options.report, rest, options.gpus)
-    except ValueError as error:
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -100,7 +107,8 @@ def run_study(config: Path | None, report: Path | None, rest: list[str], gpus: s
     status, outcome = pipeline([*rest, *slots(gpus), *configfile])  # targets may be among the rest
     if status and (problem := storage_problem(written)):
         raise ValueError(problem)
-    if outcome.complete or outcome.gates_failed:
+    finished = (results / "tables" / "answer.txt").exists()  # a target may be a part of the study
+    if finished and (outcome.complete or outcome.gates_failed):
         print("Making the report", file=sys.stderr)
         made = make_report(["evidence", *configfile], report)
         print_summary(results, None if made else report)
@@ -118,9 +126,9 @@ def report_of_finished(folder: Path, report: Path | None) -> int:
     """
     provenance = read_provenance(folder / "provenance.json")
     config = read_yaml(folder / "config.yaml")
-    environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    gpu = environment["gpu"]["name"] if environment["gpu"] else ""
-    config |= {"hardware": {"gpu": gpu}, "device": environment["device"], "on_unavailable": "record"}
+    machine = read_json(folder / "environment.json", Environment)
+    gpu = machine.gpu.name if machine.gpu else ""
+    config |= {"hardware": {"gpu": gpu}, "device": machine.device, "on_unavailable": "record"}
     config["workload"]["prompts"] = ""  # they need not be here either
     config |= {"compare": [], "claims": []}  # the other study need not be here; claims are judged as of today
     report = (report or folder / "report.html").absolute()
@@ -193,7 +201,7 @@ def compare(a: str, b: str, rest: list[str]) -> int:
     rules = ["--allowed-rules", "compare_studies", "render_comparison"]
     status, outcome = pipeline([f"{folder}/comparison.html", *slots(), *rules, *rest])
     tell_failures(status, outcome)
-    if status:
+    if status or not (ROOT / folder / "comparison.json").exists():  # a dry run makes none
         return status
     found = json.loads((ROOT / folder / "comparison.json").read_text(encoding="utf-8"))
     print(f"{b} compared with {a}: {'; '.join([found['verdict'], *found['reasons'], *found['regressions']])}")
@@ -212,7 +220,7 @@ def combine(studies: list[str], rest: list[str]) -> int:
     combining = [*slots(), "--allowed-rules", "combine_studies", *rest, "--", f"{folder}/combined.html"]
     status, outcome = pipeline(combining)
     tell_failures(status, outcome)
-    if status == 0:
+    if status == 0 and (ROOT / folder / "combined.txt").exists():
         print((ROOT / folder / "combined.txt").read_text(encoding="utf-8"))
         print(f"Combination: {folder}/combined.html")
     return status
@@ -323,4 +331,4 @@ def print_summary(results: Path, report: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_with(main)

@@ -26,6 +26,8 @@ def main() -> int:
     except SystemExit as error:
         if error.code == 2:  # argparse's
             sys.exit(f"firsttoken: Snakemake's options: {said.getvalue().rstrip().rpartition('error: ')[2]}")
+        if error.code:
+            sys.exit(f"firsttoken: {one_line(said.getvalue().strip()) or error.code}")
         raise
     except KeyboardInterrupt:
         sys.exit(130)

@@ -6,9 +6,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from firsttoken.study.config import find_study
-from firsttoken.study.schema import one_line
-from firsttoken.study.verification import verify
+try:  # they take seconds
+    from firsttoken.command_line import end_with
+    from firsttoken.study.config import find_study
+    from firsttoken.study.schema import one_line
+    from firsttoken.study.verification import verify
+except KeyboardInterrupt:
+    sys.exit(130)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,7 +22,7 @@ def main(study: str) -> int:
     try:
         provenance = find_study(study, ROOT / "results") / "provenance.json"
         verdict = verify(provenance, ROOT)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"firsttoken: {one_line(str(error))}", file=sys.stderr)
         return 2
     for line in (*verdict.changed, *verdict.missing, *verdict.not_checked, *verdict.earlier, *verdict.notes):
@@ -36,4 +40,4 @@ def main(study: str) -> int:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    sys.exit(main(sys.argv[1]))
+    end_with(lambda: main(sys.argv[1]))

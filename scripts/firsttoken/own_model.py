@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -42,7 +43,9 @@ def study_file(
     """
     section = _source(model, revision, base)
     parts = [section["name"], dtype, *_split(lengths)]
-    name = re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(filter(None, parts)))[:64]
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", "-".join(filter(None, parts)))
+    if len(name) > 64:  # as long as the name of a study may be, and another one for other lengths
+        name = f"{name[:55]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
     path = config_folder / "own" / f"{name}.yaml"
     if path.exists():
         study = read_yaml(path)
@@ -67,6 +70,8 @@ def _source(model: str, revision: str, base: Path) -> dict[str, Any]:
     folder = Path(os.path.abspath(base / os.path.expanduser(model)))  # noqa: PTH100, PTH111  # links stay
     if folder.is_dir() and not revision:
         return {"name": _name(folder.name), "source": "local", "path": str(folder)}
+    if folder.is_dir():
+        raise ValueError(f"MODEL={model}: is a folder, which has no REVISION; leave REVISION={revision} out")
     if model.startswith(("/", ".", "~")):
         raise ValueError(f"MODEL={model}: {folder} is no folder; give the path of a model, or a hub id with REVISION")
     if not revision:

@@ -214,7 +214,7 @@ class RunRecord(Record, frozen=True, kw_only=True):
     ahead: int | None = None  # decode steps queued before a token is read; None: not known
     spin_us: int | None = None  # how long client and generator poll before they block; None: not known, or one process
     grad_mode: GradMode = ""
-    kernels: str = ""  # what the steps run by, where an approach has a choice: "triton", or "inductor" and why
+    kernels: str = ""  # what the steps run by, where an approach has a choice, and why
     weight_bits: int | None = None  # of quantised weights; None: they are in the study's dtype
     settings: dict[str, Setting] = {}  # noqa: RUF012 (of an engine of its own, as it was told and as it chose)
     model_hash: str = ""

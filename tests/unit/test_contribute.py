@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -58,3 +59,20 @@ def test_a_report_that_fails_says_why_and_leaves_the_one_before(
     works = "import sys, pathlib; pathlib.Path(sys.argv[-1]).write_text('new')"
     monkeypatch.setattr(run, "SNAKEMAKE", [sys.executable, "-c", works])
     assert run.make_report([], report) == 0 and report.read_text() == "new"
+
+
+def test_a_damaged_study_does_not_ship(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: it was shipped, "commit it with: git add"."""
+    damage = SimpleNamespace(changed=(), missing=("result results/demo/samples.parquet: missing",))
+    monkeypatch.setattr(contribute, "REFERENCE", tmp_path / "reference")
+    monkeypatch.setattr(contribute, "find_study", lambda study, results: tmp_path / study)
+    monkeypatch.setattr("firsttoken.study.verification.verify", lambda provenance, root: damage)
+    with pytest.raises(ValueError, match=r"samples\.parquet: missing; only what was measured ships"):
+        contribute.ship_study("demo")
+
+
+def test_another_study_in_args_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seen failing: it ran, and the default study's old figures were shown as its own."""
+    monkeypatch.setattr(sys, "argv", ["run.py", "--configfile", "other.yaml"])
+    assert run.main() == 1
+    assert capsys.readouterr().err.startswith("firsttoken: ARGS: found --configfile, which runs another study; ")

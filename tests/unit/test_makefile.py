@@ -34,3 +34,10 @@ def test_a_wheelhouse_for_another_python_is_made_by_the_one_that_is_here() -> No
     done = dry_make("wheelhouse", "PYTHON=3.12", "VENV=/no/environment")
     assert done.returncode == 0, done.stderr
     assert "python3 -m venv /no/environment" in done.stdout and "wheelhouse.py --python '3.12'" in done.stdout
+
+
+@pytest.mark.parametrize("given", ["LENGTHS=5", "DTYPE=bfloat16", "REVISION=abc", "APPROACHES=vllm", "MODEL="])
+def test_what_belongs_to_a_model_needs_one(given: str) -> None:
+    """Seen failing: it was ignored, and the default study ran."""
+    refused = dry_make("check", given)
+    assert refused.returncode == 2 and f"firsttoken: {given.partition('=')[0]} is of one's own model" in refused.stderr

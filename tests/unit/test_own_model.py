@@ -83,6 +83,21 @@ def test_a_mistake_is_one_line_and_leaves_no_file(
     assert not (config / "own").exists()
 
 
+def test_a_long_name_keeps_lengths_apart(config: Path, models: Path, tmp_path: Path) -> None:
+    """Seen failing: 1024 was cut off, and the study of 1000 ran."""
+    long = tmp_path / ("m" * 40)
+    shutil.copytree(models / "my model", long)
+    paths = [
+        call(config, tmp_path, str(long), dtype="float32", lengths=f"16,32,64,96,110,1{n}")[0] for n in ("00", "01")
+    ]
+    assert paths[0] != paths[1] and all(len(path.stem) <= 64 for path in paths)
+
+
+def test_a_folder_has_no_revision(config: Path, models: Path) -> None:
+    with pytest.raises(ValueError, match=r"is a folder, which has no REVISION; leave REVISION=abc out"):
+        call(config, models, "./my model", revision="abc")
+
+
 def test_another_model_of_the_same_name_is_not_taken_for_it(config: Path, models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "my model", tmp_path / "my model")
     call(config, models, "my model")

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from firsttoken import files
 from firsttoken.analysis.approach_results import ApproachResult, approach_results, shown_statistics
 from firsttoken.analysis.equivalence import judge_study
@@ -14,6 +12,7 @@ from firsttoken.analysis.processes import ProcessTable
 from firsttoken.analysis.requests import Requests, process_statistics, read_requests
 from firsttoken.pooled_runs import read_records
 from firsttoken.results import Environment, RunRecord
+from firsttoken.yaml_files import read_yaml
 
 
 class FinishedStudy(NamedTuple):
@@ -50,7 +49,7 @@ def read_study(folder: Path, bounds: Path | str) -> FinishedStudy:
     """Read results/{study}/ or results/reference/{study}/. `bounds` is config/equality_bounds.csv."""
     records = read_records(folder / "records.parquet")
     config_file = folder / "config.yaml"
-    config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) or {}) if config_file.exists() else {}
+    config = read_yaml(config_file) if config_file.exists() else {}
     method = "greedy" if config.get("workload", {}).get("sampling", "greedy") == "greedy" else "sample"
     positions = folder / "tables" / "equality_positions.csv"
     equivalence = judge_study(positions, records, bounds, records[0].dtype, method)

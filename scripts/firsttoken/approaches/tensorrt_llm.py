@@ -20,6 +20,7 @@ from firsttoken.external.tensorrt_llm import settings as trtllm_settings
 from firsttoken.external.tensorrt_llm.worker import WorkerWatch, find_workers
 from firsttoken.plan import Device, Plan, Unsupported, check_fits
 from firsttoken.results import Availability, Facts, Setting, SetupTimes
+from firsttoken.transient import Transient
 
 
 class TensorRTLLM(Approach):
@@ -128,7 +129,7 @@ class TensorRTLLM(Approach):
                         seen = count
         except Exception as error:
             if self._watch.death:
-                raise RuntimeError(self._watch.death) from error
+                raise Transient(self._watch.death) from error
             raise RuntimeError(f"TensorRT-LLM could not finish a request: {' '.join(str(error).split())}") from error
         received = seen if output is None else len(output.token_ids)
         if received != max_new_tokens:

@@ -18,6 +18,7 @@ from firsttoken.external.vllm.logprobs import teacher_forced
 from firsttoken.files import atomic_path
 from firsttoken.plan import Device, Plan, Unsupported, check_fits
 from firsttoken.results import Availability, Facts, MemoryReport, SetupTimes
+from firsttoken.transient import Transient
 
 
 class Vllm(Approach):
@@ -135,7 +136,8 @@ class Vllm(Approach):
     def _raise_for(self, error: Exception) -> None:
         """The engine's error as one line, or that its process is gone."""
         if self._watch is not None and (death := self._watch.death()):
-            raise RuntimeError(death) from error
+            # Without its cause, which vLLM names alike whether the process was killed or crashes every time.
+            raise (Transient if self._watch.killed else RuntimeError)(death) from None
         raise RuntimeError(f"vLLM could not finish a request: {' '.join(str(error).split())}") from error
 
     def save_logits(self, prompt_ids: Sequence[int], continuation_ids: Sequence[int], path: Path) -> bool:

@@ -14,6 +14,7 @@ from firsttoken.engine.capture_worker import CaptureWorker
 from firsttoken.engine.graphs import EagerStep, StepGraph
 from firsttoken.engine.rolling_pool import RollingGraphPool
 from firsttoken.plan import Plan, Unsupported
+from firsttoken.transient import is_transient
 
 if TYPE_CHECKING:
     from firsttoken.engine.loop import Steps
@@ -42,7 +43,7 @@ class GraphCache:
         self._acquired: int | None = None
         if replays and options.capture_beforehand:
             for key in dict.fromkeys(self._padded(length) for length in plan.prompt_lengths):
-                worker.run(partial(self.pool.fill, key))
+                worker.run(partial(self.pool.fill, key, _is_no_verdict))
             for length, reason in self.pool.failures.items():  # never silently eager
                 raise Unsupported(f"its prefill of {length} tokens cannot be captured: {reason}")
         self.reset_counters()
@@ -100,12 +101,17 @@ class GraphCache:
         warm_up = self._steps.decode(bucket, scratch=True)
         try:
             return self._worker.run(lambda: self._backend.make_step(live, warm_up))
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if _is_no_verdict(error):
+                raise
             raise Unsupported(f"its decode step cannot be captured: {str(error).partition(chr(10))[0]}") from error
 
     def _capture_prefill(self, key: int) -> StepGraph:
         live = self._steps.prefill(key)
         warm_up = None if key in self._ran_eagerly else self._steps.prefill(key, scratch=True)
         return self._backend.make_step(live, warm_up)
+
+
+def _is_no_verdict(error: Exception) -> bool:
+    """Whether a capture's failure says nothing of the step: memory was short, the system or another process failed."""
+    return isinstance(error, torch.OutOfMemoryError) or is_transient(error)

@@ -26,11 +26,12 @@ def hash32(value: torch.Tensor) -> torch.Tensor:
 def exponential_noise(state: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     """Exponential(1) noise, float32, one for each entry of `index` (int64), from `state` = [seed, step] (int64).
 
-    Uniform numbers have 24 bits and are never 0 or 1, so the noise is finite and positive.
+    Uniform numbers have 23 bits and are never 0 or 1, so the noise is finite and positive: a half added to 24 bits has
+    no float32 of its own, and the largest would be 1, whose noise of 0 makes any token the likeliest.
     """
     stream = hash32((state[0] + hash32((state[1] * _GOLDEN) & _LOW_32)) & _LOW_32)
-    bits = hash32((hash32(index) + stream) & _LOW_32) >> 8
-    return -torch.log((bits.to(torch.float32) + 0.5) * 2.0**-24)
+    bits = hash32((hash32(index) + stream) & _LOW_32) >> 9
+    return -torch.log((bits.to(torch.float32) + 0.5) * 2.0**-23)
 
 
 def new_state(seed: int, device: torch.device) -> torch.Tensor:

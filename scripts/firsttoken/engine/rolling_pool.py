@@ -90,8 +90,9 @@ class RollingGraphPool:
             leaving = self._overflow(newest=None)
         _close_all(leaving)
 
-    def fill(self, key: int) -> bool:
-        """Capture `key` now, on this thread, and make room. A failure is counted and noted, and the pool goes on."""
+    def fill(self, key: int, raises: Callable[[Exception], bool] = lambda error: False) -> bool:
+        """Capture `key` now, on this thread, and make room. A failure is counted and noted, and the pool goes on, but
+        where `raises` says so of it."""
         with self._lock:
             self._asked.add(key)
             if self._closed or key in self._graphs:
@@ -102,6 +103,8 @@ class RollingGraphPool:
         except Exception as error:  # whatever stopped it, the request is served eagerly; the reason is kept and counted
             with self._lock:
                 self._note_failure(key, f"{type(error).__name__}: {error}")
+            if raises(error):
+                raise
             return False
         with self._lock:
             self._asked.discard(key)

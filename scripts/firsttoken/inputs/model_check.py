@@ -4,8 +4,8 @@ measurement.
 Two files, since one is evidence and the other is not. `model_check.json` holds the hashes: the same bytes give the same
 file, so that hashing again breaks no chain of provenance. `.cache/model_stat.json` beside it holds what stat says of
 the hashed files here; it changes without a change of the weights, so that it is no output of the rule, and it does not
-ship. The change time is left out: a hard link to the same weights, which another study's fetch makes, changes it. Needs
-only the standard library and msgspec.
+ship. A change time that alone differs makes the file be hashed again: a hard link to the same weights, which another
+study's fetch makes, changes it. Needs only the standard library and msgspec.
 """
 
 from __future__ import annotations

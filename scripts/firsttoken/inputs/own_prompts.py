@@ -54,6 +54,8 @@ def encode_prompts(file: Path, vocabulary: int | None, encode: Callable[[str], S
     encoded: list[Sequence[int]] = []
     for number, prompt in enumerate(read_prompts(file), 1):
         ids = prompt.token_ids or tuple(encode(prompt.text))
+        if not ids:
+            raise _mistake(file, number, "a text of which the tokenizer makes no token")
         if vocabulary is not None and max(ids) >= vocabulary:
             raise _mistake(file, number, f"token id {max(ids)}, and the model knows {vocabulary}")
         encoded.append(ids)

@@ -26,6 +26,11 @@ def uncommitted(root: Path) -> str:
     return f"not as in a commit: {changed[0][3:]}{more}" if changed else ""
 
 
+def committed(root: Path, file: Path) -> bool:
+    """Whether git knows a file of the project."""
+    return _git(root, "ls-files", "--error-unmatch", "--", str(file.resolve())) is not None
+
+
 def commit_with(root: Path, path: str, sha256: str) -> str | None:
     """The latest commit, of any branch, whose `path` has that SHA-256; None where there is none, or no git."""
     # The full history: else git leaves out a merged branch that had the file for a while.

@@ -23,6 +23,7 @@ from firsttoken.measure import harness
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.plan import Plan, Prompt, Prompts, Sampling, TensorRTOptions, Unsupported
 from firsttoken.results import TokensRecord
+from firsttoken.transient import Transient
 from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
@@ -188,10 +189,10 @@ def test_a_worker_that_dies_ends_the_request_and_the_next(
                 worker.kill()
 
         sink = KillsTheWorker()
-        with pytest.raises(RuntimeError, match=f"worker process {worker.pid} ended"):
+        with pytest.raises(Transient, match=f"worker process {worker.pid} ended"):
             approach.generate(prompt_ids(5), 7, sink)
         assert sum(len(chunk) for chunk in sink.chunks) == 4
-        with pytest.raises(RuntimeError, match=f"worker process {worker.pid} ended"):
+        with pytest.raises(Transient, match=f"worker process {worker.pid} ended"):
             approach.generate(prompt_ids(5), 7, Chunks())
     assert not psutil.pid_exists(worker.pid)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from firsttoken.measure import harness
 from firsttoken.measure.harness import run_benchmark
 from firsttoken.plan import Plan, Prompt, Prompts, Sampling, Unsupported
 from firsttoken.results import TokensRecord
+from firsttoken.transient import Transient, is_transient
 from unit.measure.fakes import QuietTelemetry, make_outputs, make_request
 from unit.tiny_models import build_tiny_model, prompt_ids, save_tiny_model
 
@@ -170,13 +172,26 @@ def test_a_core_that_dies_ends_the_request_and_the_next(
                 core.kill()
 
         sink = KillsTheCore()
-        with pytest.raises(RuntimeError, match=f"engine core process {core.pid} ended"):
+        with pytest.raises(Transient, match=f"engine core process {core.pid} ended"):  # killed: another try may go
             approach.generate(prompt_ids(5), 7, sink)
         assert len(sink.chunks) <= 3
         core.wait()
         engine.instances[-1].abort_request(["1"])
         with pytest.raises(RuntimeError, match=f"engine core process {core.pid} ended"):
             approach.generate(prompt_ids(5), 7, Chunks())
+
+
+@pytest.mark.timeout(60)
+def test_a_core_that_crashes_would_crash_again(engine: Any, model: Path) -> None:
+    """Seen failing: vLLM's own error for both made it one that may pass."""
+    with Vllm2p() as approach:
+        approach.load(model, gpu_plan())
+        core = engine.instances[-1].engine_core.popen
+        core.send_signal(signal.SIGSEGV)
+        core.wait()
+        with pytest.raises(RuntimeError, match=f"engine core process {core.pid} ended") as raised:
+            approach.generate(prompt_ids(5), 7, Chunks())
+        assert not is_transient(raised.value)
 
 
 @BOTH

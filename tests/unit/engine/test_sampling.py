@@ -14,6 +14,7 @@ from firsttoken.plan import Sampling
 torch = pytest.importorskip("torch")
 
 from fakes.sampled import seen_tokens, transformers_probabilities  # noqa: E402
+from firsttoken.engine import rng  # noqa: E402
 from firsttoken.engine.sampling import choose_token, mark_prompt, token_probabilities  # noqa: E402
 from firsttoken.engine.state import StepState  # noqa: E402
 
@@ -77,3 +78,13 @@ def test_without_a_penalty_nothing_is_marked() -> None:
         mark_prompt(state.seen, state.request, state.index, sampling)
         choose_token(state.logits, sampling, torch.ones(1, 8), state.seen)
         assert not state.seen.any()
+
+
+def test_the_least_noise_is_not_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: of 32,000 tokens one in 500 steps had no noise, and was drawn though top-k had removed it."""
+    monkeypatch.setattr(rng, "hash32", lambda value: torch.full_like(value, 0xFFFFFFFF))
+    index = torch.arange(3)
+    least = rng.exponential_noise(rng.new_state(1, torch.device("cpu")), index)
+    assert (least > 0).all()
+    monkeypatch.setattr(rng, "hash32", torch.zeros_like)
+    assert torch.isfinite(rng.exponential_noise(rng.new_state(1, torch.device("cpu")), index)).all()

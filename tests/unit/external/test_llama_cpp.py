@@ -68,6 +68,11 @@ def test_rotary_positions_are_read_in_the_forms_of_transformers_4_and_5(
         ({"hidden_act": "gelu"}, "silu, the model has gelu"),
         ({"max_position_embeddings": "absent"}, "config.json has no max_position_embeddings"),
         ({"rope_parameters": {"rope_type": "yarn", "factor": 4.0}}, "type yarn are not converted"),
+        (
+            {"architectures": ["Qwen2ForCausalLM"], "rope_parameters": {"rope_type": "llama3", "factor": 8.0}},
+            "qwen2 has no rotary positions of type llama3",
+        ),
+        ({"architectures": ["Qwen3ForCausalLM"], "attention_bias": True}, "qwen3 has no biases of the attention"),
         ({"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "differ by layer type"),
         ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "the model rotates a part"),
     ],
@@ -153,7 +158,8 @@ def test_tensors_of_all_files_are_read_where_they_lie(tmp_path: Path) -> None:
     save_file(
         {name: written[name] for name in ("a.weight", "b.weight")}, tmp_path / "model-00001.safetensors", {"k": "v"}
     )
-    save_file({"c.bias": written["c.bias"]}, tmp_path / "model-00002.safetensors")
+    positions = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(2)}  # of older files; seen to be written
+    save_file({"c.bias": written["c.bias"]} | positions, tmp_path / "model-00002.safetensors")
     found = stored_tensors(tmp_path)
     assert {tensor.name for tensor in found} == set(written)
     for tensor in found:

@@ -36,8 +36,9 @@ def draw(inputs: FigureInputs) -> Drawing:
         return nothing_to_draw("No approach in this study tells how the latency of its tokens splits.", data, TITLE)
     drawn = inputs.drawn(data)
     figure = style.new_figure(9.2, 0.5 * len(drawn) + 1.7)
-    panels = figure.subplots(1, 2, sharey=True)
-    for axes, token in zip(panels, TOKENS, strict=True):
+    tokens = [token for token in TOKENS if (data["token"] == token).any()]  # one new token has no next one
+    panels = figure.subplots(1, len(tokens), sharey=True, squeeze=False)[0]
+    for axes, token in zip(panels, tokens, strict=True):
         _draw(axes, data[data["token"] == token], drawn)
         axes.set(title=token.capitalize(), xlabel="Mean, ms")
     recorded = [part for part in PARTS if data[part].notna().any()]

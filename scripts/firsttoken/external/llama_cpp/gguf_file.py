@@ -53,7 +53,8 @@ def stored_tensors(model_dir: Path) -> list[StoredTensor]:
             header_bytes = int.from_bytes(stream.read(8), "little")
             header = json.loads(stream.read(header_bytes))
         for name, entry in header.items():
-            if name == "__metadata__":
+            # Older checkpoints carry positions in any dtype, which transformers does not load.
+            if name == "__metadata__" or name.endswith("rotary_emb.inv_freq"):
                 continue
             if entry["dtype"] not in STORED_TYPES:
                 raise Unsupported(f"{name} is stored as {entry['dtype']}; only {', '.join(STORED_TYPES)} are converted")

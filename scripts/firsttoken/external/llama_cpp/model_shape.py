@@ -58,9 +58,14 @@ def read_shape(config: dict[str, Any]) -> Shape:
     for key in ("max_position_embeddings", "rms_norm_eps"):
         if key not in config:
             raise Unsupported(f"config.json has no {key}, which a GGUF file needs")
+    architecture, rope = ARCHITECTURES[name], read_rope(config)
+    if rope.kind == "llama3" and architecture != "llama":
+        raise Unsupported(f"llama.cpp's {architecture} has no rotary positions of type llama3")
+    if config.get("attention_bias") and architecture == "qwen3":
+        raise Unsupported("llama.cpp's qwen3 has no biases of the attention")
     heads = int(config["num_attention_heads"])
     return Shape(
-        architecture=ARCHITECTURES[name],
+        architecture=architecture,
         layers=int(config["num_hidden_layers"]),
         hidden=int(config["hidden_size"]),
         intermediate=int(config["intermediate_size"]),
@@ -72,7 +77,7 @@ def read_shape(config: dict[str, Any]) -> Shape:
         rms_norm_eps=float(config["rms_norm_eps"]),
         tied=bool(config.get("tie_word_embeddings", False)),
         window=_window(config),
-        rope=read_rope(config),
+        rope=rope,
     )
 
 

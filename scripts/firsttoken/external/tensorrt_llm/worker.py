@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from firsttoken.process import start_thread
+from firsttoken.transient import Transient
 
 INTERVAL_S = 0.5
 WORKER_MARK = "mpi4py.futures"  # in the command line of a worker that MPIPoolExecutor spawned
@@ -47,14 +48,14 @@ class WorkerWatch:
 
     @contextmanager
     def guard(self, result: Any) -> Iterator[None]:
-        """While the block waits for `result`, a death wakes it. Raises RuntimeError where the worker has died already.
+        """While the block waits for `result`, a death wakes it. Raises Transient where the worker has died already.
 
         The queue is set before the death is read, and the thread does it the other way round: one sees the other.
         """
         self._queue = result.queue
         try:
             if self.death:
-                raise RuntimeError(self.death)
+                raise Transient(self.death)
             yield
         finally:
             self._queue = None

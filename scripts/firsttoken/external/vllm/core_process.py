@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from firsttoken.process import signal_on_parent_death, start_thread
+from firsttoken.transient import CRASHES
 
 
 class CoreWatch:
@@ -41,6 +42,12 @@ class CoreWatch:
     def death(self) -> str:
         """One line if the process is gone, else "". Waits a moment: to be called after a request has failed."""
         return self._message if self._dead.wait(0.5) else ""
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody ended the process that is gone; else it did so itself, and would again."""
+        code = self._process.exitcode
+        return code is None or (code < 0 and -code not in CRASHES)
 
     def close(self) -> None:
         """End the thread; idempotent. To be called before vLLM ends the process."""

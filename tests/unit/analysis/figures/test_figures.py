@@ -294,3 +294,12 @@ def test_looks_are_distinct_and_do_not_depend_on_the_figure() -> None:
     assert looks_of(order)["two"] == looks["two"]
     known = [looks[name] for name in ON_A_GPU]
     assert len({(look.marker) for look in known}) == len(known), "markers must tell them apart in black and white"
+
+
+def test_one_new_token_has_no_next_ones(tmp_path: Path) -> None:
+    """Seen failing: an axis up to NaN, after everything was measured."""
+    study = make_study(tmp_path / "study", ON_A_GPU, requests=3)
+    samples = pd.read_parquet(study.samples)
+    samples[samples["token_index"] == 0].to_parquet(study.samples)
+    _, data = drawn("token_time", study, tmp_path)
+    assert set(data["token"]) == {"first token"}

@@ -89,12 +89,23 @@ class InprocClient:
         self.is_shut_down = True
 
 
+class CoreProcess:
+    """What `multiprocessing.Process` says of itself."""
+
+    def __init__(self, popen: subprocess.Popen[bytes], sentinel: int) -> None:
+        self.pid, self.sentinel, self._popen = popen.pid, sentinel, popen
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._popen.poll()
+
+
 class SyncMPClient(InprocClient):
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.popen = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         self._pidfd = os.pidfd_open(self.popen.pid)
-        process = SimpleNamespace(pid=self.popen.pid, sentinel=self._pidfd)
+        process = CoreProcess(self.popen, self._pidfd)
         self.resources = SimpleNamespace(engine_manager=SimpleNamespace(processes=[process]))
         self.outputs_queue: queue.Queue[Any] = queue.Queue()
 
