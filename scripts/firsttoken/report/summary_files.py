@@ -24,9 +24,9 @@ def write_markdown(summary: Path, conditions: Conditions, out_md: Path) -> None:
         name, doubts = row["approach"], formatting.text(row.get("doubts"))
         marks = "".join(f" ({mark})" for mark in (row["role"], "in doubt" if doubts else "") if mark)
         rows.append([f"{name}{marks}", *cells(row).values()])
-        for what, column in (("", "remarks"), (" in doubt", "doubts"), (", P99 in doubt", "p99_doubts")):
-            if text := formatting.text(row.get(column)):
-                said.append(f"- {name}{what}: {text}.")
+        p99_doubts = "; ".join(sign for sign in formatting.text(row.get("p99_doubts")).split("; ") if "TTFT" in sign)
+        notes = {"": formatting.text(row.get("remarks")), " in doubt": doubts, ", P99 in doubt": p99_doubts}
+        said += [f"- {name}{what}: {text}." for what, text in notes.items() if text]
     lines = [
         f"{conditions.machine} {machine.recorded_at[:10]}, commit {machine.git_commit[:8]}.",
         "",
