@@ -91,6 +91,7 @@ def ship_study(study: str) -> Path:
 def contribute(who: Contributor, config: Path | None, rest: list[str]) -> int:
     """Measure, check and pack; what is finished already is not measured again. Raises ValueError, one line, where the
     study could not be accepted by anybody."""
+    run.refuse_another_study(rest)
     if problem := uncommitted(ROOT):
         raise ValueError(f"{problem}; only what a commit measured can be checked by others: commit, or put it back")
     if config is not None and not committed(ROOT, config):

@@ -71,8 +71,7 @@ def main() -> int:
             return compare(a, b, rest)
         if options.combine:
             return combine(options.combine, rest)
-        if elsewhere := [word for word in rest if word.partition("=")[0] in ELSEWHERE]:
-            raise ValueError(f"ARGS: found {elsewhere[0]}, which runs another study; give make run CONFIG=FILE")
+        refuse_another_study(rest)
         config = find_config(options.config, ROOT) if options.config else None
         return run_study(config, options.report, rest, options.gpus)
     except BrokenPipeError:
@@ -94,6 +93,12 @@ def slots(gpus: str = "1") -> list[str]:
         if len(used := set(names[: int(gpus)])) > 1:
             raise ValueError(f"GPUS={gpus}: these are of several models ({', '.join(sorted(used))}); use those of one")
     return ["--cores", gpus, "--resources", f"gpu={gpus}"]
+
+
+def refuse_another_study(rest: list[str]) -> None:
+    """Raise ValueError where Snakemake's own options would run another study than the one that is reported."""
+    if elsewhere := [word for word in rest if word.partition("=")[0] in ELSEWHERE]:
+        raise ValueError(f"ARGS: found {elsewhere[0]}, which runs another study; give CONFIG=FILE")
 
 
 def run_study(config: Path | None, report: Path | None, rest: list[str], gpus: str = "1") -> int:

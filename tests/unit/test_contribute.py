@@ -13,6 +13,7 @@ import pytest
 
 import contribute
 import run
+from firsttoken.study.shipping import Contributor
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 ACCEPT = """
@@ -76,3 +77,14 @@ def test_another_study_in_args_is_refused(monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setattr(sys, "argv", ["run.py", "--configfile", "other.yaml"])
     assert run.main() == 1
     assert capsys.readouterr().err.startswith("firsttoken: ARGS: found --configfile, which runs another study; ")
+
+
+def test_a_config_that_nobody_has_is_refused_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen failing: after the study had been measured, reported and verified."""
+    monkeypatch.setattr(contribute, "uncommitted", lambda root: "")
+    monkeypatch.setattr(contribute, "measure", lambda *_: pytest.fail("it was measured"))
+    who = Contributor(name="Ada", contact="ada@example.org")
+    with pytest.raises(ValueError, match=r"x\.yaml: in no commit, so that nobody could check"):
+        contribute.contribute(who, Path("/elsewhere/x.yaml"), [])
+    with pytest.raises(ValueError, match="ARGS: found -d, which runs another study"):
+        contribute.contribute(who, None, ["-d", "/elsewhere"])

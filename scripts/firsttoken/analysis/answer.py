@@ -9,7 +9,7 @@ control.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -240,7 +240,7 @@ def summary_table_text(summary: pd.DataFrame) -> str:
                 _cell(row["ttft_mean_ms"], row["ttft_mean_low_ms"], row["ttft_mean_high_ms"]),
                 _cell(row["itl_request_mean_ms"]),
                 _shares(row["ttft_share_of_floor"], row["itl_share_of_floor"]),
-                f"{_cell(row['ttft_p99_ms'])}{' ?' if _p99_signs(row) else ''}",
+                f"{_cell(row['ttft_p99_ms'])}{' ?' if p99_signs(row['p99_doubts']) else ''}",
                 memory,
                 _cell(row["ready_s"]),
             ]
@@ -254,7 +254,7 @@ def summary_table_text(summary: pd.DataFrame) -> str:
     doubted += [f"? {row['approach']} in doubt: {row['doubts']}" for row in table.to_dict("records") if row["doubts"]]
     signs: dict[str, list[str]] = {}
     for row in table.to_dict("records"):
-        for sign in _p99_signs(row):
+        for sign in p99_signs(row["p99_doubts"]):
             signs.setdefault(sign, []).append(str(row["approach"]))
     doubted += [f"? P99 in doubt: {sign} ({', '.join(names)})" for sign, names in signs.items()]
     for line in doubted:
@@ -262,9 +262,9 @@ def summary_table_text(summary: pd.DataFrame) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:], *reasons]) + "\n"
 
 
-def _p99_signs(row: Mapping[Hashable, Any]) -> list[str]:
+def p99_signs(p99_doubts: str) -> list[str]:
     """The signs about the P99 of TTFT, without the names of metrics."""
-    return [sign.partition(" (")[0] for sign in row["p99_doubts"].split("; ") if "TTFT" in sign]
+    return [sign.partition(" (")[0] for sign in p99_doubts.split("; ") if "TTFT" in sign]
 
 
 def _shares(ttft: float, itl: float) -> str:

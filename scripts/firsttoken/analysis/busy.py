@@ -40,11 +40,13 @@ def not_interleaved(records: Sequence[RunRecord]) -> str:
 
     On several GPUs the last runs of a repeat and the first of the next are side by side. Times are whole seconds.
     """
-    ran = [record for record in records if record.status in RAN and record.started_at]
-    for after in sorted(ran, key=lambda run: run.started_at):
-        began = datetime.fromisoformat(after.started_at)
-        for before in sorted(ran, key=lambda run: -run.repeat):
-            ended = datetime.fromisoformat(before.started_at) + timedelta(seconds=before.duration_s + 1)
+    ran = [
+        (run, began := datetime.fromisoformat(run.started_at), began + timedelta(seconds=run.duration_s + 1))
+        for run in sorted(records, key=lambda run: (-run.repeat, run.started_at))
+        if run.status in RAN and run.started_at
+    ]
+    for after, began, _ in sorted(ran, key=lambda run: (run[1], run[0].repeat)):
+        for before, _, ended in ran:
             if before.repeat > after.repeat and ended <= began:
                 return f"{before.approach}/{before.repeat} ran before {after.approach}/{after.repeat}"
     return ""

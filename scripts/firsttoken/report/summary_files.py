@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from firsttoken.analysis.answer import p99_signs
 from firsttoken.analysis.ranking import ranked
 from firsttoken.analysis.schemas import plain_rows, read_table, read_untyped
 from firsttoken.files import write_text
@@ -24,7 +25,7 @@ def write_markdown(summary: Path, conditions: Conditions, out_md: Path) -> None:
         name, doubts = row["approach"], formatting.text(row.get("doubts"))
         marks = "".join(f" ({mark})" for mark in (row["role"], "in doubt" if doubts else "") if mark)
         rows.append([f"{name}{marks}", *cells(row).values()])
-        p99_doubts = "; ".join(sign for sign in formatting.text(row.get("p99_doubts")).split("; ") if "TTFT" in sign)
+        p99_doubts = "; ".join(p99_signs(formatting.text(row.get("p99_doubts"))))
         notes = {"": formatting.text(row.get("remarks")), " in doubt": doubts, ", P99 in doubt": p99_doubts}
         said += [f"- {name}{what}: {text}." for what, text in notes.items() if text]
     lines = [

@@ -26,7 +26,6 @@ def test_markdown_has_the_machine_one_table_by_speed_and_the_settings(tmp_path: 
     marked = {found[1] for found in doubted if found}
     assert marked == set(re.findall(r"^- (\w+) in doubt: .+\.$", said, re.MULTILINE))
     assert marked, "seen to be told by the terminal alone"
-    assert all("TTFT" in line for line in said.splitlines() if "P99 in doubt" in line), "no other P99 is in the table"
     assert rows[-1].startswith("| jit_only | unavailable | – |") and len(rows) == 6
     assert {row.count("|") for row in [heading, *rows]} == {11}
     assert "float16" in settings and "4 greedy tokens" in settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from firsttoken.study.git import commit_with, history_problem, uncommitted
+from firsttoken.study.git import commit_with, committed, history_problem, uncommitted
 
 
 def sha256(text: str) -> str:
@@ -100,3 +100,11 @@ def test_what_is_not_as_in_a_commit_is_named(repository: Repository) -> None:
     (repository.root / "code.py").write_text("edited")
     (repository.root / "new.py").write_text("new")
     assert uncommitted(repository.root) == "not as in a commit: code.py and 1 more"
+
+
+def test_a_file_that_is_ignored_or_outside_is_in_no_commit(repository: Repository, tmp_path: Path) -> None:
+    repository.commit("one")
+    (repository.root / "own.yaml").write_text("study: x")
+    assert committed(repository.root, repository.root / "code.py")
+    assert not committed(repository.root, repository.root / "own.yaml")
+    assert not committed(repository.root, tmp_path.parent / "elsewhere.yaml")
